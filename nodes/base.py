@@ -1,0 +1,515 @@
+"""The whole contract of a node type: what it declares, what it may see, what it returns.
+
+A node type is one file with one `Node` subclass. Its pydantic fields are the settings (and so the form, the validation and
+the documentation), the parameters of `run` are the input ports, the fields of its `Out` are the output ports.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from functools import cache
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    Protocol,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nodes.errors import FactoryError
+from nodes.listen import Listen
+
+if TYPE_CHECKING:
+    from nodes.shape import Shape
+
+
+class Family(StrEnum):
+    """The five shelves of the palette."""
+
+    TRIGGER = "trigger"
+    CONTEXT = "context"
+    ACTION = "action"
+    VALIDATION = "validation"
+    FLOW = "flow"
+
+
+class Effect(IntEnum):
+    """What a step does to the world; decides durability, simulation and approval. Undeclared means E4."""
+
+    E0 = 0  # computes, or reads its own run
+    E1 = 1  # reads the tenant's or outside data
+    E2 = 2  # reversible write inside the product
+    E3 = 3  # reversible write outside, with a known compensation
+    E4 = 4  # irreversible or unknown effect outside
+    E5 = 5  # privilege: policy, secrets, roles, deploy
+
+
+class Label(StrEnum):
+    """What the Rule of Two looks at: two of these may meet on a path, three may not without an approval."""
+
+    UNTRUSTED = "untrusted input"
+    PRIVATE = "private data"
+    EXTERNAL = "external effect"
+
+
+class PortType(StrEnum):
+    """What travels along an edge. Values are plain JSON; moments are ISO 8601 texts."""
+
+    ANY = "any"
+    TEXT = "text"
+    NUMBER = "number"
+    YES_NO = "yes/no"
+    MOMENT = "moment"
+    LIST = "list"
+    RECORD = "record"
+    FILE = "file"
+    MESSAGE = "message"
+    MODEL = "model"
+    TOOL = "tool"
+    MEMORY = "memory"
+
+
+_SUB_PORTS: Final = frozenset({PortType.MODEL, PortType.TOOL, PortType.MEMORY})
+_PRINTABLE: Final = frozenset({PortType.NUMBER, PortType.YES_NO, PortType.MOMENT})
+
+
+def fits(source: PortType, target: PortType) -> bool:
+    """Whether an edge may carry a value from one port type to the other; canvas, checks and assistant all ask here."""
+    if source == target:
+        return True
+    if source in _SUB_PORTS or target in _SUB_PORTS:
+        return False
+    if PortType.ANY in (source, target):
+        return True
+    if target is PortType.TEXT:
+        return source in _PRINTABLE
+    if target is PortType.MOMENT:
+        return source is PortType.TEXT
+    return target is PortType.RECORD and source in (PortType.MESSAGE, PortType.FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One named end of edges. `many` gathers every arriving value into a list; `back` closes a loop."""
+
+    name: str
+    type: PortType = PortType.ANY
+    title: str = ""
+    help: str = ""
+    required: bool = True
+    many: bool = False
+    back: bool = False
+
+    @property
+    def label(self) -> str:
+        return self.title or self.name.replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class PortInfo:
+    """Put in `Annotated[...]` on a parameter of `run` or a field of an `Out` to say more about its port."""
+
+    title: str = ""
+    help: str = ""
+    type: PortType | None = None
+    many: bool = False
+    back: bool = False
+
+
+class _Skip:
+    """The value of an output port that does not fire."""
+
+    def __repr__(self) -> str:
+        return "SKIP"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+SKIP: Final[Any] = _Skip()
+
+
+@dataclass_transform(kw_only_default=False)
+class Out:
+    """Base of a node's outputs: declare fields, leave at `SKIP` what may stay silent."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(cls)
+
+
+class Value(Out):
+    """The commonest outputs: one value."""
+
+    value: Any = SKIP
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Returned by `run` to let the run wait as rows only; `resume` is called with the answer.
+
+    `until`: the epoch second to wake at. `approval`: a person decides, `data` holds `title`, `details` and `choices`.
+    `call`: another blueprint's run, `data` holds `blueprint` and `input`; the answer is its output.
+    """
+
+    kind: Literal["until", "approval", "call"]
+    until: float | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """What a step with an outside effect would have done, for the sandbox: a sentence and believable outputs."""
+
+    sentence: str
+    out: Out | Mapping[str, Any]
+
+
+class NodeError(FactoryError):
+    """A step failed in a way that we can explain. The error itself says whether trying again can help.
+
+    `category` is one of input, configuration, credential, rate_limit, timeout, remote, worker, model, limit, bug.
+    `after` is the number of seconds the other side asked us to wait.
+    """
+
+    code = "step.failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry: bool = False,
+        after: float | None = None,
+        category: str = "input",
+        fix: str | None = None,
+        code: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, fix=fix, code=code or f"step.{category}")
+        self.retry = retry
+        self.after = after
+        self.category = category
+        self.details = dict(details or {})
+
+
+# --- what a node may see -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """A secret by name, to be put into a URL or header by the egress door; the value never reaches the node."""
+
+    name: str
+    prefix: str = ""
+    suffix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """An answer from outside. `content` is at most the cap of the egress door, decoded text in `text`."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    url: str
+
+    @property
+    def text(self) -> str:
+        charset = "utf-8"
+        for part in self.headers.get("content-type", "").split(";")[1:]:
+            key, _, value = part.strip().partition("=")
+            if key.lower() == "charset":
+                charset = value.strip('"').lower()
+        try:
+            return self.content.decode(charset, "replace")
+        except LookupError:
+            return self.content.decode("utf-8", "replace")
+
+
+class Http(Protocol):
+    """The only way out over HTTP. Raises NodeError: remote, timeout, configuration (a blocked address), limit."""
+
+    async def request(
+        self,
+        method: str,
+        url: str | SecretRef,
+        *,
+        headers: Mapping[str, str | SecretRef] | None = None,
+        params: Mapping[str, str] | None = None,
+        json: Any = None,
+        content: bytes | None = None,
+        timeout: float = 30.0,
+        follow_redirects: bool = True,
+    ) -> HttpReply: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LlmReply:
+    """A model's answer. `canned` marks the sandbox's stand-in when no model is configured; `cost` is in US dollars."""
+
+    text: str
+    model: str
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+    finish_reason: str = "stop"
+    canned: bool = False
+    data: Any = None
+
+
+class Llm(Protocol):
+    """A language model. Raises NodeError: model, rate_limit, credential, timeout, configuration (none set up)."""
+
+    async def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        model: str = "",
+        temperature: float | None = None,
+        max_tokens: int = 1024,
+        schema: Mapping[str, Any] | None = None,
+        timeout: float = 60.0,
+    ) -> LlmReply: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CodeReply:
+    """What user code left behind: its result and everything it printed."""
+
+    value: Any
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+class Worker(Protocol):
+    """Runs user code in isolation. Raises NodeError with the line of the user's code, or category worker."""
+
+    async def python(self, code: str, inputs: Mapping[str, Any], *, timeout: float = 30.0) -> CodeReply: ...
+
+
+class Memory(Protocol):
+    """Key-value memory of the tenant. Keys up to 200 characters, values JSON up to 256 KiB."""
+
+    async def get(self, key: str, default: Any = None) -> Any: ...
+    async def set(self, key: str, value: Any) -> None: ...
+    async def delete(self, key: str) -> bool: ...
+    async def add(self, key: str, amount: float) -> float: ...
+
+
+class Tables(Protocol):
+    """The tenant's own tables and files (kept in the product's database, never as paths on the server)."""
+
+    async def rows(self, table: str, *, limit: int = 10_000) -> list[dict[str, Any]]: ...
+    async def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> int: ...
+    async def read_file(self, name: str) -> bytes: ...
+    async def write_file(self, name: str, content: bytes, media_type: str) -> Mapping[str, Any]: ...
+
+
+class Mail(Protocol):
+    """Sends e-mail through the configured SMTP server. Raises NodeError: configuration, remote, credential."""
+
+    async def send(
+        self, *, to: Sequence[str], subject: str, text: str, html: str | None = None, sender: str | None = None
+    ) -> str: ...
+
+
+class Context(Protocol):
+    """The only world a node sees. Tests pass a small fake."""
+
+    tenant: str
+    run_id: str
+    node_id: str
+    iteration: str
+    sandbox: bool
+    idempotency_key: str
+    deadline: float
+    http: Http
+    llm: Llm
+    worker: Worker
+    memory: Memory
+    tables: Tables
+    mail: Mail
+    time_zone: str
+
+    def evaluate(self, formula: str, /, **names: Any) -> Any:
+        """Evaluate a formula over what is known here: `input`, its fields, `item`, `index`, `steps`, `vars`, `run`, and `names`."""
+        ...
+
+    def render(self, text: str, /, **names: Any) -> Any:
+        """Fill the `{{ … }}` of a text; a text that is one single `{{ … }}` keeps its value's type."""
+        ...
+
+    def log(self, message: str, **data: Any) -> None:
+        """Add a line to the step's log."""
+        ...
+
+    def respond(self, *, status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> None:
+        """Answer the caller that waits for this run, once."""
+        ...
+
+    def now(self) -> datetime:
+        """The present moment, aware, in UTC."""
+        ...
+
+
+# --- settings: kinds of text that forms, checks and the assistant know about -------------------------------------------
+
+Formula = Annotated[str, Field(max_length=10_000, json_schema_extra={"format": "formula"})]
+Text = Annotated[str, Field(max_length=100_000, json_schema_extra={"format": "template"})]
+LongText = Annotated[str, Field(max_length=100_000, json_schema_extra={"format": "template", "lines": 5})]
+Code = Annotated[str, Field(max_length=100_000, json_schema_extra={"format": "code"})]
+Secret = Annotated[str, Field(max_length=100, json_schema_extra={"format": "secret"})]
+Json = Annotated[str, Field(max_length=100_000, json_schema_extra={"format": "json", "lines": 5})]
+Cron = Annotated[str, Field(max_length=200, json_schema_extra={"format": "cron"})]
+TimeZone = Annotated[str, Field(max_length=64, json_schema_extra={"format": "time-zone"})]
+BlueprintRef = Annotated[str, Field(max_length=64, json_schema_extra={"format": "blueprint"})]
+FileName = Annotated[str, Field(max_length=200, json_schema_extra={"format": "file"})]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A worked example: shown as help, run by the contract test. `out` maps each firing port to its value."""
+
+    title: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    out: Mapping[str, Any]
+
+
+Outputs = Out | Mapping[str, Any] | Pause
+
+
+class Node(BaseModel):
+    """Base of every node type. The class docstring's first line is the palette's summary, the rest its help."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
+
+    type: ClassVar[str] = ""
+    family: ClassVar[Family]
+    title: ClassVar[str]
+    icon: ClassVar[str] = "bolt"
+    effect: ClassVar[Effect] = Effect.E4
+    words: ClassVar[tuple[str, ...]] = ()
+    examples: ClassVar[tuple[Example, ...]] = ()
+    keyed: ClassVar[bool] = False
+    """Whether the other side is given our idempotency key, so that a repeat after a crash has one effect."""
+    join: ClassVar[Literal["all", "first"]] = "all"
+    """`all`: runs when every incoming edge is resolved; `first`: runs on the first value that arrives."""
+    gate: ClassVar[bool] = False
+    """Whether a person decides here, which lifts the Rule of Two behind it."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "family" in cls.__dict__ and not cls.__dict__.get("type"):
+            cls.type = f"{cls.family}.{cls.__module__.rpartition('.')[2]}"
+
+    def inputs(self) -> tuple[Port, ...]:
+        """The input ports with these settings."""
+        return class_ports(type(self))[0]
+
+    def outputs(self) -> tuple[Port, ...]:
+        """The output ports with these settings."""
+        return class_ports(type(self))[1]
+
+    def effect_here(self) -> Effect:
+        """The effect class with these settings (a GET is not a POST)."""
+        return self.effect
+
+    def labels(self) -> frozenset[Label]:
+        """What the Rule of Two must know of this node with these settings."""
+        return frozenset({Label.EXTERNAL}) if self.effect_here() >= Effect.E3 else frozenset()
+
+    def hosts(self) -> tuple[str, ...] | None:
+        """Hosts it calls that can be read from the settings; None if it calls none; `("",)` when only a run can tell."""
+        return None
+
+    def listens(self) -> Listen | None:
+        """What a trigger waits for; None for every other node."""
+        return None
+
+    def sample(self) -> Any:
+        """A believable event for the sandbox; triggers override it."""
+        return {}
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        """What can leave by each port, given what arrives; for edit-time checks. Missing ports mean anything."""
+        return {}
+
+    def forecast_seconds(self) -> float:
+        """About how long one execution takes, for the forecast of a run."""
+        return 0.001 if self.effect_here() is Effect.E0 else 0.3
+
+    def describe(self) -> str:
+        """One line on the canvas that says what it is set to do; empty when there is nothing worth saying."""
+        return ""
+
+    run: ClassVar[Any]
+    """`async def run(self, ctx: Context, <one parameter an input port>) -> Out | Mapping[str, Any] | Pause`"""
+
+    def resume(self, ctx: Context, answer: Any, **inputs: Any) -> Awaitable[Outputs]:
+        """Go on after a `Pause` with what came of it; a node that pauses overrides it."""
+        raise NodeError(f"{self.title} cannot be resumed.", category="bug")
+
+    async def simulate(self, ctx: Context, **inputs: Any) -> Simulated:
+        """What the sandbox shows instead of an outside effect; every node of effect E3 or more overrides it."""
+        return Simulated(f"would run “{self.title}”", {port.name: None for port in self.outputs()[:1]})
+
+
+@cache
+def class_ports(cls: type[Node]) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Read the ports off `run`: its parameters are the inputs, the fields of the `Out` it returns the outputs."""
+    run = cls.__dict__.get("run") or next(k.__dict__["run"] for k in cls.__mro__ if "run" in k.__dict__)
+    hints = get_type_hints(run, include_extras=True)
+    inputs = []
+    for parameter in list(inspect.signature(run).parameters.values())[2:]:
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        inputs.append(_port(parameter.name, hints.get(parameter.name, Any), parameter.default is parameter.empty))
+    outputs: list[Port] = []
+    returned = hints.get("return", Value)
+    for option in get_args(returned) if get_origin(returned) in (UnionType, Union) else (returned,):
+        if isinstance(option, type) and issubclass(option, Out):
+            fields = get_type_hints(option, include_extras=True)
+            outputs += [_port(name, hint, True) for name, hint in fields.items()]
+    return tuple(inputs), tuple(outputs)
+
+
+_TYPES: Final[dict[Any, PortType]] = {
+    str: PortType.TEXT,
+    int: PortType.NUMBER,
+    float: PortType.NUMBER,
+    bool: PortType.YES_NO,
+    datetime: PortType.MOMENT,
+    list: PortType.LIST,
+    tuple: PortType.LIST,
+    dict: PortType.RECORD,
+    Mapping: PortType.RECORD,
+    Sequence: PortType.LIST,
+}
+
+
+def _port(name: str, hint: Any, required: bool) -> Port:
+    info = PortInfo()
+    if get_origin(hint) is Annotated:
+        hint, *extras = get_args(hint)
+        info = next((extra for extra in extras if isinstance(extra, PortInfo)), info)
+    base = hint
+    if get_origin(base) in (UnionType, Union):
+        base = next((option for option in get_args(base) if option is not type(None)), Any)
+    base = get_origin(base) or base
+    type_ = info.type or _TYPES.get(base, PortType.ANY)
+    return Port(name, type_, info.title, info.help, required, info.many, info.back)

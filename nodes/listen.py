@@ -1,0 +1,68 @@
+"""What triggers wait for, as plain declarations; the runtime wires them to addresses, clocks and pages."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Manual:
+    """Somebody presses "Run"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """An HTTP call to `/hooks/{path}`; `secret` names the key of the HMAC signature, empty for an open address.
+
+    `respond`: `now` answers 202 once the run is safely recorded, `end` waits for the "respond" step or the end of the run.
+    """
+
+    path: str
+    method: Literal["ANY", "GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    secret: str = ""
+    respond: Literal["now", "end"] = "now"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Moments by the clock: a cron text in a time zone, or every N seconds when `every` is set."""
+
+    cron: str = ""
+    every: float = 0
+    time_zone: str = "UTC"
+    catch_up: Literal["skip", "once", "all"] = "once"
+
+
+@dataclass(frozen=True, slots=True)
+class FormField:
+    """One question of a hosted form."""
+
+    name: str
+    label: str
+    kind: Literal["text", "long text", "number", "yes/no", "choice", "date", "e-mail"] = "text"
+    required: bool = True
+    choices: tuple[str, ...] = ()
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A hosted page at `/forms/{path}` made from fields."""
+
+    path: str
+    title: str
+    intro: str
+    fields: tuple[FormField, ...]
+    thanks: str
+    respond: Literal["now", "end"] = "now"
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A hosted conversation at `/chat/{path}`; each message starts a run whose response is the answer."""
+
+    path: str
+    title: str
+    welcome: str
+
+
+Listen = Manual | Webhook | Schedule | Form | Chat
