@@ -469,6 +469,25 @@ class Node(BaseModel):
         return Simulated(f"would run “{self.title}”", {port.name: None for port in self.outputs()[:1]})
 
 
+class Loop(Node):
+    """Base of a node whose body the engine runs once an item: the steps behind its `item` port, up to its `result` port.
+
+    Ports are fixed: `items` and `result` (back) come in, `item` and `done` go out. The engine calls `items_of` with the
+    inputs, runs the body for each member with `item` and `index` known to formulas, and sends what came back out of `done`.
+    """
+
+    parallel: int = Field(default=1, ge=1, le=50, title="At once", description="How many items are worked on together.")
+    on_item_error: Literal["stop", "continue", "drop"] = Field(
+        default="stop",
+        title="If an item fails",
+        description="Stop the run, go on with nothing in its place, or leave the item out.",
+    )
+
+    def items_of(self, ctx: Context, items: Any) -> list[Any]:
+        """The members to go through. Raises NodeError when there is no list."""
+        raise NotImplementedError
+
+
 @cache
 def class_ports(cls: type[Node]) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
     """Read the ports off `run`: its parameters are the inputs, the fields of the `Out` it returns the outputs."""

@@ -1,0 +1,205 @@
+"""How a blueprint hangs together: its nodes with their ports, the order they can run in, and which steps each loop repeats.
+
+Read once and shared by the checks and by the plan, so that what the canvas warns of is exactly what the engine would refuse.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import networkx as nx
+
+from nodes.base import Loop, Node, Port, fits
+from nodes.blueprint import Blueprint, Edge, Placed
+from nodes.catalog import BadSettings, Catalog, UnknownNode, ports_of
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a blueprint cannot run: a code, the node it is about, a sentence and a fix."""
+
+    code: str
+    node: str
+    sentence: str
+    fix: str
+    field: str = ""
+    edge: str = ""
+
+
+@dataclass(slots=True)
+class Graph:
+    """The readable part of a blueprint. `problems` holds everything that keeps it from running."""
+
+    blueprint: Blueprint
+    placed: dict[str, Placed] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    inputs: dict[str, dict[str, Port]] = field(default_factory=dict)
+    outputs: dict[str, dict[str, Port]] = field(default_factory=dict)
+    edges: list[Edge] = field(default_factory=list)
+    """Edges between ports that exist and fit, in document order; edges that close a loop are in `back` instead."""
+    back: list[Edge] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+    scope: dict[str, str | None] = field(default_factory=dict)
+    """The loop whose body a node belongs to; None outside all loops."""
+    problems: list[Problem] = field(default_factory=list)
+
+    def title(self, id_: str) -> str:
+        """What a person calls the node."""
+        placed = self.placed[id_]
+        node = self.nodes.get(id_)
+        return placed.name or (node.title if node else placed.type)
+
+    def loops_around(self, id_: str) -> list[str]:
+        """The loops that a node is inside of, innermost first."""
+        around = []
+        loop = self.scope.get(id_)
+        while loop is not None:
+            around.append(loop)
+            loop = self.scope.get(loop)
+        return around
+
+
+def read_graph(blueprint: Blueprint, types: Catalog) -> Graph:
+    """Resolve node types and ports, sort out the edges, find the order and the loops. Never raises: see `problems`."""
+    graph = Graph(blueprint)
+    for placed in blueprint.nodes:
+        _read_node(graph, placed, types)
+    _read_edges(graph)
+    forward: nx.DiGraph[str] = nx.DiGraph()
+    forward.add_nodes_from(graph.placed)
+    forward.add_edges_from((edge.source, edge.target) for edge in graph.edges)
+    try:
+        # Ties go by place in the document, so that the same blueprint always runs in the same order.
+        place = {id_: number for number, id_ in enumerate(graph.placed)}
+        graph.order = list(nx.lexicographical_topological_sort(forward, key=place.__getitem__))
+    except nx.NetworkXUnfeasible:
+        _name_circle(graph, forward)
+        graph.order = list(graph.placed)
+        graph.scope = dict.fromkeys(graph.placed)
+        return graph
+    _find_scopes(graph, forward)
+    return graph
+
+
+def _read_node(graph: Graph, placed: Placed, types: Catalog) -> None:
+    graph.placed[placed.id] = placed
+    inputs, outputs = ports_of(placed, types)
+    graph.inputs[placed.id] = {port.name: port for port in inputs}
+    graph.outputs[placed.id] = {port.name: port for port in outputs}
+    try:
+        graph.nodes[placed.id] = types.build(placed)
+    except UnknownNode as error:
+        graph.problems.append(Problem(error.code, placed.id, error.message, error.fix or ""))
+    except BadSettings as error:
+        for name, said in error.problems.items():
+            title = placed.name or types.get(placed.type).title
+            label = types.get(placed.type).model_fields.get(name.split(".")[0])
+            shown = (label.title if label and label.title else name).strip()
+            graph.problems.append(
+                Problem(error.code, placed.id, f"“{title}”: {shown}: {_plain(said)}", f"Fill in “{shown}”.", field=name)
+            )
+
+
+def _plain(said: str) -> str:
+    """Pydantic's sentence in the words of a form."""
+    return {"Field required": "this is still empty."}.get(said, said)
+
+
+def _read_edges(graph: Graph) -> None:
+    for edge in graph.blueprint.edges:
+        source, target = edge.source, edge.target
+        if not {source, target} <= graph.nodes.keys():
+            # An end is unknown or not set up, which is a problem of its own; the edge still counts for order and scopes.
+            graph.edges.append(edge)
+            continue
+        out, into = graph.outputs[source].get(edge.source_port), graph.inputs[target].get(edge.target_port)
+        if out is None or into is None:
+            end, port = (source, edge.source_port) if out is None else (target, edge.target_port)
+            graph.problems.append(
+                Problem(
+                    "edge.no_port",
+                    end,
+                    f"A connection uses the port “{port}”, which “{graph.title(end)}” does not have.",
+                    "Delete the connection, or change the node so that it has this port again.",
+                    edge=edge.id,
+                )
+            )
+        elif not fits(out.type, into.type):
+            graph.problems.append(
+                Problem(
+                    "edge.types",
+                    target,
+                    f"“{graph.title(source)}” gives {out.type.value} by “{out.label}”, "
+                    f"but “{graph.title(target)}” takes {into.type.value} at “{into.label}”.",
+                    "Put a step between them that turns one into the other.",
+                    edge=edge.id,
+                )
+            )
+        elif into.back:
+            graph.back.append(edge)
+        else:
+            graph.edges.append(edge)
+
+
+def _name_circle(graph: Graph, forward: "nx.DiGraph[str]") -> None:
+    circle = [source for source, _ in nx.find_cycle(forward)]
+    names = " → ".join(f"“{graph.title(id_)}”" for id_ in (*circle, circle[0]))
+    graph.problems.append(
+        Problem(
+            "graph.circle",
+            circle[0],
+            f"These steps wait for each other in a circle: {names}.",
+            "Remove one of the connections. To repeat steps, use “For each”.",
+        )
+    )
+
+
+def _find_scopes(graph: Graph, forward: "nx.DiGraph[str]") -> None:
+    starts: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for edge in graph.edges:
+        if isinstance(graph.nodes.get(edge.source), Loop):
+            starts[edge.source, edge.source_port].append(edge.target)
+
+    def behind(loop: str, port: str) -> set[str]:
+        found = set(starts[loop, port])
+        for start in starts[loop, port]:
+            found |= nx.descendants(forward, start)
+        return found
+
+    bodies = {id_: behind(id_, "item") for id_, node in graph.nodes.items() if isinstance(node, Loop)}
+    graph.scope = dict.fromkeys(graph.placed)
+    for id_ in graph.placed:
+        around = [loop for loop, body in bodies.items() if id_ in body]
+        around.sort(key=lambda loop: len(bodies[loop]))
+        for inner, outer in pairwise(around):
+            if inner not in bodies[outer]:
+                graph.problems.append(
+                    Problem(
+                        "loop.shared",
+                        id_,
+                        f"“{graph.title(id_)}” is inside two loops at once: “{graph.title(inner)}” and “{graph.title(outer)}”.",
+                        "Give each loop its own steps, and join them after “done”.",
+                    )
+                )
+        graph.scope[id_] = around[0] if around else None
+    for loop, body in bodies.items():
+        for id_ in sorted(body & behind(loop, "done")):
+            graph.problems.append(
+                Problem(
+                    "loop.leaks",
+                    id_,
+                    f"“{graph.title(id_)}” would run for each item of “{graph.title(loop)}” and also after all of them.",
+                    "Connect the end of the repeated steps to “result” of the loop, and go on from “done”.",
+                )
+            )
+    for edge in graph.back:
+        if graph.scope[edge.source] != edge.target:
+            graph.problems.append(
+                Problem(
+                    "loop.result",
+                    edge.source,
+                    f"“{graph.title(edge.source)}” gives its result to “{graph.title(edge.target)}”, but is not one of the steps it repeats.",
+                    "Connect “result” with the last step behind “item” of the same loop.",
+                    edge=edge.id,
+                )
+            )

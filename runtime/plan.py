@@ -1,0 +1,220 @@
+"""Blueprint → Plan: what the engine executes. Compiled once per document, immutable, shared by all its runs."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nodes.base import Effect, Loop, Node
+from nodes.blueprint import Blueprint, Edge, Placed, Policy
+from nodes.catalog import Catalog
+from nodes.errors import FactoryError
+from nodes.graph import Graph, read_graph
+
+
+class PlanError(FactoryError):
+    """The blueprint cannot run; `problems` lists every reason, the message is the first."""
+
+    code = "plan.invalid"
+    status = 422
+
+    def __init__(self, message: str, *, fix: str, where: dict[str, Any], problems: list[dict[str, str]]) -> None:
+        super().__init__(message, fix=fix, where=where)
+        self.problems = problems
+
+    def as_dict(self) -> dict[str, Any]:
+        return super().as_dict() | {"problems": self.problems}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One edge as the engine follows it: to which step of the same scope, into which port, in which order of preference."""
+
+    target: "Step"
+    port: str
+    many: bool
+    order: int
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """One node of the plan. `index` is its place within its scope."""
+
+    id: str
+    name: str
+    key: str
+    type: str
+    node: Node
+    placed: Placed
+    policy: Policy
+    effect: Effect
+    inline: bool
+    scope: "Scope"
+    index: int
+    first_input: str
+    required: tuple[str, ...] = ()
+    """Required input ports that have at least one edge: the step is skipped if none of these edges fires."""
+    incoming: int = 0
+    out: dict[str, tuple[Link, ...]] = field(default_factory=dict)
+    out_ports: tuple[str, ...] = ()
+    body: "Scope | None" = None
+
+    @property
+    def is_trigger(self) -> bool:
+        return self.node.family == "trigger"
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """The steps that run together: the whole blueprint, or the body of one loop."""
+
+    loop: Step | None
+    steps: list[Step] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    """For each step the number of edges that must be resolved before it can run."""
+    outer: list[tuple[Step, str, Link]] = field(default_factory=list)
+    """Edges that come in from a scope further out: resolved at the start of every iteration."""
+    sources: list[Step] = field(default_factory=list)
+    """Steps that wait for nothing: triggers and readers at the start of a run."""
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """The compiled blueprint."""
+
+    blueprint: Blueprint
+    content_hash: str
+    root: Scope
+    steps: dict[str, Step]
+    variables: Mapping[str, Any]
+    graph: Graph
+
+    def triggers(self) -> list[Step]:
+        """The trigger steps, in document order."""
+        return [step for step in self.root.steps if step.is_trigger]
+
+    def forecast_seconds(self) -> float:
+        """About how long a run takes: the slowest path, loops counted ten times (nothing is known of their length)."""
+        return _forecast(self.root)
+
+
+def compile_plan(blueprint: Blueprint, types: Catalog) -> Plan:
+    """Compile a blueprint. Raises PlanError naming the first node that keeps it from running, and all the others."""
+    graph = read_graph(blueprint, types)
+    if graph.problems:
+        first = graph.problems[0]
+        raise PlanError(
+            first.sentence,
+            fix=first.fix,
+            where={"node": first.node, "field": first.field} if first.field else {"node": first.node},
+            problems=[{"code": p.code, "node": p.node, "message": p.sentence, "fix": p.fix} for p in graph.problems],
+        )
+    return _Compiler(graph).plan()
+
+
+class _Compiler:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.root = Scope(loop=None)
+        self.steps: dict[str, Step] = {}
+        self.links: dict[str, dict[str, list[Link]]] = defaultdict(lambda: defaultdict(list))
+        self.fed: dict[str, set[str]] = defaultdict(set)
+
+    def plan(self) -> Plan:
+        keys = step_keys(self.graph)
+        for id_ in self.graph.order:
+            self._add_step(id_, keys[id_])
+        for number, edge in enumerate(self.graph.edges):
+            self._add_edge(edge, number)
+        for number, edge in enumerate(self.graph.back):
+            # A loop's result does not count as an edge to wait for: it is read when an iteration has ended.
+            loop = self.steps[edge.target]
+            self.links[edge.source][edge.source_port].append(Link(loop, edge.target_port, True, number))
+        for id_, step in self.steps.items():
+            step.out = {port: tuple(links) for port, links in self.links[id_].items()}
+            ports = self.graph.inputs[id_]
+            step.required = tuple(name for name in self.fed[id_] if ports[name].required and not ports[name].back)
+        for scope in {id(s.scope): s.scope for s in self.steps.values()}.values():
+            scope.counts = [step.incoming for step in scope.steps]
+            scope.sources = [step for step in scope.steps if not step.incoming]
+        blueprint = self.graph.blueprint
+        variables = {variable.name: variable.value for variable in blueprint.variables}
+        return Plan(blueprint, blueprint.content_hash, self.root, self.steps, variables, self.graph)
+
+    def _add_step(self, id_: str, key: str) -> None:
+        placed, node = self.graph.placed[id_], self.graph.nodes[id_]
+        loop = self.graph.scope[id_]
+        scope = self.steps[loop].body if loop else self.root
+        assert scope is not None
+        inputs = self.graph.inputs[id_]
+        effect = node.effect_here()
+        step = Step(
+            id=id_,
+            name=self.graph.title(id_),
+            key=key,
+            type=placed.type,
+            node=node,
+            placed=placed,
+            policy=placed.policy,
+            effect=effect,
+            inline=effect is Effect.E0 and not isinstance(node, Loop),
+            scope=scope,
+            index=len(scope.steps),
+            first_input=next(iter(inputs), ""),
+            out_ports=tuple(self.graph.outputs[id_]),
+        )
+        if isinstance(node, Loop):
+            step.body = Scope(loop=step)
+        scope.steps.append(step)
+        self.steps[id_] = step
+
+    def _add_edge(self, edge: Edge, number: int) -> None:
+        source, target = self.steps[edge.source], self.steps[edge.target]
+        many = self.graph.inputs[edge.target][edge.target_port].many
+        link = Link(target, edge.target_port, many, number)
+        target.incoming += 1
+        self.fed[edge.target].add(edge.target_port)
+        if source.scope is target.scope or source is target.scope.loop:
+            self.links[edge.source][edge.source_port].append(link)
+            return
+        # The value comes from further out: the loop on the source's level waits for it, every iteration reads it.
+        target.scope.outer.append((source, edge.source_port, link))
+        loop = target.scope.loop
+        while loop is not None and loop.scope is not source.scope:
+            loop = loop.scope.loop
+        assert loop is not None
+        loop.incoming += 1
+        self.links[edge.source][edge.source_port].append(Link(loop, "", False, number))
+
+
+def step_keys(graph: Graph) -> dict[str, str]:
+    """How formulas call each step in `steps.<key>`: its name in lower case with underscores, numbered when taken."""
+    keys: dict[str, str] = {}
+    taken: set[str] = set()
+    for id_ in graph.placed:
+        base = re.sub(r"[^a-z0-9]+", "_", graph.title(id_).lower()).strip("_") or "step"
+        if base[0].isdigit():
+            base = f"step_{base}"
+        key, number = base, 2
+        while key in taken:
+            key, number = f"{base}_{number}", number + 1
+        taken.add(key)
+        keys[id_] = key
+    return keys
+
+
+def _forecast(scope: Scope) -> float:
+    ends: dict[Step, float] = defaultdict(float)
+    longest = 0.0
+    for step in scope.steps:
+        own = step.node.forecast_seconds()
+        if step.body is not None:
+            own += 10 * _forecast(step.body)
+        ends[step] += own
+        longest = max(longest, ends[step])
+        for links in step.out.values():
+            for link in links:
+                if link.target.scope is scope:
+                    ends[link.target] = max(ends[link.target], ends[step])
+    return longest
