@@ -17,12 +17,10 @@ import pytest
 from runtime.workers.image.build import ensure_image
 from tests import services
 
-IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
-
 hypothesis.settings.register_profile("dev", max_examples=60, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("deep", max_examples=5_000, deadline=None)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "dev"))
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if services.IN_CI else "dev"))
 
 # A developer's own settings must not decide what a test sees.
 for _name in [name for name in os.environ if name.startswith("FACTORY_")]:
@@ -32,7 +30,7 @@ for _name in [name for name in os.environ if name.startswith("FACTORY_")]:
 
 def unavailable(reason: str) -> None:
     """This test cannot run here: a failure in CI, else skipped."""
-    if IN_CI:
+    if services.IN_CI:
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 
 class Missing(Exception):
@@ -122,14 +123,24 @@ def postgres_server() -> Iterator[str]:
         if user:
             shutil.chown(folder, user)
         data, port = f"{folder}/data", free_port()
-        make = [initdb, "--pgdata", data, "--username", "postgres", "--auth", "trust", "--no-sync", "--encoding=UTF8"]
+        make = [
+            str(initdb),
+            "--pgdata",
+            data,
+            "--username",
+            "postgres",
+            "--auth",
+            "trust",
+            "--no-sync",
+            "--encoding=UTF8",
+        ]
         done = subprocess.run(make, cwd="/", user=user, group=user, capture_output=True, check=False)
         if done.returncode:
             raise Missing(f"PostgreSQL could not be set up: {done.stderr.decode(errors='replace').strip()}")
         # Nobody needs this data after a power cut.
         settings = ["fsync=off", "full_page_writes=off", "max_connections=200", "listen_addresses=127.0.0.1"]
         options = [word for setting in settings for word in ("-c", setting)]
-        serve = [postgres, "-D", data, "-p", str(port), "-k", folder, *options]
+        serve = [str(postgres), "-D", data, "-p", str(port), "-k", folder, *options]
         log = Path(folder, "log")
         with log.open("w") as output:
             server = subprocess.Popen(serve, cwd="/", user=user, group=user, stdout=output, stderr=subprocess.STDOUT)

@@ -1,0 +1,74 @@
+"""A real server and a real browser, driven by mouse and keyboard."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+
+from tests.server import Server
+from tests.services import CACHE, ROOT
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SIZE = ViewportSize(width=1440, height=900)
+SCREENSHOTS = ROOT / "docs" / "screenshots"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A fresh `factory serve` for this file's tests: `server.url`, `server.setup_link`, `server.home`."""
+    with Server(tmp_path_factory.mktemp("server") / "home") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: Path) -> Iterator[Browser]:
+    """Chromium without a window, for this file's tests."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A tab of a new person at 1440 × 900; the test fails when a script in it does, and leaves a picture when it fails."""
+    context = browser.new_context(viewport=SIZE, locale="en-GB", timezone_id="Europe/Berlin")
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(10_000)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    failures = request.session.testsfailed
+    yield page
+    if request.session.testsfailed > failures or errors:
+        picture = CACHE / "failed" / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', request.node.nodeid)}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=picture)
+        print(f"The page at that moment: {picture}")
+    context.close()
+    assert not errors, f"a script in the page failed: {errors}"
+
+
+@pytest.fixture
+def shot(page: Page) -> Callable[[str], None]:
+    """`shot("studio")` renews docs/screenshots/studio.png when FACTORY_SHOTS=1, and does nothing else."""
+
+    def take(name: str) -> None:
+        if os.environ.get("FACTORY_SHOTS") == "1":
+            SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
+
+    return take

@@ -1,0 +1,182 @@
+"""Runs checks and tests in order and says plainly how it went: `python -m tests.run [check | soak]`.
+
+Without an argument everything runs: what the machine lacks is installed or started first, then come the checks, the tests
+without services, those with Docker, those with a browser, and a sample of the soak. It stops at the first that fails. With
+CI=true a missing service is a failure; else its tests are skipped, and the last line says so.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runtime.workers.image.build import ImageError, ensure_image
+from tests import services
+
+BIN = Path(sys.executable).parent
+NO_TESTS = 5
+CHECKS = (
+    ("Format", ["ruff", "format", "--check"]),
+    ("Lint", ["ruff", "check"]),
+    ("Import contracts", ["lint-imports", "--no-cache"]),
+    ("Types", ["mypy"]),
+)
+TESTS = (
+    ("Tests", ["-m", "not docker and not browser and not soak", "-n", "2"]),
+    ("Tests with Docker", ["-m", "docker and not browser and not soak"]),
+    ("Tests in the browser", ["-m", "browser and not soak", "-n", "2", "--dist", "loadfile"]),
+    ("Soak, a sample", ["-m", "soak"]),
+)
+
+
+@dataclass
+class Run:
+    """What has happened so far."""
+
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    started: float = field(default_factory=time.monotonic)
+    phases: int = 0
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    missing: list[str] = field(default_factory=list)
+
+    def phase(self, name: str, action: Callable[[], Any]) -> Any:
+        """Do one thing, saying its name before and its duration after."""
+        print(f"\n=== {name}", flush=True)
+        began = time.monotonic()
+        result = action()
+        self.phases += 1
+        print(f"--- {name}: {time.monotonic() - began:.1f} s", flush=True)
+        return result
+
+    def command(self, name: str, command: list[str]) -> None:
+        """Run a program of our environment as one phase; end here if it fails."""
+        arguments = [str(BIN / command[0]), *command[1:]]
+        code = self.phase(name, lambda: subprocess.run(arguments, cwd=services.ROOT, env=self.environment).returncode)
+        if code:
+            self.end(code, name)
+
+    def pytest(self, name: str, arguments: list[str]) -> None:
+        """Run some of the tests as one phase, and count them."""
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder, "report.xml")
+            try:
+                self.command(name, ["pytest", "-q", f"--junitxml={report}", *arguments])
+            finally:
+                if report.exists():
+                    self.count(report)
+
+    def count(self, report: Path) -> None:
+        """Add up what one report says."""
+        for suite in ET.parse(report).getroot().iter("testsuite"):
+            total, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
+            failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+            self.passed += max(0, total - failed - skipped)
+            self.failed += failed
+            self.skipped += skipped
+
+    def need(self, stack: ExitStack, service: Any) -> str | None:
+        """Start a service for the rest of this run; None when it cannot be had, which ends a run in CI."""
+        try:
+            address: str = stack.enter_context(service)
+        except services.Missing as missing:
+            self.lack(str(missing))
+            return None
+        return address
+
+    def lack(self, sentence: str) -> None:
+        """Something cannot be had here."""
+        print(sentence, flush=True)
+        self.missing.append(sentence)
+        if services.IN_CI:
+            self.end(1, "what the machine must have")
+
+    def end(self, code: int, failed_at: str = "") -> None:
+        """Say how it went, and leave."""
+        raise _Ended(code, failed_at)
+
+    def summary(self, ended: _Ended) -> str:
+        """The last line."""
+        minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
+        counts = f"{self.passed} passed, {self.failed} failed"
+        if self.skipped:
+            counts += f", {self.skipped} skipped"
+        if ended.code:
+            why = " (no test was found)" if ended.code == NO_TESTS else ""
+            return f"NOT OK: stopped at “{ended.failed_at}”{why} after {minutes} min {seconds} s. {counts}"
+        lacking = f" Not everything could run: {' '.join(self.missing)}" if self.missing else ""
+        return f"OK: {self.phases} phases in {minutes} min {seconds} s.{lacking} {counts}"
+
+
+class _Ended(Exception):
+    """The run is over; `code` is what the process answers."""
+
+    def __init__(self, code: int, failed_at: str = "") -> None:
+        self.code = code
+        self.failed_at = failed_at
+
+
+def everything(run: Run, stack: ExitStack) -> None:
+    """Prepare the machine, check, test."""
+    if missing := run.phase("What this machine has", services.install_programs):
+        run.lack(f"Not installed: {', '.join(missing)}. Install it: {services.how_to_install(missing)}")
+    if docker := run.phase("A Docker engine", lambda: run.need(stack, services.docker_engine())):
+        run.environment["DOCKER_HOST"] = docker
+        run.phase("The worker image", lambda: worker_image(run, docker))
+    if database := run.phase("A PostgreSQL server", lambda: run.need(stack, services.postgres_server())):
+        run.environment["FACTORY_TEST_DATABASE_URL"] = database
+    check(run)
+    for name, arguments in TESTS:
+        run.pytest(name, arguments)
+
+
+def worker_image(run: Run, docker: str) -> None:
+    """Have the image of the workers; a minute or two the first time."""
+    try:
+        print(ensure_image(docker))
+    except ImageError as error:
+        run.lack(f"{error.message} {error.fix}")
+
+
+def check(run: Run) -> None:
+    """What can be said without running the product."""
+    for name, command in CHECKS:
+        run.command(name, list(command))
+
+
+def soak(run: Run, stack: ExitStack) -> None:
+    """The soak in full."""
+    run.environment.setdefault("FACTORY_SOAK_KILLS", "200")
+    run.pytest("Soak", ["-m", "soak", "--timeout", "7200", "-s"])
+
+
+def main(what: str) -> int:
+    """Run what was asked for."""
+    run = Run()
+    try:
+        with ExitStack() as stack:
+            if what == "check":
+                check(run)
+            elif what == "soak":
+                soak(run, stack)
+            else:
+                everything(run, stack)
+            run.end(0)
+    except _Ended as ended:
+        print(f"\n{run.summary(ended)}", flush=True)
+        return ended.code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*(sys.argv[1:2] or ["all"])))
