@@ -98,7 +98,7 @@ def docker_engine() -> Iterator[str]:
     CACHE.mkdir(exist_ok=True)
     log = CACHE / "dockerd.log"
     with log.open("w") as output:
-        command = ["dockerd", "--storage-driver", "overlay2"]
+        command = ["dockerd", "--host", docker_url(), "--storage-driver", "overlay2"]
         engine = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         if not _wait(docker_answers, engine, seconds=60):
