@@ -218,6 +218,20 @@ class SecretRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Signature(SecretRef):
+    """The HMAC-SHA256 of `body` in hexadecimal, keyed with a secret by the egress door; for a header."""
+
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class BasicAuth(SecretRef):
+    """The `Authorization` header of a user whose password is the secret; the egress door puts both into base64."""
+
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HttpReply:
     """An answer from outside. `content` is at most the cap of the egress door, decoded text in `text`."""
 
@@ -382,15 +396,28 @@ FileName = Annotated[str, Field(max_length=200, json_schema_extra={"format": "fi
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A worked example: shown as help, run by the contract test. `out` maps each firing port to its value."""
+    """A worked example: shown as help, run by the contract test. `out` maps each firing port to its value.
+
+    A trigger's `inputs` hold its `event`. `given` is the world around it (`http`, `memory`, `tables`, `files`, `now`…),
+    `answer` what ends its pause, `error` the sentence of a step whose work is to fail.
+    """
 
     title: str
     settings: Mapping[str, Any]
     inputs: Mapping[str, Any]
     out: Mapping[str, Any]
+    given: Mapping[str, Any] = field(default_factory=dict)
+    answer: Any = None
+    error: str = ""
 
 
 Outputs = Out | Mapping[str, Any] | Pause
+
+
+class Row(BaseModel):
+    """Base of one row in a setting that is a list: the form shows a table with its fields as columns."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Node(BaseModel):
@@ -417,9 +444,16 @@ class Node(BaseModel):
         if "family" in cls.__dict__ and not cls.__dict__.get("type"):
             cls.type = f"{cls.family}.{cls.__module__.rpartition('.')[2]}"
 
+    @classmethod
+    def first_settings(cls) -> dict[str, Any]:
+        """What a newly placed node must be given: defaults that are made anew each time, such as a webhook's path."""
+        fields = cls.model_fields.items()
+        made = {name: known for name, known in fields if known.default_factory not in (None, list, dict)}
+        return {name: known.get_default(call_default_factory=True, validated_data={}) for name, known in made.items()}
+
     def inputs(self) -> tuple[Port, ...]:
-        """The input ports with these settings."""
-        return class_ports(type(self))[0]
+        """The input ports with these settings. A trigger has none: its `event` comes from outside."""
+        return () if self.family is Family.TRIGGER else class_ports(type(self))[0]
 
     def outputs(self) -> tuple[Port, ...]:
         """The output ports with these settings."""
@@ -428,6 +462,10 @@ class Node(BaseModel):
     def effect_here(self) -> Effect:
         """The effect class with these settings (a GET is not a POST)."""
         return self.effect
+
+    def join_here(self) -> Literal["all", "first"]:
+        """How it waits for its incoming edges with these settings."""
+        return self.join
 
     def labels(self) -> frozenset[Label]:
         """What the Rule of Two must know of this node with these settings."""
