@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format soak bench lock clean
+.PHONY: help run test check format soak bench screenshots lock clean dev
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run:  ## set up what is missing, then serve on http://127.0.0.1:8080
 	@$(PYTHON) deploy/setup.py
@@ -29,6 +29,9 @@ soak: dev  ## kill the server 200 times under load: nothing accepted is lost
 bench: dev  ## measure; one figure alone: make bench ONLY="W1@64"
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only "$(ONLY)")
 
+screenshots: dev  ## renew docs/screenshots with the browser tests
+	@FACTORY_SHOTS=1 $(BIN)/pytest -q -m browser
+
 # No package younger than two weeks enters a lock, but one that is pinned by name; none holds a download address.
 CUTOFF ?= $(shell date --utc --date "2 weeks ago" +%F)
 COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
@@ -45,6 +48,5 @@ clean:  ## remove everything that was made here, but not your data
 	@rm -rf .venv .cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache app/canvas/vendor dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: dev
 dev:
 	@$(PYTHON) deploy/setup.py --dev
