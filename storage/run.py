@@ -1,0 +1,207 @@
+"""Runs: one row each, small, written by the journal's fast lane; lists, recovery and what is due read from here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Column, ForeignKeyConstraint, Index, func, text
+from sqlmodel import Field, Session, col, select, update
+
+from storage.columns import Json
+from storage.tenancy import Owned, TenantSession
+
+FINISHED = ("succeeded", "failed", "cancelled")
+UNFINISHED = ("accepted", "running", "waiting")
+
+
+class Run(Owned, table=True):
+    """One execution. `version` is None for a run of a draft; `document_hash` says what exactly it runs.
+
+    Ids sort by time of making, so lists are ordered by id.
+    """
+
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "document_hash"], ["document.tenant_id", "document.hash"]),
+        Index("run_of_blueprint", "tenant_id", "blueprint_id", "id"),
+        Index("run_in_state", "tenant_id", "state", "id"),
+        Index(
+            "run_of_parent",
+            "tenant_id",
+            "parent_run",
+            sqlite_where=text("parent_run IS NOT NULL"),
+            postgresql_where=text("parent_run IS NOT NULL"),
+        ),
+        Index(
+            "run_unfinished",
+            "id",
+            sqlite_where=text("finished_at IS NULL"),
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+        Index(
+            "run_to_wake",
+            "wake_at",
+            sqlite_where=text("wake_at IS NOT NULL"),
+            postgresql_where=text("wake_at IS NOT NULL"),
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    blueprint_id: str
+    blueprint_name: str
+    version: int | None = None
+    deployment_id: str | None = None
+    document_hash: str = Field(max_length=64)
+    trigger: str
+    started_by: str = ""
+    state: str
+    accepted_at: float
+    finished_at: float | None = None
+    wake_at: float | None = None
+    parent_run: str | None = None
+    parent_step: str | None = None
+    error: dict[str, Any] | None = Field(default=None, sa_column=Column(Json))
+
+
+COLUMNS: tuple[str, ...] = tuple(Run.__table__.columns.keys())  # type: ignore[attr-defined]
+
+
+def values(
+    tenant: str,
+    id: str,
+    *,
+    blueprint_id: str,
+    blueprint_name: str,
+    document_hash: str,
+    trigger: str,
+    state: str,
+    accepted_at: float,
+    version: int | None = None,
+    deployment_id: str | None = None,
+    started_by: str = "",
+    finished_at: float | None = None,
+    wake_at: float | None = None,
+    parent_run: str | None = None,
+    parent_step: str | None = None,
+    error: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A whole new row for `RunRecord.insert`."""
+    return {
+        "tenant_id": tenant,
+        "id": id,
+        "blueprint_id": blueprint_id,
+        "blueprint_name": blueprint_name,
+        "version": version,
+        "deployment_id": deployment_id,
+        "document_hash": document_hash,
+        "trigger": trigger,
+        "started_by": started_by,
+        "state": state,
+        "accepted_at": accepted_at,
+        "finished_at": finished_at,
+        "wake_at": wake_at,
+        "parent_run": parent_run,
+        "parent_step": parent_step,
+        "error": error,
+    }
+
+
+def get(session: TenantSession, id: str) -> Run | None:
+    """The run."""
+    return session.find(Run, id)
+
+
+def listed(
+    session: TenantSession,
+    *,
+    blueprint_id: str | None = None,
+    state: str | None = None,
+    deployment_id: str | None = None,
+    limit: int = 50,
+    before: str | None = None,
+) -> Sequence[Run]:
+    """Newest first; `before` is the id of the last run of the page before."""
+    query = select(Run).order_by(col(Run.id).desc()).limit(limit)
+    if blueprint_id is not None:
+        query = query.where(Run.blueprint_id == blueprint_id)
+    if state is not None:
+        query = query.where(Run.state == state)
+    if deployment_id is not None:
+        query = query.where(Run.deployment_id == deployment_id)
+    if before is not None:
+        query = query.where(col(Run.id) < before)
+    return session.exec(query).all()
+
+
+def children(session: TenantSession, parent_run: str) -> Sequence[Run]:
+    """The runs that a run called, oldest first."""
+    return session.exec(select(Run).where(Run.parent_run == parent_run).order_by(col(Run.id))).all()
+
+
+def last(session: TenantSession, blueprint_id: str, trigger: str | None = None) -> Run | None:
+    """The newest run of a blueprint, through that trigger if one is named."""
+    query = select(Run).where(Run.blueprint_id == blueprint_id).order_by(col(Run.id).desc()).limit(1)
+    if trigger is not None:
+        query = query.where(Run.trigger == trigger)
+    return session.exec(query).first()
+
+
+def counts(session: TenantSession, *, since: float = 0.0, blueprint_id: str | None = None) -> dict[str, int]:
+    """How many runs accepted since then are in each state."""
+    query = select(Run.state, func.count()).group_by(Run.state)
+    if since > 0:
+        query = query.where(col(Run.id) >= first_id(since), col(Run.accepted_at) >= since)
+    if blueprint_id is not None:
+        query = query.where(Run.blueprint_id == blueprint_id)
+    return dict(session.exec(query).all())
+
+
+def move(session: TenantSession, id: str, *, expected: Sequence[str], to: str, **changes: Any) -> bool:
+    """Change the state if it is one of the expected ones. False: the race was lost, nothing changed."""
+    done = session.exec(
+        update(Run)
+        .where(col(Run.id) == id, col(Run.state).in_(expected))
+        .values(state=to, **changes)
+        .execution_options(synchronize_session=False)
+    )
+    return done.rowcount == 1
+
+
+# --- over all tenants: recovery and the clock, through Database.read_all ------------------------------------------------
+
+
+def unfinished(session: Session, states: Sequence[str] = ("accepted", "running")) -> Sequence[Run]:
+    """The runs that a crash interrupted, oldest first."""
+    return session.exec(
+        select(Run).where(col(Run.finished_at).is_(None), col(Run.state).in_(states)).order_by(col(Run.id))
+    ).all()
+
+
+def due(session: Session, now: float, limit: int = 1_000) -> Sequence[tuple[str, str]]:
+    """(tenant, run id) of waiting runs whose time has come, the longest overdue first."""
+    return session.exec(
+        select(Run.tenant_id, Run.id)
+        .where(col(Run.wake_at).is_not(None), col(Run.wake_at) <= now, Run.state == "waiting")
+        .order_by(col(Run.wake_at))
+        .limit(limit)
+    ).all()
+
+
+def next_wake(session: Session) -> float | None:
+    """When the next waiting run has to be woken."""
+    return session.exec(
+        select(func.min(Run.wake_at)).where(col(Run.wake_at).is_not(None), Run.state == "waiting")
+    ).first()
+
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def first_id(at: float) -> str:
+    """No run made at that moment or later has a smaller id: ids begin with the millisecond in base 32."""
+    milliseconds = max(0, int(at * 1000) - 1_000)  # the id is made a little before the run is accepted
+    digits = ""
+    for _ in range(10):
+        digits = _ALPHABET[milliseconds & 31] + digits
+        milliseconds >>= 5
+    return f"run_{digits}"
