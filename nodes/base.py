@@ -342,22 +342,49 @@ class Mail(Protocol):
 
 
 class Context(Protocol):
-    """The only world a node sees. Tests pass a small fake."""
+    """The only world a node sees. Tests pass a small fake. `deadline` is on the monotonic clock."""
 
-    tenant: str
-    run_id: str
-    node_id: str
-    iteration: str
-    sandbox: bool
-    idempotency_key: str
-    deadline: float
-    http: Http
-    llm: Llm
-    worker: Worker
-    memory: Memory
-    tables: Tables
-    mail: Mail
-    time_zone: str
+    @property
+    def tenant(self) -> str: ...
+
+    @property
+    def run_id(self) -> str: ...
+
+    @property
+    def node_id(self) -> str: ...
+
+    @property
+    def iteration(self) -> str: ...
+
+    @property
+    def sandbox(self) -> bool: ...
+
+    @property
+    def idempotency_key(self) -> str: ...
+
+    @property
+    def deadline(self) -> float: ...
+
+    @property
+    def http(self) -> Http: ...
+
+    @property
+    def llm(self) -> Llm: ...
+
+    @property
+    def worker(self) -> Worker: ...
+
+    @property
+    def memory(self) -> Memory: ...
+
+    @property
+    def tables(self) -> Tables: ...
+
+    @property
+    def mail(self) -> Mail: ...
+
+    @property
+    def time_zone(self) -> str: ...
 
     def evaluate(self, formula: str, /, **names: Any) -> Any:
         """Evaluate a formula over what is known here: `input`, its fields, `item`, `index`, `steps`, `vars`, `run`, and `names`."""

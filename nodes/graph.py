@@ -108,11 +108,11 @@ def _plain(said: str) -> str:
 def _read_edges(graph: Graph) -> None:
     for edge in graph.blueprint.edges:
         source, target = edge.source, edge.target
+        out, into = graph.outputs[source].get(edge.source_port), graph.inputs[target].get(edge.target_port)
         if not {source, target} <= graph.nodes.keys():
             # An end is unknown or not set up, which is a problem of its own; the edge still counts for order and scopes.
-            graph.edges.append(edge)
+            (graph.back if into and into.back else graph.edges).append(edge)
             continue
-        out, into = graph.outputs[source].get(edge.source_port), graph.inputs[target].get(edge.target_port)
         if out is None or into is None:
             end, port = (source, edge.source_port) if out is None else (target, edge.target_port)
             graph.problems.append(

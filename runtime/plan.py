@@ -55,10 +55,16 @@ class Step:
     first_input: str
     required: tuple[str, ...] = ()
     """Required input ports that have at least one edge: the step is skipped if none of these edges fires."""
+    blank: dict[str, Any] = field(default_factory=dict)
+    """What ports get that nothing is connected to and that have no default."""
     incoming: int = 0
     out: dict[str, tuple[Link, ...]] = field(default_factory=dict)
     out_ports: tuple[str, ...] = ()
     body: "Scope | None" = None
+    first: bool = False
+    """Whether the first value that arrives is enough."""
+    collects: bool = False
+    """Loops: whether something is connected to `result`."""
 
     @property
     def is_trigger(self) -> bool:
@@ -130,11 +136,17 @@ class _Compiler:
         for number, edge in enumerate(self.graph.back):
             # A loop's result does not count as an edge to wait for: it is read when an iteration has ended.
             loop = self.steps[edge.target]
+            loop.collects = True
             self.links[edge.source][edge.source_port].append(Link(loop, edge.target_port, True, number))
         for id_, step in self.steps.items():
             step.out = {port: tuple(links) for port, links in self.links[id_].items()}
             ports = self.graph.inputs[id_]
             step.required = tuple(name for name in self.fed[id_] if ports[name].required and not ports[name].back)
+            step.blank = {
+                name: [] if port.many else None
+                for name, port in ports.items()
+                if port.required and not port.back and name not in self.fed[id_]
+            }
         for scope in {id(s.scope): s.scope for s in self.steps.values()}.values():
             scope.counts = [step.incoming for step in scope.steps]
             scope.sources = [step for step in scope.steps if not step.incoming]
@@ -158,7 +170,8 @@ class _Compiler:
             placed=placed,
             policy=placed.policy,
             effect=effect,
-            inline=effect is Effect.E0 and not isinstance(node, Loop),
+            inline=effect is Effect.E0 and not isinstance(node, Loop) and type(node).resume is Node.resume,
+            first=node.join == "first",
             scope=scope,
             index=len(scope.steps),
             first_input=next(iter(inputs), ""),

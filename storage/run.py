@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, ForeignKeyConstraint, Index, func, text
+from sqlalchemy import Column, ForeignKeyConstraint, Index, and_, func, text
+from sqlalchemy.orm import aliased
 from sqlmodel import Field, Session, col, select, update
 
 from storage.columns import Json
@@ -184,6 +185,16 @@ def due(session: Session, now: float, limit: int = 1_000) -> Sequence[tuple[str,
         .where(col(Run.wake_at).is_not(None), col(Run.wake_at) <= now, Run.state == "waiting")
         .order_by(col(Run.wake_at))
         .limit(limit)
+    ).all()
+
+
+def unreported(session: Session) -> Sequence[Run]:
+    """Runs that ended while the run that called them still waits for them."""
+    parent = aliased(Run)
+    return session.exec(
+        select(Run)
+        .join(parent, and_(parent.tenant_id == Run.tenant_id, parent.id == Run.parent_run))
+        .where(col(Run.finished_at).is_not(None), parent.state == "waiting")
     ).all()
 
 

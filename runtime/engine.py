@@ -1,0 +1,445 @@
+"""The engine: holds the runs that are going on, takes up what a crash left, and wakes what waits.
+
+`accept` answers when a run is durable; `begin` is for callers who wait for the end anyway, so that a short run costs one commit.
+`submit(tenant, run_id)` is the seam for several machines: an id is enough to take up a run from its rows.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from nodes.base import NodeError, Pause
+from nodes.errors import FactoryError, NotFound, TooMany
+from nodes.ids import new_id
+from runtime.context import Doors, step_key
+from runtime.events import Bus
+from runtime.execution import Execution, Order, Response
+from runtime.journal import ENDS, Journal, Plans
+from runtime.plan import Plan, Step
+from runtime.states import ApprovalState, RunState
+from storage import approval, run
+from storage.database import Database
+from storage.errors import LostRace, StorageError
+
+log = structlog.get_logger()
+
+MAX_ACTIVE = 200  # runs of one tenant that are worked on at the same time
+MAX_QUEUED = 10_000  # accepted runs of one tenant that wait for their turn
+MAX_DEPTH = 5  # blueprints that call each other
+MAX_SANDBOXES = 200  # sandbox runs kept to be looked at
+SOON = 60.0  # seconds; a wake that is nearer is timed exactly, others are found by the clock's tick
+APPROVAL_HOURS = 24.0
+
+Target = tuple[Plan, str, int | None]
+"""What a blueprint id stands for when it is called: plan, blueprint id, version."""
+
+
+class Engine:
+    """Runs plans. `open_doors` gives a run its ways out, `find_blueprint` resolves calls from one blueprint to another."""
+
+    def __init__(
+        self,
+        db: Database,
+        plans: Plans,
+        bus: Bus,
+        *,
+        open_doors: Callable[[Execution], Doors],
+        find_blueprint: Callable[[str, str], Awaitable[Target]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.db = db
+        self.plans = plans
+        self.bus = bus
+        self.clock = clock
+        self.open_doors = open_doors
+        self.journal = Journal(db, plans)
+        self.save = self.journal.save
+        self.active: dict[str, Execution] = {}
+        self.sandboxes: OrderedDict[str, Execution] = OrderedDict()
+        self._find_blueprint = find_blueprint
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._driving: defaultdict[str, int] = defaultdict(int)
+        self._queues: defaultdict[str, deque[Execution]] = defaultdict(deque)
+        self._taking_up: dict[str, asyncio.Task[Execution | None]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._stopping = False
+
+    # --- life --------------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take up every run that was going on when the process ended, and answer what was decided meanwhile."""
+        rows = await self.db.read_all(run.unfinished)
+        for row in rows:
+            self.spawn(self._take_up_quietly(row.tenant_id, row.id))
+        for found in await self.db.read_all(approval.undelivered):
+            self.spawn(self.answer(found.tenant_id, found.run_id, found.node, found.iteration, decision(found)))
+        for child in await self.db.read_all(run.unreported):
+            self.spawn(self._report_row(child))
+
+    async def stop(self) -> None:
+        """Stop where we are: every run goes on from its facts at the next start."""
+        self._stopping = True
+        for timer in self._timers.values():
+            timer.cancel()
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Run in the background; the engine keeps the task from being collected and logs what it dies of."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- taking runs -----------------------------------------------------------------------------------------------------------
+
+    def begin(self, order: Order) -> Execution:
+        """Start a run without waiting for the disk. Nothing of it may be acknowledged before `flush`. Raises TooMany."""
+        tenant = order.tenant
+        if self._driving[tenant] >= MAX_ACTIVE and len(self._queues[tenant]) >= MAX_QUEUED:
+            raise TooMany(
+                f"{MAX_QUEUED:,} runs are waiting already.",
+                code="limit.queue",
+                fix="Try again in a minute; nothing was started.",
+            )
+        ex = Execution(self, order)
+        ex.begin()
+        if order.sandbox:
+            self.sandboxes[ex.id] = ex
+            while len(self.sandboxes) > MAX_SANDBOXES:
+                self.sandboxes.popitem(last=False)
+        else:
+            self.active[ex.id] = ex
+        return ex
+
+    async def accept(self, order: Order) -> Execution:
+        """Start a run; returns when it is durable, that is when it may be acknowledged. Raises StorageError, TooMany."""
+        ex = self.begin(order)
+        try:
+            await ex.flush()
+        except BaseException:
+            self.active.pop(ex.id, None)
+            raise
+        self.launch(ex)
+        return ex
+
+    def launch(self, ex: Execution) -> None:
+        """Let a run be driven, now or when it is its turn."""
+        tenant = ex.order.tenant
+        if self._driving[tenant] >= MAX_ACTIVE and not ex.sandbox:
+            self._queues[tenant].append(ex)
+            return
+        self._driving[tenant] += 1
+        self.spawn(self._drive(ex))
+
+    async def _drive(self, ex: Execution) -> None:
+        tenant = ex.order.tenant
+        self.tell_runs(ex)
+        try:
+            await ex.drive()
+        except LostRace:
+            log.warning("a run was ended elsewhere", run=ex.id)
+            self._drop(ex)
+        except StorageError as error:
+            log.error("a run could not be kept", run=ex.id, error=error.message)
+            if ex.answered is not None and not ex.answered.done():
+                ex.answered.set_exception(error)
+            self._drop(ex)
+        finally:
+            self._driving[tenant] -= 1
+            queue = self._queues[tenant]
+            if queue and not self._stopping:
+                self.launch(queue.popleft())
+        if ex.state in ENDS:
+            self.tell_runs(ex)
+            if ex.order.parent is not None and not ex.sandbox:
+                await self._report(ex.order.tenant, ex.order.parent, ex.id, ex.state.value, ex.output, ex.error)
+
+    def let_go(self, ex: Execution) -> None:
+        """The run has ended, or only rows are left of it: it needs no memory any more."""
+        self.active.pop(ex.id, None)
+        if ex.answered is not None and not ex.answered.done():
+            ex.answered.set_result(closing(ex))
+        wake = ex.wake_at()
+        if ex.state is RunState.WAITING and wake is not None and (delay := wake - self.clock()) < SOON:
+            self.wake_in(ex.order.tenant, ex.id, delay)
+
+    def _drop(self, ex: Execution) -> None:
+        self.active.pop(ex.id, None)
+        ex.ended.set()
+
+    # --- taking up, answering, waking --------------------------------------------------------------------------------------------
+
+    async def submit(self, tenant: str, run_id: str) -> Execution | None:
+        """Take up a run from its rows, unless it is in memory or has ended. Raises NotFound."""
+        if (ex := self.active.get(run_id)) is not None:
+            return ex
+        if (taking := self._taking_up.get(run_id)) is None:
+            taking = self.spawn(self._take_up(tenant, run_id))
+            self._taking_up[run_id] = taking
+            taking.add_done_callback(lambda _: self._taking_up.pop(run_id, None))
+        return await asyncio.shield(taking)
+
+    async def _take_up(self, tenant: str, run_id: str) -> Execution | None:
+        row, plan, facts = await self.journal.load(tenant, run_id)
+        if row.state in {state.value for state in ENDS}:
+            return None
+        node, _, iteration = (row.parent_step or "").partition("\n")
+        order = Order(
+            run_id=run_id,
+            tenant=tenant,
+            plan=plan,
+            trigger=row.trigger or None,
+            input=None,
+            blueprint_id=row.blueprint_id,
+            version=row.version,
+            deployment_id=row.deployment_id,
+            parent=(row.parent_run, node, iteration) if row.parent_run else None,
+            depth=await self._depth(tenant, row.parent_run),
+        )
+        ex = Execution(self, order)
+        ex.saved_state = RunState(row.state)
+        self.active[run_id] = ex
+        try:
+            ex.replay(facts)
+        except BaseException:
+            self.active.pop(run_id, None)
+            raise
+        ex.state = RunState.RUNNING
+        self.launch(ex)
+        return ex
+
+    async def _take_up_quietly(self, tenant: str, run_id: str) -> None:
+        try:
+            await self.submit(tenant, run_id)
+        except FactoryError as error:
+            log.error("a run cannot be taken up", run=run_id, error=error.message)
+            await self._fail_row(tenant, run_id, error)
+
+    async def _fail_row(self, tenant: str, run_id: str, error: FactoryError) -> None:
+        changes = {"finished_at": self.clock(), "wake_at": None, "error": error.as_dict()}
+        await self.db.write(
+            tenant,
+            lambda session: run.move(session, run_id, expected=run.UNFINISHED, to=RunState.FAILED.value, **changes),
+        )
+
+    async def _depth(self, tenant: str, parent: str | None) -> int:
+        depth = 0
+        while parent is not None and depth < MAX_DEPTH:
+            depth += 1
+            id_ = parent
+            row = await self.db.read(tenant, lambda session, id_=id_: run.get(session, id_))  # type: ignore[misc]
+            parent = row.parent_run if row else None
+        return depth
+
+    async def answer(self, tenant: str, run_id: str, node: str, iteration: str, answer: Any) -> None:
+        """Give a waiting step what it waits for. Nothing happens if the run has ended or the step has its answer."""
+        ex = self.active.get(run_id) or self.sandboxes.get(run_id)
+        if ex is None or ex.order.tenant != tenant:
+            ex = await self.submit(tenant, run_id)
+        if ex is not None:
+            ex.answer(node, iteration, answer)
+
+    async def cancel(self, tenant: str, run_id: str) -> None:
+        """End a run. Raises NotFound; a run that has ended stays as it is."""
+        ex = self.active.get(run_id) or self.sandboxes.get(run_id)
+        if ex is not None and ex.order.tenant != tenant:
+            raise NotFound("There is no such run.")
+        if ex is None:
+            ex = await self.submit(tenant, run_id)
+        if ex is None or ex.ended.is_set():
+            return
+        waits = [(wait["wait"], wait["data"]) for wait in ex.progress.waiting.values()]
+        ex.cancel()
+        await ex.ended.wait()
+        for kind, data in waits:
+            if kind in ("approval", "doubt") and not ex.sandbox:
+                await self._close_approval(tenant, data["approval"], ApprovalState.CANCELLED)
+            elif kind == "call":
+                await self.cancel(tenant, data["run"])
+
+    def wake_in(self, tenant: str, run_id: str, delay: float) -> None:
+        """Wake a waiting run after so many seconds."""
+        if (old := self._timers.pop(run_id, None)) is not None:
+            old.cancel()
+        loop = asyncio.get_running_loop()
+        self._timers[run_id] = loop.call_later(max(0.0, delay), self._wake_now, tenant, run_id)
+
+    def _wake_now(self, tenant: str, run_id: str) -> None:
+        self._timers.pop(run_id, None)
+        if not self._stopping:
+            self.spawn(self.wake(tenant, run_id))
+
+    async def tick(self) -> None:
+        """Wake every run whose time has come; called once a second."""
+        for tenant, run_id in await self.db.read_all(lambda session: run.due(session, self.clock())):
+            if run_id not in self.active and run_id not in self._timers:
+                await self.wake(tenant, run_id)
+
+    async def wake(self, tenant: str, run_id: str) -> None:
+        """Give the steps of a run whose time has come their answer."""
+        try:
+            ex = await self.submit(tenant, run_id)
+        except FactoryError as error:
+            await self._fail_row(tenant, run_id, error)
+            return
+        if ex is None:
+            return
+        now = self.clock()
+        for (node, iteration), wait in list(ex.progress.waiting.items()):
+            if wait["until"] is None or wait["until"] > now:
+                continue
+            if wait["wait"] == "until":
+                ex.answer(node, iteration, {"at": now})
+            elif await self._close_approval(tenant, wait["data"]["approval"], ApprovalState.EXPIRED):
+                ex.answer(node, iteration, {"approved": False, "expired": True, "by": "", "note": "", "choice": ""})
+
+    # --- waiting for people, clocks and other runs ------------------------------------------------------------------------------
+
+    async def prepare_wait(
+        self, ex: Execution, step: Step, iteration: str, kind: str, until: float | None, data: dict[str, Any]
+    ) -> None:
+        """What has to be there before the wait is a fact: the approval's row, the name of the called run."""
+        tenant = ex.order.tenant
+        if kind == "call":
+            if ex.order.depth >= MAX_DEPTH:
+                raise NodeError(
+                    f"Agents call each other more than {MAX_DEPTH} deep.",
+                    category="limit",
+                    fix="Look for an agent that calls itself, directly or through others.",
+                )
+            await self._find_blueprint(tenant, str(data["blueprint"]))
+            data["run"] = new_id("run")
+        elif kind in ("approval", "doubt"):
+            data["approval"] = id_ = f"apr_{step_key(ex.id, step.id, f'{iteration} {kind}')[:26]}"
+            values = {
+                "run_id": ex.id,
+                "node": step.id,
+                "iteration": iteration,
+                "blueprint_id": ex.order.blueprint_id,
+                "blueprint_name": ex.plan.blueprint.name,
+                "title": str(data.get("title") or step.name)[:500],
+                "details": data.get("details"),
+                "choices": list(data.get("choices") or []),
+                "state": ApprovalState.PENDING.value,
+                "created_at": self.clock(),
+                "expires_at": until,
+            }
+            await self.db.write(tenant, lambda session: approval.put(session, id_, values))
+
+    async def begin_wait(
+        self, ex: Execution, step: Step, iteration: str, kind: str, until: float | None, data: dict[str, Any]
+    ) -> None:
+        """What follows when the wait is durable: the called run starts, people are told."""
+        tenant = ex.order.tenant
+        if kind == "call":
+            await self._call(ex, step, iteration, data)
+        elif kind in ("approval", "doubt"):
+            self.bus.publish(tenant, ("approvals",), {"id": data["approval"], "state": "pending"})
+
+    async def _call(self, ex: Execution, step: Step, iteration: str, data: dict[str, Any]) -> None:
+        tenant = ex.order.tenant
+        plan, blueprint_id, version = await self._find_blueprint(tenant, str(data["blueprint"]))
+        triggers = plan.triggers()
+        await self.accept(
+            Order(
+                run_id=data["run"],
+                tenant=tenant,
+                plan=plan,
+                trigger=triggers[0].id if triggers else None,
+                input=data.get("input"),
+                blueprint_id=blueprint_id,
+                version=version,
+                parent=(ex.id, step.id, iteration),
+                depth=ex.order.depth + 1,
+            )
+        )
+
+    async def _report(
+        self, tenant: str, parent: tuple[str, str, str], child: str, state: str, output: Any, error: Any
+    ) -> None:
+        run_id, node, iteration = parent
+        await self.answer(
+            tenant, run_id, node, iteration, {"run": child, "state": state, "output": output, "error": error}
+        )
+
+    async def _report_row(self, child: run.Run) -> None:
+        _, _, facts = await self.journal.load(child.tenant_id, child.id)
+        end = next((fact for fact in reversed(facts) if fact["kind"] == "run.finished"), {})
+        node, _, iteration = (child.parent_step or "").partition("\n")
+        place = (child.parent_run or "", node, iteration)
+        await self._report(child.tenant_id, place, child.id, child.state, end.get("output"), child.error)
+
+    async def _close_approval(self, tenant: str, id_: str, to: ApprovalState) -> bool:
+        now = self.clock()
+        done = await self.db.write(
+            tenant,
+            lambda session: approval.move(
+                session, id_, expected=ApprovalState.PENDING.value, to=to.value, decided_at=now
+            ),
+        )
+        self.bus.publish(tenant, ("approvals",), {"id": id_, "state": to.value})
+        return done
+
+    async def pretend(self, ex: Execution, step: Step, pause: Pause) -> tuple[Any, str]:
+        """What the sandbox answers at once to a step that would wait, and the sentence that says so."""
+        if pause.kind == "until":
+            return {"at": self.clock()}, "would wait here; the sandbox goes on at once"
+        if pause.kind == "approval":
+            said = ex.order.pretend.get(step.id, {})
+            yes = bool(said.get("approved", True))
+            answer = {"approved": yes, "expired": False, "by": "you, in the sandbox", "note": "", "choice": ""} | said
+            title = str(pause.data.get("title") or step.name)
+            return answer, f"would ask a person: “{title}”; the sandbox says {'yes' if yes else 'no'}"
+        if ex.order.depth >= MAX_DEPTH:
+            raise NodeError(f"Agents call each other more than {MAX_DEPTH} deep.", category="limit")
+        plan, blueprint_id, version = await self._find_blueprint(ex.order.tenant, str(pause.data["blueprint"]))
+        triggers = plan.triggers()
+        child = self.begin(
+            Order(
+                run_id=new_id("run"),
+                tenant=ex.order.tenant,
+                plan=plan,
+                trigger=triggers[0].id if triggers else None,
+                input=pause.data.get("input"),
+                blueprint_id=blueprint_id,
+                version=version,
+                depth=ex.order.depth + 1,
+                sandbox=True,
+            )
+        )
+        await child.drive()
+        return {"run": child.id, "state": child.state.value, "output": child.output, "error": child.error}, ""
+
+    def tell_runs(self, ex: Execution) -> None:
+        """Tell lists of runs that this one looks different now."""
+        if not ex.sandbox and self.bus.watched(ex.order.tenant, ("runs",)):
+            message = {"run": ex.id, "blueprint": ex.order.blueprint_id, "state": ex.state.value}
+            self.bus.publish(ex.order.tenant, ("runs",), message)
+
+
+def closing(ex: Execution) -> Response:
+    """What a caller who waited is answered when no step responded: the output, that it waits, or that it failed."""
+    if ex.state is RunState.SUCCEEDED:
+        return Response(200, ex.output, {})
+    if ex.state is RunState.WAITING:
+        return Response(202, {"run": ex.id, "state": "waiting"}, {})
+    error = {"code": "run.failed", "message": "The agent could not finish.", "fix": None, "where": {"run": ex.id}}
+    return Response(502, {"error": error}, {})
+
+
+def decision(row: approval.Approval) -> dict[str, Any]:
+    """What a step that asked is told of the decision."""
+    return {
+        "approved": row.state == ApprovalState.APPROVED.value,
+        "expired": row.state == ApprovalState.EXPIRED.value,
+        "by": row.decided_by or "",
+        "note": row.note or "",
+        "choice": row.choice or "",
+    }

@@ -1,0 +1,582 @@
+"""One run being executed: takes ready steps, runs them, and says what happened as facts.
+
+Steps that only compute (E0) run one after the other where they stand; every other step is a task. Facts that must be safe
+before the run goes on (the start and the result of a step with effect E2 or more, a wait, the answer to the caller, the end)
+are flushed; all others ride along with the next flush and may be repeated after a crash.
+"""
+
+import asyncio
+import random
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from nodes.base import SKIP, Effect, Loop, NodeError, Out, Pause
+from nodes.errors import FactoryError
+from runtime.context import Doors, StepContext
+from runtime.events import Fact
+from runtime.plan import Plan, Step
+from runtime.progress import DONE, READY, RUNNING, Frame, LoopRun, Progress, ancestors
+from runtime.states import RunState
+
+if TYPE_CHECKING:
+    from runtime.engine import Engine
+
+log = structlog.get_logger()
+
+MAX_ITEMS = 1_000
+BIG_LIST = 500  # members; longer ones are worked on in a thread
+TURN = 0.01  # seconds of computing steps before other runs get their turn
+
+DOUBT_AGAIN, DOUBT_DONE, DOUBT_STOP = "Do it again", "It happened: go on", "Stop the run"
+
+
+@dataclass(slots=True)
+class Order:
+    """What is asked of the engine: this plan, on this input, for this tenant."""
+
+    run_id: str
+    tenant: str
+    plan: Plan
+    trigger: str | None
+    input: Any
+    blueprint_id: str = ""
+    version: int | None = None
+    deployment_id: str | None = None
+    parent: tuple[str, str, str] | None = None
+    """The run, node and iteration that wait for this run's end."""
+    depth: int = 0
+    sandbox: bool = False
+    until: str | None = None
+    allow: frozenset[str] = frozenset()
+    pretend: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Response:
+    """What the caller of a run is answered."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+
+class Execution:
+    """A run in memory. `drive()` takes it as far as it can go: to its end, or to where only rows wait."""
+
+    def __init__(self, engine: "Engine", order: Order) -> None:
+        self.engine = engine
+        self.order = order
+        self.plan = order.plan
+        self.id = order.run_id
+        self.sandbox = order.sandbox
+        self.state = RunState.ACCEPTED
+        self.saved_state: RunState | None = None
+        self.started_at = engine.clock()
+        self.output: Any = None
+        self.error: dict[str, Any] | None = None
+        self.response: Response | None = None
+        self.history: list[Fact] = []
+        self.unsaved: list[Fact] = []
+        self.seq = 0
+        self.saved = 0
+        self.saving: asyncio.Future[None] | None = None
+        self.answers: deque[tuple[str, str, Any]] = deque()
+        self.answered: asyncio.Future[Response] | None = None
+        self.ended = asyncio.Event()
+        self.cancelled = False
+        self.progress = Progress(self.plan, only=ancestors(self.plan, order.until) if order.until else None)
+        self.progress.on_skip = self._skipped
+        self.progress.on_loop_end = self._loop_ended
+        self.progress.on_abandon = self._abandoned
+        self._doors: Doors | None = None
+        self._tasks: dict[asyncio.Task[None], tuple[Frame, Step]] = {}
+        self._wake = asyncio.Event()
+        self._topic = ("run", self.id)
+        self._replaying = False
+        self._unsaid: dict[tuple[str, str], tuple[LoopRun, dict[str, Any] | None, dict[str, Any] | None]] = {}
+        self.known_to_formulas: dict[str, Any] = {
+            "id": self.id,
+            "started_at": self.started_at,
+            "sandbox": self.sandbox,
+            "agent": self.plan.blueprint.name,
+        }
+
+    # --- facts -----------------------------------------------------------------------------------------------------------
+
+    def emit(self, kind: str, node: str = "", iteration: str = "", /, **data: Any) -> None:
+        """Make a fact: it is saved with the next flush and told to whoever watches."""
+        self.seq += 1
+        fact: Fact = {"seq": self.seq, "at": self.engine.clock(), "kind": kind}
+        if node:
+            fact["node"] = node
+            fact["iteration"] = iteration
+        fact.update(data)
+        (self.history if self.sandbox else self.unsaved).append(fact)
+        self._tell(fact)
+
+    def _tell(self, fact: Fact) -> None:
+        if self.engine.bus.watched(self.order.tenant, self._topic):
+            self.engine.bus.publish(self.order.tenant, self._topic, fact)
+
+    async def flush(self) -> None:
+        """Return when every fact so far is on the disk."""
+        if not self.sandbox and self.saved < self.seq:
+            await self.engine.save(self)
+
+    @property
+    def doors(self) -> Doors:
+        """The ways out, opened when a step first needs one."""
+        if self._doors is None:
+            self._doors = self.engine.open_doors(self)
+        return self._doors
+
+    # --- beginning, replaying ---------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Accept: the first fact, and the first steps are ready."""
+        order = self.order
+        self.emit("run.accepted", trigger=order.trigger, input=order.input)
+        self.progress.open(order.trigger, order.input)
+
+    def replay(self, facts: list[Fact]) -> None:
+        """Bring a run back to where its facts left it; what had begun without an end is ready again."""
+        self._replaying = True
+        for fact in facts:
+            kind = fact["kind"]
+            if kind == "run.accepted":
+                self.order.trigger, self.order.input = fact["trigger"], fact["input"]
+                self.started_at = self.known_to_formulas["started_at"] = fact["at"]
+            elif kind == "run.responded":
+                self.response = Response(fact["status"], fact["body"], fact["headers"])
+            elif kind in ("step.succeeded", "step.failed"):
+                self._unsaid.pop((fact["node"], fact["iteration"]), None)
+            self.progress.apply(fact)
+            self.seq = self.saved = fact["seq"]
+        self._replaying = False
+        for loop, outputs, error in self._unsaid.values():
+            self._loop_ended(loop, outputs, error)
+        self._unsaid.clear()
+        self.error = self.progress.error
+        self._raise_doubts()
+
+    def _raise_doubts(self) -> None:
+        """An effect that began, has no result, and cannot be told apart by a key asks a person."""
+        for frame, step in list(self.progress.ready):
+            unsure = step.index in frame.begun and step.effect >= Effect.E4 and not step.node.keyed
+            if unsure and (step.id, frame.path) not in self.progress.resumed:
+                title = f"Did “{step.name}” happen? The server stopped while it was at it."
+                data = {"title": title, "details": None, "choices": [DOUBT_AGAIN, DOUBT_DONE, DOUBT_STOP]}
+                frame.status[step.index] = RUNNING
+                self._start_task(frame, step, self._wait(frame, step, "doubt", None, data))
+
+    # --- driving ---------------------------------------------------------------------------------------------------------
+
+    async def drive(self) -> None:
+        """Run until the end, or until only a person, a clock or another run can move it on."""
+        self.state = RunState.RUNNING
+        progress = self.progress
+        turn = time.perf_counter() + TURN
+        while True:
+            while progress.ready and progress.error is None and not self.cancelled:
+                frame, step = progress.ready.popleft()
+                if frame.status[step.index] != READY or frame.gone:
+                    continue
+                frame.status[step.index] = RUNNING
+                if step.inline:
+                    await self._compute(frame, step)
+                    if time.perf_counter() > turn:
+                        await asyncio.sleep(0)
+                        turn = time.perf_counter() + TURN
+                else:
+                    answer = progress.resumed.pop((step.id, frame.path), SKIP) if progress.resumed else SKIP
+                    self._start_task(frame, step, self._work(frame, step, answer=answer))
+            if self.cancelled or progress.error is not None:
+                await self._stop_tasks()
+                break
+            if self.answers:
+                self._take_answers()
+            elif self._tasks:
+                self._wake.clear()
+                if self.response is not None:
+                    await self._deliver_response()
+                if self._tasks and not self.answers and not progress.ready and not self.cancelled:
+                    await self._wake.wait()
+                turn = time.perf_counter() + TURN
+            elif not progress.waiting:
+                break
+            elif await self._suspend():
+                return
+        await self._finish()
+
+    def _start_task(self, frame: Frame, step: Step, work: Any) -> None:
+        task = self.engine.spawn(work)
+        self._tasks[task] = (frame, step)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: "asyncio.Task[None]") -> None:
+        _, step = self._tasks.pop(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the engine failed in a step", run=self.id, node=step.id, exc_info=error)
+            self.progress.error = self.progress.error or explain(error, step)
+        self._wake.set()
+
+    async def _stop_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _abandoned(self) -> None:
+        for task, (frame, _) in self._tasks.items():
+            if frame.gone and task is not asyncio.current_task():
+                task.cancel()
+
+    def cancel(self) -> None:
+        """Stop as soon as the steps let go; the run ends as cancelled."""
+        self.cancelled = True
+        self._wake.set()
+
+    def answer(self, node: str, iteration: str, answer: Any) -> None:
+        """Something that a step waited for has come. A second answer changes nothing."""
+        if (node, iteration) in self.progress.waiting:
+            self.answers.append((node, iteration, answer))
+            self._wake.set()
+
+    def _take_answers(self) -> None:
+        while self.answers:
+            node, iteration, answer = self.answers.popleft()
+            waited = self.progress.waiting.pop((node, iteration), None)
+            place = self.progress.place(node, iteration)
+            if waited is None or place is None:
+                continue
+            frame, step = place
+            self.emit("step.resumed", node, iteration, answer=answer)
+            frame.status[step.index] = RUNNING
+            self._start_task(frame, step, self._work(frame, step, answer=answer))
+
+    async def _suspend(self) -> bool:
+        """Leave only rows behind. False if an answer came while they were written."""
+        self.state = RunState.WAITING
+        self.engine.tell_runs(self)
+        if self.sandbox:
+            self._wake.clear()
+            if not self.answers and not self.cancelled:
+                await self._wake.wait()
+        else:
+            await self.engine.save(self)
+            await self._deliver_response()
+        if self.sandbox or self.answers or self.cancelled:
+            self.state = RunState.RUNNING
+            return False
+        self.engine.let_go(self)
+        return True
+
+    def wake_at(self) -> float | None:
+        """When the clock has to move this run on, if it waits for one."""
+        if self.state is not RunState.WAITING:
+            return None
+        return min((w["until"] for w in self.progress.waiting.values() if w["until"] is not None), default=None)
+
+    async def _finish(self) -> None:
+        if self.cancelled:
+            self.state = RunState.CANCELLED
+            self.error = {"code": "run.cancelled", "message": "The run was cancelled.", "fix": None, "where": {}}
+        elif self.progress.error is not None:
+            self.state, self.error = RunState.FAILED, self.progress.error
+        else:
+            self.state, self.output = RunState.SUCCEEDED, self._result()
+        self.emit("run.finished", state=self.state.value, output=self.output, error=self.error)
+        await self.flush()
+        await self._deliver_response()
+        self.engine.let_go(self)
+        self.ended.set()
+
+    def _result(self) -> Any:
+        if self.response is not None:
+            return self.response.body
+        root = self.progress.root
+        ends = {}
+        for step in self.plan.root.steps:
+            given = root.outputs[step.index]
+            if given and not any(port in step.out for port in given):
+                ends[step.key] = next(iter(given.values()))
+        return next(iter(ends.values())) if len(ends) == 1 else ends or None
+
+    def respond(self, status: int, body: Any, headers: dict[str, str]) -> None:
+        """Note the answer to the caller; it leaves when the facts so far are safe. Only the first one counts."""
+        if self.response is None:
+            self.response = Response(status, body, headers)
+            self.emit("run.responded", status=status, body=body, headers=headers)
+
+    async def _deliver_response(self) -> None:
+        if self.answered is not None and self.response is not None and not self.answered.done():
+            await self.flush()
+            if not self.answered.done():
+                self.answered.set_result(self.response)
+
+    # --- one step ----------------------------------------------------------------------------------------------------------
+
+    async def _compute(self, frame: Frame, step: Step) -> None:
+        """A step that only computes: no task, and live no fact but its result."""
+        started = self.engine.clock()
+        inputs = self.progress.inputs(frame, step)
+        if self.sandbox:
+            self.emit("step.started", step.id, frame.path, attempt=1, input=shown_input(step, inputs))
+        if (known := self._known(step, inputs)) is not None:
+            self._succeed(frame, step, known[0], 1, started, known[1])
+            return
+        context = StepContext(self, frame, step, inputs, 1)
+        try:
+            if _is_big(inputs):
+                outcome = await asyncio.to_thread(_run_to_end, step.node.run(context, **inputs))
+            else:
+                outcome = await step.node.run(context, **inputs)
+            outputs = fired(outcome)
+        except Exception as error:
+            pause = retry_in(step, error, 1)
+            if pause is None:
+                self._fail(frame, step, error, 1, started)
+            else:
+                self.emit("step.retrying", step.id, frame.path, attempt=2, after=pause, error=explain(error, step))
+                self._start_task(frame, step, self._work(frame, step, attempt=2, pause=pause))
+            return
+        self._succeed(frame, step, outputs, 1, started)
+
+    def _known(self, step: Step, inputs: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+        """Outputs that need no execution: a step switched off passes its input on, a pinned one gives what was pinned."""
+        if step.placed.disabled and not step.is_trigger:
+            outputs = {step.out_ports[0]: inputs.get(step.first_input)} if step.out_ports else {}
+            return outputs, "is switched off and passed its input on"
+        if self.sandbox and step.placed.pinned is not None:
+            return dict(step.placed.pinned), "used the pinned data"
+        return None
+
+    async def _work(
+        self, frame: Frame, step: Step, *, attempt: int = 1, pause: float = 0.0, answer: Any = SKIP
+    ) -> None:
+        """All attempts of one step that reaches outside, waits, or loops."""
+        started = self.engine.clock()
+        inputs = self.progress.inputs(frame, step)
+        if answer is SKIP and (known := self._known(step, inputs)) is not None:
+            self._succeed(frame, step, known[0], attempt, started, known[1])
+            return
+        if isinstance(answer, dict) and answer.get("choice") in (DOUBT_AGAIN, DOUBT_DONE, DOUBT_STOP):
+            if answer["choice"] != DOUBT_AGAIN:
+                self._end_doubt(frame, step, answer["choice"], started)
+                return
+            answer = SKIP
+        attempt = max(attempt, frame.begun.get(step.index, 0))
+        while True:
+            if pause:
+                await asyncio.sleep(pause)
+            started = self.engine.clock()
+            if answer is SKIP:
+                self.emit("step.started", step.id, frame.path, attempt=attempt, input=shown_input(step, inputs))
+                frame.begun[step.index] = attempt
+            try:
+                if step.effect >= Effect.E2:
+                    await self.flush()
+                outcome = await self._attempt(frame, step, inputs, attempt, answer)
+                if frame.gone:
+                    return
+                if isinstance(outcome, Pause):
+                    outcome = await self._pause(frame, step, outcome)
+                    if outcome is SKIP:
+                        return
+                if isinstance(outcome, _Items):
+                    self.emit("loop.started", step.id, frame.path, items=outcome.items)
+                    self.progress.open_loop(frame, step, outcome.items, started)
+                    return
+                outputs = fired(outcome)
+            except Exception as error:
+                if (wait := retry_in(step, error, attempt)) is None:
+                    self._fail(frame, step, error, attempt, started)
+                    return
+                attempt += 1
+                self.emit("step.retrying", step.id, frame.path, attempt=attempt, after=wait, error=explain(error, step))
+                pause = wait
+                continue
+            if step.effect >= Effect.E2:
+                self._say_success(frame, step, outputs, attempt, started)
+                await self.flush()
+                self.progress.resolve(frame, step, outputs)
+            else:
+                self._succeed(frame, step, outputs, attempt, started)
+            return
+
+    async def _attempt(self, frame: Frame, step: Step, inputs: dict[str, Any], attempt: int, answer: Any) -> Any:
+        context = StepContext(self, frame, step, inputs, attempt)
+        node = step.node
+        if isinstance(node, Loop):
+            items = node.items_of(context, inputs.get("items"))
+            if len(items) > MAX_ITEMS:
+                raise NodeError(
+                    f"“{step.name}” was given {len(items):,} items; one loop goes through up to {MAX_ITEMS:,}.",
+                    category="limit",
+                    fix="Filter the list first, or split it into batches.",
+                )
+            return _Items(items)
+        if self.sandbox and step.effect >= Effect.E3 and step.id not in self.order.allow:
+            simulated = await node.simulate(context, **inputs)
+            self.emit("step.simulated", step.id, frame.path, sentence=simulated.sentence)
+            return simulated.out
+        try:
+            async with asyncio.timeout(step.policy.timeout):
+                if answer is not SKIP:
+                    return await node.resume(context, answer, **inputs)
+                return await node.run(context, **inputs)
+        except TimeoutError:
+            raise NodeError(
+                f"“{step.name}” took longer than {step.policy.timeout:g} seconds.",
+                retry=True,
+                category="timeout",
+                fix="Raise the step's time limit, or ask for less at once.",
+            ) from None
+
+    async def _pause(self, frame: Frame, step: Step, pause: Pause) -> Any:
+        """Wait as rows; in the sandbox pretend at once what would come of it, and go on with that."""
+        if not self.sandbox:
+            await self._wait(frame, step, pause.kind, pause.until, dict(pause.data))
+            return SKIP
+        answer, sentence = await self.engine.pretend(self, step, pause)
+        if sentence:
+            self.emit("step.simulated", step.id, frame.path, sentence=sentence)
+        inputs = self.progress.inputs(frame, step)
+        return await step.node.resume(StepContext(self, frame, step, inputs, 1), answer, **inputs)
+
+    async def _wait(self, frame: Frame, step: Step, kind: str, until: float | None, data: dict[str, Any]) -> None:
+        await self.engine.prepare_wait(self, step, frame.path, kind, until, data)
+        self.emit("step.waiting", step.id, frame.path, wait=kind, until=until, data=data)
+        self.progress.wait(frame, step, {"wait": kind, "until": until, "data": data})
+        await self.flush()
+        await self.engine.begin_wait(self, step, frame.path, kind, until, data)
+
+    def _end_doubt(self, frame: Frame, step: Step, choice: str, started: float) -> None:
+        if choice == DOUBT_DONE:
+            outputs = {step.out_ports[0]: None} if step.out_ports else {}
+            self._succeed(frame, step, outputs, 1, started, "was taken as done by a person")
+        else:
+            error = NodeError(f"“{step.name}” may have happened, and a person stopped the run.", category="remote")
+            self._fail(frame, step, error, 1, started)
+
+    def _say_success(
+        self, frame: Frame, step: Step, outputs: dict[str, Any], attempt: int, started: float, note: str = ""
+    ) -> None:
+        extra = {"note": note} if note else {}
+        self.emit("step.succeeded", step.id, frame.path, attempt=attempt, started=started, output=outputs, **extra)
+
+    def _succeed(
+        self, frame: Frame, step: Step, outputs: dict[str, Any], attempt: int, started: float, note: str = ""
+    ) -> None:
+        if frame.gone or frame.status[step.index] == DONE:
+            return
+        self._say_success(frame, step, outputs, attempt, started, note)
+        self.progress.resolve(frame, step, outputs)
+
+    def _fail(self, frame: Frame, step: Step, error: BaseException, attempt: int, started: float) -> None:
+        if frame.gone:
+            return
+        explained = explain(error, step)
+        if explained["code"] == "step.bug":
+            log.error("a step failed in an unforeseen way", run=self.id, node=step.id, exc_info=error)
+        self._say_failure(frame, step, explained, attempt, started)
+        self.progress.fall(frame, step, explained)
+
+    def _say_failure(self, frame: Frame, step: Step, error: dict[str, Any], attempt: int, started: float) -> None:
+        handled = step.policy.on_error != "stop"
+        self.emit("step.failed", step.id, frame.path, attempt=attempt, started=started, error=error, handled=handled)
+
+    # --- what follows from the rules -----------------------------------------------------------------------------------------
+
+    def _skipped(self, frame: Frame, step: Step) -> None:
+        if not self._replaying:
+            fact = {"seq": self.seq, "at": self.engine.clock(), "kind": "step.skipped"}
+            self._tell(fact | {"node": step.id, "iteration": frame.path})
+
+    def _loop_ended(self, loop: LoopRun, outputs: dict[str, Any] | None, error: dict[str, Any] | None) -> None:
+        frame, step = loop.frame, loop.step
+        if self._replaying:
+            self._unsaid[step.id, frame.path] = (loop, outputs, error)
+        elif outputs is not None:
+            self._say_success(frame, step, outputs, 1, loop.started)
+        else:
+            self._say_failure(frame, step, error or {}, 1, loop.started)
+
+
+@dataclass(slots=True)
+class _Items:
+    items: list[Any]
+
+
+def fired(outcome: Any) -> dict[str, Any]:
+    """The ports that fire, with their values."""
+    if isinstance(outcome, Out):
+        return {port: value for port, value in outcome.__dict__.items() if value is not SKIP}
+    if isinstance(outcome, dict):
+        return {port: value for port, value in outcome.items() if value is not SKIP}
+    raise NodeError(f"The step gave {type(outcome).__name__}, which is not its outputs.", category="bug")
+
+
+def retry_in(step: Step, error: Exception, attempt: int) -> float | None:
+    """Seconds to wait before the next attempt, or None to give up: exponential, with jitter of up to one half."""
+    policy = step.policy
+    if attempt > policy.retries or not (isinstance(error, NodeError) and error.retry):
+        return None
+    if error.after is not None:
+        return min(error.after, policy.max_delay)
+    pause: float = min(policy.max_delay, policy.first_delay * 2 ** (attempt - 1))
+    return pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+
+
+def shown_input(step: Step, inputs: dict[str, Any]) -> Any:
+    """What a screen shows as the input of a step: the value itself, or the ports by name when there are several."""
+    if step.is_trigger:
+        return inputs.get("event")
+    return inputs.get(step.first_input) if len(inputs) <= 1 else inputs
+
+
+def explain(error: BaseException, step: Step | None) -> dict[str, Any]:
+    """Any failure as the record that people and error ports get; what we did not foresee comes without a traceback."""
+    where: dict[str, Any] = {"node": step.id} if step else {}
+    if isinstance(error, FactoryError):
+        found = error.as_dict()
+        found["where"] = where | found["where"]
+        if isinstance(error, NodeError):
+            found["category"] = error.category
+            if error.details:
+                found["details"] = error.details
+        else:
+            found["category"] = "configuration" if error.code.startswith("formula") else "limit"
+        return found
+    name = f"“{step.name}”" if step else "The run"
+    return {
+        "code": "step.bug",
+        "message": f"{name} failed in a way that was not foreseen ({type(error).__name__}).",
+        "fix": "Try it in the sandbox with the same input. If it fails again, the server's log has the details.",
+        "where": where,
+        "category": "bug",
+    }
+
+
+def _is_big(inputs: dict[str, Any]) -> bool:
+    for value in inputs.values():
+        if isinstance(value, list) and len(value) > BIG_LIST:
+            return True
+        if isinstance(value, dict) and any(isinstance(v, list) and len(v) > BIG_LIST for v in value.values()):
+            return True
+    return False
+
+
+def _run_to_end(coroutine: Any) -> Any:
+    """Run a step that never waits for anything, in a thread, so that a long list does not hold up other runs."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise NodeError("A step that only computes must not wait for anything.", category="bug")

@@ -1,0 +1,189 @@
+"""Durable facts: one record in flight for each run, so that the journal never has a gap, whatever the disk does."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import structlog
+
+from nodes.blueprint import Blueprint
+from nodes.catalog import Catalog
+from nodes.errors import NotFound
+from runtime.events import Fact
+from runtime.plan import Plan, compile_plan
+from runtime.states import RUN, RunState, ends
+from storage import document, journal, run
+from storage.database import Database
+from storage.errors import LostRace, StorageError
+from storage.records import RunRecord
+from storage.tenancy import TenantSession
+
+if TYPE_CHECKING:
+    from runtime.execution import Execution
+
+log = structlog.get_logger()
+
+ENDS = ends(RUN)
+LIVE = tuple(state.value for state in RUN if state not in ENDS)
+
+
+class Plans:
+    """Compiled blueprints by tenant and content, and which of them the database holds."""
+
+    def __init__(self, db: Database, types: Catalog, *, size: int = 512) -> None:
+        self._db = db
+        self._types = types
+        self._size = size
+        self._plans: OrderedDict[tuple[str, str], Plan] = OrderedDict()
+        self._kept: set[tuple[str, str]] = set()
+
+    def of(self, tenant: str, blueprint: Blueprint) -> Plan:
+        """The plan of a document. Raises PlanError."""
+        key = (tenant, blueprint.content_hash)
+        if (plan := self._plans.get(key)) is None:
+            plan = compile_plan(blueprint, self._types)
+            self._remember(key, plan)
+        return plan
+
+    async def by_hash(self, tenant: str, content_hash: str) -> Plan:
+        """The plan of a document that the database holds. Raises NotFound, PlanError."""
+        key = (tenant, content_hash)
+        if (plan := self._plans.get(key)) is not None:
+            self._plans.move_to_end(key)
+            return plan
+        text = await self._db.read(tenant, lambda session: document.get(session, content_hash))
+        if text is None:
+            raise NotFound("The blueprint of this run is not here any more.")
+        plan = compile_plan(Blueprint.parse(text), self._types)
+        self._kept.add(key)
+        self._remember(key, plan)
+        return plan
+
+    def is_kept(self, tenant: str, plan: Plan) -> bool:
+        """Whether the database is known to hold the document."""
+        return (tenant, plan.content_hash) in self._kept
+
+    async def keep(self, tenant: str, plan: Plan) -> None:
+        """Make sure that the database holds the document, so that runs of it can be taken up again."""
+        key = (tenant, plan.content_hash)
+        if key not in self._kept:
+            text = plan.blueprint.canonical().decode()
+            await self._db.write(tenant, lambda session: document.put(session, key[1], text, time.time()))
+            self._kept.add(key)
+
+    def _remember(self, key: tuple[str, str], plan: Plan) -> None:
+        self._plans[key] = plan
+        while len(self._plans) > self._size:
+            self._plans.popitem(last=False)
+
+
+class Journal:
+    """Saves what executions say and reads it back."""
+
+    def __init__(self, db: Database, plans: Plans) -> None:
+        self.db = db
+        self.plans = plans
+
+    async def save(self, ex: "Execution") -> None:
+        """Return when everything the run has said so far is durable.
+
+        The first save of a run fails at once when the database does. Later ones hold the run and try again until it can be
+        written, because what was confirmed may not be lost. Raises StorageError, LostRace.
+        """
+        goal, pause = ex.seq, 0.2
+        while ex.saved < goal or ex.saved_state is not ex.state:
+            first = ex.saved_state is None
+            if ex.saving is None:
+                if first and not self.plans.is_kept(ex.order.tenant, ex.plan):
+                    await self.plans.keep(ex.order.tenant, ex.plan)
+                    continue
+                ex.saving = self._send(ex)
+            try:
+                await asyncio.shield(ex.saving)
+            except LostRace:
+                raise
+            except StorageError as error:
+                if first or error.code == "storage.stopped":
+                    raise
+                log.warning("a run waits for the database", run=ex.id, error=error.message)
+                await asyncio.sleep(pause)
+                pause = min(5.0, pause * 2)
+
+    def _send(self, ex: "Execution") -> "asyncio.Future[None]":
+        facts, ex.unsaved = ex.unsaved, []
+        state = ex.state
+        record = RunRecord(ex.id, ex.order.tenant)
+        if facts:
+            record.seq, record.facts = facts[0]["seq"], encode(facts)
+        finished = ex.engine.clock() if state in ENDS else None
+        if ex.saved_state is None:
+            order = ex.order
+            record.insert = run.values(
+                order.tenant,
+                ex.id,
+                blueprint_id=order.blueprint_id,
+                blueprint_name=ex.plan.blueprint.name,
+                version=order.version,
+                deployment_id=order.deployment_id,
+                document_hash=ex.plan.content_hash,
+                trigger=order.trigger or "",
+                state=state.value,
+                accepted_at=ex.started_at,
+                finished_at=finished,
+                wake_at=ex.wake_at(),
+                parent_run=order.parent[0] if order.parent else None,
+                parent_step=f"{order.parent[1]}\n{order.parent[2]}" if order.parent else None,
+                error=ex.error,
+            )
+        elif ex.saved_state is not state:
+            record.update = {"state": state.value, "wake_at": ex.wake_at(), "finished_at": finished, "error": ex.error}
+            record.expected = LIVE
+        future = self.db.record(record)
+        future.add_done_callback(partial(self._sent, ex, facts, state))
+        return future
+
+    @staticmethod
+    def _sent(ex: "Execution", facts: list[Fact], state: RunState, future: "asyncio.Future[None]") -> None:
+        ex.saving = None
+        if future.cancelled() or future.exception() is not None:
+            ex.unsaved[:0] = facts
+            return
+        ex.saved_state = state
+        if facts:
+            ex.saved = facts[-1]["seq"]
+
+    async def load(self, tenant: str, run_id: str) -> tuple[run.Run, Plan, list[Fact]]:
+        """A run's row, plan and facts. Raises NotFound."""
+
+        def read(session: TenantSession) -> tuple[run.Run | None, list[Fact]]:
+            return run.get(session, run_id), journal.facts(session, run_id)
+
+        row, facts = await self.db.read(tenant, read)
+        if row is None:
+            raise NotFound("There is no such run.", fix="Look for it in the list of runs.")
+        return row, await self.plans.by_hash(tenant, row.document_hash), facts
+
+
+def encode(facts: list[Fact]) -> bytes:
+    """Facts as a JSON array. What JSON cannot carry is written as text, so that nothing a node gives stops a run."""
+    try:
+        return orjson.dumps(facts)
+    except TypeError:
+        return orjson.dumps(_plain(facts))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else str(value)
+    return str(value)

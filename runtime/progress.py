@@ -1,0 +1,342 @@
+"""Where a run stands: which steps are ready, waiting or resolved. Pure rules over facts, no clock and no waiting.
+
+Every edge of a frame is resolved once, with a value or as dead. A step is ready when all its edges are resolved and its
+required ports got a value; otherwise it is skipped and its own edges are dead. The engine moves a `Progress` on while it
+runs the steps; after a crash, and for the screens, `apply` moves one on from the facts of the journal: the same rules.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from nodes.base import SKIP, Loop
+from runtime.events import Fact
+from runtime.plan import Link, Plan, Scope, Step
+
+IDLE, READY, RUNNING, WAITING, DONE = range(5)
+
+
+class LoopRun:
+    """A loop that is going on: what it goes through, how far it is, what came back."""
+
+    __slots__ = ("active", "frame", "items", "next", "results", "started", "step")
+
+    def __init__(self, frame: "Frame", step: Step, items: list[Any], started: float) -> None:
+        self.frame, self.step, self.items, self.started = frame, step, items, started
+        self.results: list[Any] = [SKIP] * len(items)
+        self.next = 0
+        self.active = 0
+
+
+class Frame:
+    """One execution of a scope: the whole run, or one iteration of a loop. Lists are by `Step.index`."""
+
+    __slots__ = (
+        "arrived",
+        "begun",
+        "gone",
+        "index",
+        "item",
+        "left",
+        "loop",
+        "named",
+        "outputs",
+        "parent",
+        "path",
+        "pending",
+        "result",
+        "scope",
+        "status",
+    )
+
+    def __init__(self, scope: Scope, path: str, parent: "Frame | None") -> None:
+        self.scope, self.path, self.parent = scope, path, parent
+        size = len(scope.steps)
+        self.pending = scope.counts.copy()
+        self.arrived: list[dict[str, Any]] = [{} for _ in range(size)]
+        self.status = bytearray(size)
+        self.outputs: list[dict[str, Any] | None] = [None] * size
+        self.begun: dict[int, int] = {}
+        """Attempts that began and have no result, by step index: what a crash may have cut."""
+        self.named: dict[str, Any] = dict(parent.named) if parent else {}
+        self.left = size
+        self.item: Any = None
+        self.index = 0
+        self.result: Any = SKIP
+        self.loop: LoopRun | None = None
+        self.gone = False
+
+    def inside(self, which: Callable[["Frame"], bool]) -> bool:
+        """Whether this frame, or one around it, is meant."""
+        frame: Frame | None = self
+        while frame is not None:
+            if which(frame):
+                return True
+            frame = frame.parent
+        return False
+
+
+class Progress:
+    """The state of one run. `only` limits it to the steps that lead up to a chosen one."""
+
+    def __init__(self, plan: Plan, *, only: frozenset[str] | None = None) -> None:
+        self.plan = plan
+        self.only = only
+        self.input: Any = None
+        self.error: dict[str, Any] | None = None
+        self.ready: deque[tuple[Frame, Step]] = deque()
+        self.waiting: dict[tuple[str, str], Fact] = {}
+        self.resumed: dict[tuple[str, str], Any] = {}
+        """Answers that came before a crash and were not used up."""
+        self.root = Frame(plan.root, "", None)
+        self._frames: dict[tuple[str, str], Frame] = {("", ""): self.root}
+        self._loops: dict[tuple[str, str], LoopRun] = {}
+        self._dead: deque[tuple[Frame, Step]] = deque()
+        self.on_skip: Callable[[Frame, Step], None] | None = None
+        self.on_loop_end: Callable[[LoopRun, dict[str, Any] | None, dict[str, Any] | None], None] | None = None
+        """Called with the loop and its outputs, or its error, just before they take effect."""
+        self.on_abandon: Callable[[], None] | None = None
+
+    # --- facts -----------------------------------------------------------------------------------------------------------
+
+    def apply(self, fact: Fact) -> None:
+        """Take in one fact of the journal. Facts about what is settled already change nothing."""
+        kind = fact["kind"]
+        if kind == "run.accepted":
+            self.open(fact["trigger"], fact["input"])
+            return
+        if "node" not in fact or (place := self.place(fact["node"], fact["iteration"])) is None:
+            return
+        frame, step = place
+        if frame.status[step.index] == DONE:
+            return
+        if kind in ("step.started", "step.retrying"):
+            frame.begun[step.index] = fact["attempt"]
+        elif kind == "step.succeeded":
+            self.resolve(frame, step, fact["output"])
+        elif kind == "step.failed":
+            self.fall(frame, step, fact["error"])
+        elif kind == "step.waiting":
+            self.wait(frame, step, fact)
+        elif kind == "step.resumed":
+            self.waiting.pop((step.id, frame.path), None)
+            self.resumed[step.id, frame.path] = fact["answer"]
+            frame.status[step.index] = READY
+            self.ready.append((frame, step))
+        elif kind == "loop.started":
+            self.open_loop(frame, step, fact["items"], fact["at"])
+
+    def place(self, node: str, iteration: str) -> tuple[Frame, Step] | None:
+        """The frame and step of a fact; None if that frame has ended."""
+        step = self.plan.steps.get(node)
+        if step is None:
+            return None
+        frame = self._frames.get((step.scope.loop.id if step.scope.loop else "", iteration))
+        return (frame, step) if frame is not None else None
+
+    # --- steps -----------------------------------------------------------------------------------------------------------
+
+    def open(self, trigger: str | None, given: Any) -> None:
+        """Begin: the trigger that fired and the steps that wait for nothing are ready, other triggers stay silent."""
+        self.input = given
+        for step in self.plan.root.sources:
+            if step.is_trigger and trigger is not None and step.id != trigger:
+                self._dead.append((self.root, step))
+            else:
+                self._make_ready(self.root, step)
+        self._bury()
+
+    def inputs(self, frame: Frame, step: Step) -> dict[str, Any]:
+        """What the input ports of a ready step got."""
+        if step.is_trigger:
+            return {"event": self.input}
+        values = {
+            port: [value for _, value in sorted(entry, key=_order)] if type(entry) is list else entry[1]
+            for port, entry in frame.arrived[step.index].items()
+        }
+        return {**step.blank, **values} if step.blank else values
+
+    def wait(self, frame: Frame, step: Step, fact: Fact) -> None:
+        """The step waits; `fact` says for what."""
+        frame.status[step.index] = WAITING
+        self.waiting[step.id, frame.path] = fact
+
+    def resolve(self, frame: Frame, step: Step, outputs: dict[str, Any]) -> None:
+        """A step has ended: its edges carry what it gave, or are dead."""
+        self._settle(frame, step, outputs)
+        self._bury()
+
+    def fall(self, frame: Frame, step: Step, error: dict[str, Any]) -> None:
+        """A step has failed for good: its policy decides, then the loop around it, then the run fails."""
+        on_error = step.policy.on_error
+        if on_error == "port":
+            self.resolve(frame, step, {"error": error})
+        elif on_error == "continue":
+            self.resolve(frame, step, {step.out_ports[0]: None} if step.out_ports else {})
+        elif frame.loop is None:
+            self.error = self.error or error
+        else:
+            self._iteration_failed(frame, frame.loop, error)
+
+    def _make_ready(self, frame: Frame, step: Step) -> None:
+        if self.only is not None and step.id not in self.only:
+            self._dead.append((frame, step))
+            return
+        frame.status[step.index] = READY
+        self.ready.append((frame, step))
+
+    def _settle(self, frame: Frame, step: Step, outputs: dict[str, Any]) -> None:
+        index = step.index
+        if frame.status[index] == DONE or frame.gone:
+            return
+        frame.status[index] = DONE
+        frame.outputs[index] = outputs
+        frame.left -= 1
+        if self.waiting:
+            self.waiting.pop((step.id, frame.path), None)
+        if outputs:
+            frame.named[step.key] = outputs
+        for port, links in step.out.items():
+            if port == "item" and step.body is not None:
+                continue
+            value = outputs.get(port, SKIP)
+            for link in links:
+                self._arrive(frame, link, value)
+        if not frame.left and frame.loop is not None:
+            self._end_iteration(frame, frame.loop, frame.result)
+
+    def _arrive(self, frame: Frame, link: Link, value: Any) -> None:
+        target = link.target
+        if target.scope is not frame.scope:
+            # Back to the loop around this frame: the iteration's result.
+            if value is not SKIP:
+                frame.result = value
+            return
+        index = target.index
+        if value is not SKIP and link.port:
+            entries = frame.arrived[index]
+            if link.many:
+                entries.setdefault(link.port, []).append((link.order, value))
+            elif link.port not in entries or entries[link.port][0] > link.order:
+                entries[link.port] = (link.order, value)
+        frame.pending[index] -= 1
+        if frame.status[index] != IDLE:
+            return
+        live = frame.arrived[index]
+        if frame.pending[index] == 0:
+            if not live or any(port not in live for port in target.required):
+                self._dead.append((frame, target))
+            else:
+                self._make_ready(frame, target)
+        elif live and target.first:
+            self._make_ready(frame, target)
+
+    def _bury(self) -> None:
+        """Skipping one step may skip the next: worked off as a list, for graphs are deeper than the stack."""
+        while self._dead:
+            frame, step = self._dead.popleft()
+            if self.on_skip is not None and frame.status[step.index] != DONE and not frame.gone:
+                self.on_skip(frame, step)
+            self._settle(frame, step, {})
+
+    # --- loops -----------------------------------------------------------------------------------------------------------
+
+    def open_loop(self, frame: Frame, step: Step, items: list[Any], started: float) -> None:
+        """Go through the items: the first iterations are ready."""
+        frame.status[step.index] = RUNNING
+        loop = LoopRun(frame, step, items, started)
+        self._loops[step.id, frame.path] = loop
+        assert step.body is not None
+        if not step.body.steps:
+            loop.next = len(items)
+            loop.results = list(items)
+        self._advance(loop)
+        self._bury()
+
+    def _advance(self, loop: LoopRun) -> None:
+        node = loop.step.node
+        assert isinstance(node, Loop)
+        while loop.next < len(loop.items) and loop.active < node.parallel:
+            index = loop.next
+            loop.next += 1
+            loop.active += 1
+            self._iterate(loop, index)
+        if loop.active == 0 and loop.next >= len(loop.items):
+            self._end_loop(loop)
+
+    def _iterate(self, loop: LoopRun, index: int) -> None:
+        step, around = loop.step, loop.frame
+        assert step.body is not None
+        frame = Frame(step.body, f"{around.path}.{index}" if around.path else str(index), around)
+        frame.item, frame.index, frame.loop = loop.items[index], index, loop
+        self._frames[step.id, frame.path] = frame
+        for link in step.out.get("item", ()):
+            if link.target is not step:
+                self._arrive(frame, link, frame.item)
+        for source, port, link in step.body.outer:
+            origin = around
+            while origin.scope is not source.scope:
+                assert origin.parent is not None
+                origin = origin.parent
+            self._arrive(frame, link, (origin.outputs[source.index] or {}).get(port, SKIP))
+
+    def _end_iteration(self, frame: Frame, loop: LoopRun, result: Any) -> None:
+        frame.gone = True
+        self._frames.pop((loop.step.id, frame.path), None)
+        loop.results[frame.index] = result
+        loop.active -= 1
+        self._advance(loop)
+
+    def _end_loop(self, loop: LoopRun) -> None:
+        self._loops.pop((loop.step.id, loop.frame.path), None)
+        done = [result for result in loop.results if result is not SKIP] if loop.step.collects else loop.items
+        outputs = {"done": done}
+        if self.on_loop_end is not None:
+            self.on_loop_end(loop, outputs, None)
+        self._settle(loop.frame, loop.step, outputs)
+
+    def _iteration_failed(self, frame: Frame, loop: LoopRun, error: dict[str, Any]) -> None:
+        assert isinstance(loop.step.node, Loop)
+        policy = loop.step.node.on_item_error
+        if policy != "stop":
+            self._abandon(lambda other: other is frame)
+            self._end_iteration(frame, loop, None if policy == "continue" else SKIP)
+            self._bury()
+            return
+        self._abandon(lambda other: other.loop is loop)
+        self._loops.pop((loop.step.id, loop.frame.path), None)
+        whole = error | {
+            "message": f"Item {frame.index + 1} of “{loop.step.name}” failed: {error['message']}",
+            "where": dict(error.get("where") or {}) | {"item": frame.index},
+        }
+        if self.on_loop_end is not None:
+            self.on_loop_end(loop, None, whole)
+        self.fall(loop.frame, loop.step, whole)
+
+    def _abandon(self, which: Callable[[Frame], bool]) -> None:
+        """Give up frames and all within them: nothing there goes on, and what still runs is no longer heard."""
+        for key, frame in list(self._frames.items()):
+            if frame.inside(which):
+                frame.gone = True
+                del self._frames[key]
+        for key in [key for key in self.waiting if self.place(*key) is None]:
+            del self.waiting[key]
+        if self.on_abandon is not None:
+            self.on_abandon()
+
+
+def ancestors(plan: Plan, node: str) -> frozenset[str]:
+    """The steps that lead up to a node, itself included."""
+    wanted, todo = {node}, [node]
+    while todo:
+        target = todo.pop()
+        sources: Iterable[str] = (edge.source for edge in plan.graph.edges if edge.target == target)
+        for source in (*sources, *plan.graph.loops_around(target)):
+            if source not in wanted:
+                wanted.add(source)
+                todo.append(source)
+    return frozenset(wanted)
+
+
+def _order(entry: tuple[int, Any]) -> int:
+    return entry[0]

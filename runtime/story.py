@@ -1,0 +1,118 @@
+"""The story of a run for people: its steps with input, output, log and error, told from the facts."""
+
+from typing import Any
+
+from runtime.events import Fact
+from runtime.execution import shown_input
+from runtime.plan import Plan, Step
+from runtime.progress import Frame, Progress, ancestors
+from runtime.states import StepState
+from runtime.views import RunInfo, RunView, StepView
+
+_UNDECIDED = {StepState.RUNNING.value, StepState.WAITING.value, StepState.RETRYING.value}
+
+
+class Story:
+    """Takes in facts one by one and keeps the steps as a timeline shows them."""
+
+    def __init__(self, plan: Plan, *, until: str | None = None) -> None:
+        self.plan = plan
+        self.input: Any = None
+        self.output: Any = None
+        self.effects: list[str] = []
+        self.steps: dict[tuple[str, str], StepView] = {}
+        self._progress = Progress(plan, only=ancestors(plan, until) if until else None)
+        self._progress.on_skip = self._skipped
+        self._at = 0.0
+
+    def tell(self, fact: Fact) -> None:
+        """Take in the next fact."""
+        kind, self._at = fact["kind"], fact["at"]
+        if kind == "run.accepted":
+            self.input = fact["input"]
+        elif kind == "run.finished":
+            self.output = fact.get("output")
+            for step in self.steps.values():
+                if step.state in _UNDECIDED:
+                    step.state, step.finished_at = StepState.CANCELLED.value, fact["at"]
+        elif kind.startswith(("step.", "loop.")) and fact["node"] in self.plan.steps:
+            self._tell_step(kind, fact)
+        self._progress.apply(fact)
+
+    def _tell_step(self, kind: str, fact: Fact) -> None:
+        view = self._view(fact)
+        if kind == "step.started":
+            view.state, view.attempt = StepState.RUNNING.value, fact["attempt"]
+            view.input = fact.get("input", view.input)
+        elif kind == "step.succeeded":
+            view.state, view.finished_at, view.output = StepState.SUCCEEDED.value, fact["at"], fact["output"]
+            view.note = fact.get("note") or view.note
+        elif kind == "step.failed":
+            view.state, view.finished_at, view.error = StepState.FAILED.value, fact["at"], fact["error"]
+            if fact["handled"]:
+                view.note = "failed, and the run went on"
+        elif kind == "step.retrying":
+            view.state, view.error, view.attempt = StepState.RETRYING.value, fact["error"], fact["attempt"]
+            view.note = f"tries again in {fact['after']:.0f} s"
+        elif kind == "step.logged":
+            view.log.append({"at": fact["at"], "message": fact["message"], "data": fact["data"]})
+        elif kind == "step.waiting":
+            doubt = fact["wait"] == "doubt"
+            view.state = StepState.IN_DOUBT.value if doubt else StepState.WAITING.value
+            view.note = _waits(fact)
+        elif kind == "step.resumed":
+            view.state, view.note = StepState.RUNNING.value, ""
+        elif kind == "step.simulated":
+            view.note = fact["sentence"]
+            self.effects.append(fact["sentence"])
+        elif kind == "loop.started":
+            count = len(fact["items"])
+            view.note = f"goes through {count:,} item{'' if count == 1 else 's'}"
+
+    def _view(self, fact: Fact) -> StepView:
+        key = (fact["node"], fact["iteration"])
+        if (view := self.steps.get(key)) is None:
+            step = self.plan.steps[fact["node"]]
+            view = StepView(
+                node=step.id,
+                name=step.name,
+                type=step.type,
+                iteration=fact["iteration"],
+                attempt=fact.get("attempt", 1),
+                state=StepState.RUNNING.value,
+                started_at=fact.get("started", fact["at"]),
+                input=self._input(fact),
+            )
+            self.steps[key] = view
+        return view
+
+    def _input(self, fact: Fact) -> Any:
+        if "input" in fact:
+            return fact["input"]
+        place = self._progress.place(fact["node"], fact["iteration"])
+        return shown_input(place[1], self._progress.inputs(*place)) if place else None
+
+    def _skipped(self, frame: Frame, step: Step) -> None:
+        self.steps[step.id, frame.path] = StepView(
+            node=step.id,
+            name=step.name,
+            type=step.type,
+            iteration=frame.path,
+            attempt=0,
+            state=StepState.SKIPPED.value,
+            started_at=self._at,
+            finished_at=self._at,
+        )
+
+    def view(self, info: RunInfo) -> RunView:
+        """The whole run as it stands."""
+        steps = sorted(self.steps.values(), key=lambda step: (step.state == StepState.SKIPPED.value, step.started_at))
+        return RunView(info, self.input, self.output, steps, self.plan.blueprint, self.effects)
+
+
+def _waits(fact: Fact) -> str:
+    if fact["wait"] == "until":
+        return "waits for its time"
+    if fact["wait"] == "call":
+        return "waits for the agent it called"
+    return "waits for a decision"
