@@ -15,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from app.settings import Settings
 from nodes.base import Family
 from nodes.catalog import catalog
 
@@ -119,6 +120,11 @@ def test_links_between_documents_lead_somewhere(document: str) -> None:
         r'src="(?!https?://)([^"]+)"', text
     )
     assert [target for target in targets if not (ROOT / document).parent.joinpath(target).exists()] == []
+
+
+def test_the_readme_names_every_setting() -> None:
+    documented = set(re.findall(r"^\| `(FACTORY_\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert documented == {f"FACTORY_{name.upper()}" for name in Settings.model_fields}
 
 
 # --- what code may do --------------------------------------------------------------------------------------------------
