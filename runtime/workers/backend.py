@@ -1,0 +1,160 @@
+"""The seam between the product and whatever isolates code: what a job is, and what every kind of worker must do.
+
+Above it stands the pool, which knows tenants, queues and life cycles; below it `docker.py` and `local.py`, which know
+how to start one isolated box, and how to end it. All boxes run the same `inside.py` and dial the same kind of socket.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+from nodes.errors import FactoryError
+from runtime.workers import seccomp
+
+JSON: TypeAlias = Any
+MIB: Final = 1024 * 1024
+NOBODY: Final = 65534
+ROOM: Final = "/factory"  # where a worker sees its room: the socket and the two files it runs
+DOOR: Final = "door"
+
+ErrorKind: TypeAlias = Literal["exception", "syntax", "timeout", "memory", "killed", "result", "worker_lost"]
+
+
+class NoWorker(FactoryError):
+    """There is nothing on this machine that may run code; `fix` says what to install. It is never run unconfined."""
+
+    code = "worker.none"
+    status = 503
+
+
+class WorkersBusy(FactoryError):
+    """All workers were busy for longer than a job may wait."""
+
+    code = "worker.busy"
+    status = 503
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A piece of code to run with its inputs, for at most `timeout` seconds."""
+
+    id: str
+    code: str
+    inputs: dict[str, JSON] = field(default_factory=dict)
+    timeout: float = 30.0
+    kind: Literal["python"] = "python"
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job has no result, in words, with the line of the person's own code where there is one."""
+
+    kind: ErrorKind
+    message: str
+    line: int | None = None
+    type: str | None = None
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """How a job went. `truncated` says that not all of what it printed was kept."""
+
+    ok: bool
+    value: JSON = None
+    stdout: str = ""
+    stderr: str = ""
+    error: JobError | None = None
+    seconds: float = 0.0
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How large a worker is. All sizes are in bytes."""
+
+    name: str = "small"
+    cpus: float = 0.5
+    memory: int = 128 * MIB
+    processes: int = 64
+    disk: int = 16 * MIB
+    files: int = 2_048
+    shared_memory: int = 1 * MIB
+    open_files: int = 256
+    output_limit: int = 1 * MIB
+    result_limit: int = 4 * MIB
+    input_limit: int = 8 * MIB
+    longest: float = 900.0
+
+    def scratch(self) -> dict[str, str]:
+        """The folders that a job may write to, all in memory, each with the options of its mount."""
+        own = f"uid={NOBODY},gid={NOBODY},mode=0700"
+        small = self.files // 4
+        return {
+            "/workspace": f"size={self.disk},nr_inodes={self.files},{own}",
+            "/tmp": f"size={self.disk // 4},nr_inodes={small},{own}",  # noqa: S108 - the worker's own
+            "/dev/shm": f"size={self.shared_memory},nr_inodes={small},{own}",  # noqa: S108
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One started container or sandbox: our id for it, and what its backend knows it by."""
+
+    id: str
+    room: Path
+    ref: Any
+
+
+class Backend(Protocol):
+    """A way to isolate code. It owns every box that it started, and removes them all when it is closed."""
+
+    name: str
+
+    @property
+    def room_owner(self) -> int | None:
+        """The user that must be able to enter a box's room on this machine, when it is not us."""
+
+    async def open(self) -> None:
+        """Find out whether it works here and remove what an earlier process left. Raises NoWorker."""
+
+    async def close(self) -> None:
+        """Remove every box."""
+
+    async def start(self, box_id: str, room: Path, profile: Profile) -> Box:
+        """Start a box whose first process dials the socket in `room`. Raises NoWorker."""
+
+    async def destroy(self, box: Box) -> None:
+        """End a box and everything in it, at once. Never raises; doing it twice does no harm."""
+
+    async def last_words(self, box: Box) -> str:
+        """What a box that did not come up said, for the log."""
+
+    async def ran_out_of_memory(self, box: Box) -> bool:
+        """Whether a box that is gone died for want of memory."""
+
+    def owns(self, box: Box, pid: int) -> bool:
+        """Whether the process on the other side of the socket belongs to this box, as far as can be told here."""
+
+
+def command_line(profile: Profile, *, mounts: bool, limits: dict[str, Any] | None = None) -> list[str]:
+    """What a box runs: Python, sealed from its surroundings, on our program, with its settings."""
+    config = {
+        "socket": f"{ROOM}/{DOOR}",
+        "scratch": [*profile.scratch(), "/dev/mqueue"],
+        "mounts": profile.scratch() if mounts else {},
+        "seccomp": seccomp.programs(),
+        "limits": {
+            "output": profile.output_limit,
+            "result": profile.result_limit,
+            "files": profile.open_files,
+            "disk": profile.disk,
+            # A little less than the box has, so that Python says MemoryError before the kernel kills.
+            "memory": max(profile.memory - 24 * MIB, profile.memory // 2),
+            **(limits or {}),
+        },
+    }
+    return ["-I", "-S", "-E", f"{ROOM}/inside.py", json.dumps(config)]

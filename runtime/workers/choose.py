@@ -1,0 +1,78 @@
+"""Finds what can isolate code on this machine, as the setting FACTORY_DOCKER says: auto, off, or an engine's address."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from runtime.workers.backend import Backend, NoWorker, Profile
+from runtime.workers.docker import DockerBackend
+from runtime.workers.local import LocalBackend
+from runtime.workers.pool import Pool, PoolRules
+
+
+async def open_backend(setting: str = "auto", *, home: str) -> Backend:
+    """An opened backend: Docker where it answers, else bubblewrap. Raises NoWorker, which says what to install.
+
+    `home` names this installation, so that leftovers of an earlier process are found. With an address, only that
+    engine will do: who asks for it does not want anything weaker.
+    """
+    setting = setting.strip() or "auto"
+    if setting not in ("auto", "off"):
+        docker = DockerBackend(home, url=setting)
+        await docker.open()
+        return docker
+    missing: NoWorker | None = None
+    if setting == "auto":
+        try:
+            backend = DockerBackend(home)
+            await backend.open()
+            return backend
+        except NoWorker as error:
+            missing = error
+    local = LocalBackend()
+    try:
+        await local.open()
+    except NoWorker as error:
+        said = f"{missing.message} {error.message}" if missing else error.message
+        raise NoWorker(said, fix=error.fix) from error
+    return local
+
+
+def rooms_for(home: str) -> Path:
+    """An empty folder, closed to other users, for the sockets of this installation's workers."""
+    if os.geteuid() == 0:
+        base = Path("/run/agent-factory")
+    elif os.environ.get("XDG_RUNTIME_DIR"):
+        base = Path(os.environ["XDG_RUNTIME_DIR"]) / "agent-factory"
+    else:
+        base = Path(tempfile.gettempdir()) / f"agent-factory-{os.geteuid()}"
+    base.mkdir(mode=0o711, parents=True, exist_ok=True)
+    found = base.lstat()
+    if found.st_uid != os.geteuid() or base.is_symlink():
+        raise NoWorker(f"The folder {base} belongs to somebody else.", fix="Remove it, then start again.")
+    rooms = base / home
+    shutil.rmtree(rooms, ignore_errors=True)
+    rooms.mkdir(mode=0o700)
+    return rooms
+
+
+@asynccontextmanager
+async def open_pool(
+    setting: str = "auto", *, home: str, profile: Profile | None = None, rules: PoolRules | None = None
+) -> AsyncIterator[Pool]:
+    """Everything at once: the backend, its folder and a filling pool, all gone at the end. Raises NoWorker."""
+    backend = await open_backend(setting, home=home)
+    rooms = rooms_for(home)
+    # The sandbox is made by another user, who has to pass through; a container engine does not.
+    rooms.chmod(0o711 if backend.room_owner is not None else 0o700)
+    try:
+        async with Pool(backend, rooms, profile=profile, rules=rules) as pool:
+            yield pool
+    finally:
+        await backend.close()
+        shutil.rmtree(rooms, ignore_errors=True)

@@ -1,0 +1,190 @@
+"""Workers without a container engine: bubblewrap with its own users, processes, mounts, network and host name.
+
+Weaker than a container in one point, there is no control group: memory is watched from inside and processes are
+counted per user. Where bubblewrap cannot do its work there is no worker; code never runs unconfined.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from runtime.workers.backend import NOBODY, ROOM, Box, NoWorker, Profile, command_line
+
+T = TypeVar("T")
+
+INSTALL: Final = (
+    "Install Docker (on Debian or Ubuntu: apt-get install docker.io) or bubblewrap (apt-get install bubblewrap)."
+)
+SYSTEM_FOLDERS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
+SYSTEM_FILES: Final = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
+PROBE_TIME: Final = 10.0
+
+
+class LocalBackend:
+    """Boxes are bubblewrap sandboxes, children of this process, which the kernel ends together with it."""
+
+    name = "bubblewrap"
+
+    def __init__(self) -> None:
+        self.room_owner: int | None = NOBODY if os.geteuid() == 0 else None
+        # bubblewrap dies with the thread that started it, so that thread must live as long as we do.
+        self._thread: ThreadPoolExecutor | None = None
+        self._boxes: dict[str, subprocess.Popen[bytes]] = {}
+
+    async def open(self) -> None:
+        """Try it once for real. Raises NoWorker, saying what to install."""
+        if not sys.platform.startswith("linux"):
+            raise NoWorker("Running code without Docker works on Linux only.", fix="Install and start Docker.")
+        if not shutil.which("bwrap"):
+            raise NoWorker("Neither Docker nor bubblewrap was found, so code cannot be run safely.", fix=INSTALL)
+        if self.room_owner is not None and not shutil.which("setpriv"):
+            raise NoWorker("The command setpriv was not found.", fix="On Debian or Ubuntu: apt-get install util-linux.")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bubblewrap")
+        problem = await self._in_thread(self._probe)
+        if problem is not None:
+            await self.close()
+            raise NoWorker(f"Bubblewrap is installed but cannot isolate code here: {problem}", fix=INSTALL)
+
+    async def close(self) -> None:
+        """End every box."""
+        if self._thread is not None:
+            await self._in_thread(bool)  # a start that was given up may still be on its way
+        for process in self._boxes.values():
+            process.kill()
+        for process in self._boxes.values():
+            await asyncio.to_thread(process.wait)
+        self._boxes.clear()
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None
+
+    async def start(self, box_id: str, room: Path, profile: Profile) -> Box:
+        """Start a sandbox. Raises NoWorker."""
+        limits = {
+            "watch_memory": profile.memory,
+            "processes": profile.processes,
+            "nice": 5,
+        }
+        command = [*self._confined(room), *command_line(profile, mounts=True, limits=limits)]
+        process = await self._in_thread(lambda: self._spawn(box_id, command, room.with_suffix(".log")))
+        return Box(box_id, room, process)
+
+    async def destroy(self, box: Box) -> None:
+        """Kill the sandbox; the kernel ends everything in it."""
+        process: subprocess.Popen[bytes] = box.ref
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await asyncio.to_thread(process.wait)
+        self._boxes.pop(box.id, None)
+        box.room.with_suffix(".log").unlink(missing_ok=True)
+
+    async def last_words(self, box: Box) -> str:
+        """What bubblewrap or Python wrote before they gave up."""
+        try:
+            return box.room.with_suffix(".log").read_text(errors="replace")[-2_000:]
+        except OSError:
+            return ""
+
+    async def ran_out_of_memory(self, box: Box) -> bool:
+        """Memory is watched inside, job by job."""
+        return False
+
+    def owns(self, box: Box, pid: int) -> bool:
+        """Whether the process is bubblewrap's own child."""
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return False
+        process: subprocess.Popen[bytes] = box.ref
+        return f"\nPPid:\t{process.pid}\n" in status
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._thread is None:
+            raise NoWorker("The workers of this machine are closed.")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _confined(self, room: Path | None) -> list[str]:
+        """The command line up to and including the Python to run."""
+        python, home = _python()
+        # Real root stays outside: the sandbox is made by nobody, so that even leaving it leads nowhere.
+        become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if self.room_owner else []
+        options = (
+            "--unshare-user --unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try --as-pid-1 "
+            f"--die-with-parent --new-session --uid {NOBODY} --gid {NOBODY} --hostname worker "
+            # Only to mount the scratch folders with their limits, given up before the first job.
+            "--cap-drop ALL --cap-add CAP_SYS_ADMIN "
+            "--clearenv --setenv PATH /usr/local/bin:/usr/bin:/bin --setenv LANG C.UTF-8 --setenv HOME /workspace "
+            "--ro-bind /usr /usr --proc /proc --dev /dev --dir /workspace --dir /tmp --dir /etc"
+        ).split()
+        for folder in SYSTEM_FOLDERS:
+            if os.path.islink(folder):
+                options += ["--symlink", os.readlink(folder), folder]
+            elif os.path.isdir(folder):
+                options += ["--ro-bind", folder, folder]
+        for file in SYSTEM_FILES:
+            options += ["--ro-bind-try", file, file]
+        if home is not None:
+            options += ["--ro-bind", home, home]
+        if room is not None:
+            options += ["--ro-bind", str(room), ROOM]
+        return [*become, "bwrap", *options, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--", python]
+
+    def _spawn(self, box_id: str, command: list[str], log: Path) -> subprocess.Popen[bytes]:
+        try:
+            with log.open("wb") as words:
+                process = subprocess.Popen(  # noqa: S603 - a fixed command line
+                    command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env={"PATH": os.defpath}
+                )
+        except OSError as error:
+            raise NoWorker(f"Bubblewrap could not be started: {error}.", fix=INSTALL) from error
+        self._boxes[box_id] = process
+        return process
+
+    def _probe(self) -> str | None:
+        """Why it does not work here, or None."""
+        command = [*self._confined(None), "-I", "-S", "-E", "-c", _PROBE]
+        try:
+            done = subprocess.run(  # noqa: S603 - a fixed command line
+                command, capture_output=True, timeout=PROBE_TIME, check=False, env={"PATH": os.defpath}
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+        if done.returncode == 0 and done.stdout.strip() == b"confined":
+            return None
+        return (done.stderr or done.stdout).decode("utf-8", "replace").strip()[-300:] or "it said nothing."
+
+
+# Says so only when it is the first process of its own space, sees nobody else's, and may mount its scratch folders.
+_PROBE: Final = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+others = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+interfaces = open("/proc/net/dev").read().count(":")
+if sys.version_info < (3, 10):
+    print("Python 3.10 or later is needed in /usr/bin")
+elif os.getpid() != 1 or others or interfaces > 1:
+    print("processes or network are not isolated")
+elif libc.unshare(0x20000) or libc.mount(b"tmpfs", b"/workspace", b"tmpfs", 14, b"size=1m"):
+    print("scratch folders cannot be mounted:", os.strerror(ctypes.get_errno()))
+else:
+    print("confined")
+"""
+
+
+def _python() -> tuple[str, str | None]:
+    """A Python for the sandbox, and the folder it needs beyond the system's."""
+    system = "/usr/bin/python3"
+    if os.access(system, os.X_OK):
+        return system, None
+    base = os.path.realpath(sys.base_prefix)
+    python = os.path.join(base, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    return python, None if base.startswith("/usr") else base

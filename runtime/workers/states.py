@@ -1,0 +1,32 @@
+"""The life of a worker, as a table."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+
+class WorkerState(StrEnum):
+    """Where a worker is in its life."""
+
+    PROVISIONING = "provisioning"
+    WARMING = "warming"
+    READY = "ready"
+    BUSY = "busy"
+    HIBERNATING = "hibernating"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+_ENDING = frozenset({WorkerState.UNHEALTHY, WorkerState.DRAINING})
+
+WORKER: Final[Mapping[WorkerState, frozenset[WorkerState]]] = {
+    WorkerState.PROVISIONING: _ENDING | {WorkerState.WARMING},
+    WorkerState.WARMING: _ENDING | {WorkerState.READY},
+    WorkerState.READY: _ENDING | {WorkerState.BUSY, WorkerState.HIBERNATING},
+    WorkerState.BUSY: _ENDING | {WorkerState.READY},
+    WorkerState.HIBERNATING: _ENDING | {WorkerState.WARMING},
+    WorkerState.UNHEALTHY: frozenset({WorkerState.PROVISIONING, WorkerState.DRAINING}),
+    WorkerState.DRAINING: frozenset({WorkerState.GONE}),
+    WorkerState.GONE: frozenset(),
+}

@@ -1,0 +1,257 @@
+"""One worker as the server sees it: its room with the socket, its box, the line to the program inside, its state."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from nodes.ids import new_id
+from runtime.states import move
+from runtime.workers import protocol
+from runtime.workers.backend import DOOR, Backend, Box, Job, JobError, JobResult, NoWorker, Profile
+from runtime.workers.states import WORKER, WorkerState
+
+OVERTIME: Final = 3.0  # a worker that has not answered so long after its job's time is not going to
+CANCEL_TIME: Final = 2.0
+HERE: Final = Path(__file__).parent
+INSIDE: Final = ("inside.py", "script.py")
+LONGEST_SOCKET_PATH: Final = 100
+
+
+class WorkerLost(Exception):
+    """The worker is gone, or has stopped to answer, in the middle of a job; `error` where the reason is known."""
+
+    def __init__(self, error: JobError | None = None) -> None:
+        super().__init__()
+        self.error = error
+
+
+class Worker:
+    """Starts a box, waits until the program inside has dialled in, then gives it jobs one at a time."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        profile: Profile,
+        rooms: Path,
+        *,
+        on_move: Callable[[Worker, WorkerState], None],
+        on_lost: Callable[[Worker], None],
+    ) -> None:
+        self.id = new_id("worker")
+        self.state = WorkerState.PROVISIONING
+        self.tenant: str | None = None
+        self.jobs = 0
+        self.strikes = 0
+        self.silences = 0
+        self.ready_at = 0.0
+        self.facts: dict[str, Any] = {}
+        self._backend = backend
+        self._profile = profile
+        self._room = rooms / self.id
+        self._on_move = on_move
+        self._on_lost = on_lost
+        self._box: Box | None = None
+        self._listener: asyncio.AbstractServer | None = None
+        self._line: _Line | None = None
+        self._job: Job | None = None
+        self._hello: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._answer: asyncio.Future[JobResult] | None = None
+
+    def move(self, to: WorkerState) -> None:
+        """Go on in life; observers hear of it."""
+        before, self.state = self.state, move(WORKER, self.state, to)
+        self._on_move(self, before)
+
+    async def launch(self, patience: float) -> None:
+        """From nothing to READY. Raises NoWorker when it does not get there."""
+        loop = asyncio.get_running_loop()
+        door = await asyncio.to_thread(self._furnish)
+        self._listener = await loop.create_unix_server(lambda: _Line(self), path=str(door))
+        # Who may reach the socket is decided by the folders above it; the worker is another user.
+        door.chmod(0o666)
+        self._box = await self._backend.start(self.id, self._room, self._profile)
+        self.move(WorkerState.WARMING)
+        try:
+            async with asyncio.timeout(patience):
+                self.facts = await self._hello
+        except TimeoutError:
+            said = await self._backend.last_words(self._box)
+            raise NoWorker(
+                f"A worker was started but did not report within {patience:g} seconds.",
+                fix="Its engine must run on this machine, since workers answer over a socket in a folder of it. "
+                + (f"It said: {said[-400:]}" if said else "It said nothing."),
+            ) from None
+        finally:
+            # From here on there are jobs inside, and none of them shall find an open door.
+            self._listener.close()
+        if self._line is None or not self._backend.owns(self._box, self._line.peer):
+            raise NoWorker("Something else than the started worker answered on its socket.")
+        if self.facts.get("protocol") != protocol.PROTOCOL:
+            raise NoWorker("The worker speaks another version of the protocol.")
+        self.ready_at = time.monotonic()
+        self.move(WorkerState.READY)
+
+    async def run(self, job: Job, frame: bytes) -> JobResult:
+        """Give it a job and wait for the result. Raises WorkerLost; when cancelled, call `cancel()`."""
+        if self._line is None:
+            raise WorkerLost
+        self._job = job
+        self._answer = asyncio.get_running_loop().create_future()
+        self.jobs += 1
+        self._line.send(frame)
+        done, _ = await asyncio.wait((self._answer,), timeout=job.timeout + OVERTIME)
+        if not done:
+            message = f"The code ran longer than {job.timeout:g} seconds and was stopped together with its worker."
+            raise WorkerLost(JobError(kind="timeout", message=message))
+        return self._take_answer()
+
+    async def cancel(self) -> bool:
+        """Stop the job that runs. False when the worker does not say that it did."""
+        if self._answer is None or self._job is None:
+            return True
+        if self._line is not None:
+            self._line.send(protocol.encode({"type": "cancel", "id": self._job.id}))
+        done, _ = await asyncio.wait((self._answer,), timeout=CANCEL_TIME)
+        if not done:
+            return False
+        with contextlib.suppress(WorkerLost):
+            self._take_answer()
+            return True
+        return False
+
+    def ping(self) -> None:
+        """Ask for a sign of life; `silences` counts how many were not answered yet."""
+        self.silences += 1
+        if self._line is not None:
+            self._line.send(protocol.encode({"type": "ping", "n": self.silences}))
+
+    async def end(self) -> None:
+        """Remove everything there is of it."""
+        self._fail()
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        if self._listener is not None:
+            self._listener.close()
+        if self._box is not None:
+            await self._backend.destroy(self._box)
+        await asyncio.to_thread(shutil.rmtree, self._room, ignore_errors=True)
+
+    async def autopsy(self) -> JobError:
+        """What to say about the job that was running when the worker was lost."""
+        if self._box is not None and await self._backend.ran_out_of_memory(self._box):
+            return JobError(kind="memory", message="The code used more memory than a worker has and was stopped.")
+        return JobError(
+            kind="worker_lost",
+            message="The worker was lost while the code was running, so it is not known how far it came.",
+        )
+
+    def _furnish(self) -> Path:
+        self._room.mkdir(mode=0o755)
+        for name in INSIDE:
+            shutil.copyfile(HERE / name, self._room / name)
+            (self._room / name).chmod(0o644)
+        owner = self._backend.room_owner
+        if owner is not None:
+            os.chown(self._room, owner, owner)
+            self._room.chmod(0o700)
+        else:
+            self._room.chmod(0o755)
+        door = self._room / DOOR
+        if len(str(door)) > LONGEST_SOCKET_PATH:
+            raise NoWorker(f"The folder for the sockets of workers has too long a name: {self._room.parent}")
+        return door
+
+    def _take_answer(self) -> JobResult:
+        answer, self._answer, self._job = self._answer, None, None
+        if answer is None:
+            raise WorkerLost
+        return answer.result()
+
+    def _fail(self) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(WorkerLost())
+            self._answer.exception()  # it may be that nobody waits any more
+        if not self._hello.done():
+            self._hello.set_exception(NoWorker("The worker ended while it was starting."))
+            self._hello.exception()
+
+    def _dialled(self, line: _Line) -> bool:
+        if self._line is not None:
+            return False
+        self._line = line
+        return True
+
+    def _heard(self, frame: dict[str, Any]) -> None:
+        kind = frame["type"]
+        self.silences = 0
+        if kind == "hello" and not self._hello.done():
+            self._hello.set_result(frame)
+        elif kind == "result" and self._job is not None and self._answer is not None and not self._answer.done():
+            result = protocol.read_result(frame, self._job, self._profile)
+            if self._line is not None:
+                self._line.send(protocol.encode({"type": "ack", "id": self._job.id}))
+            self._answer.set_result(result)
+
+    def _hung_up(self, line: _Line) -> None:
+        if line is not self._line:
+            return
+        self._line = None
+        running = self._answer is not None
+        self._fail()
+        if not running:  # else whoever waits for the job first asks what it died of
+            self._on_lost(self)
+
+
+class _Line(asyncio.Protocol):
+    """The server's end of a worker's socket."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._frames = protocol.Frames()
+        self._transport: asyncio.Transport | None = None
+        self.peer = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.peer = _peer(transport)
+        if not self._worker._dialled(self):
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._frames.feed(data):
+                self._worker._heard(frame)
+        except protocol.ProtocolError:
+            self.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._worker._hung_up(self)
+
+    def send(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _peer(transport: asyncio.Transport) -> int:
+    """The process id on the other side, 0 where the system does not tell."""
+    end = transport.get_extra_info("socket")
+    if end is None or not hasattr(socket, "SO_PEERCRED"):
+        return 0
+    pid, _, _ = struct.unpack("3i", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid)
