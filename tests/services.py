@@ -53,8 +53,10 @@ def install_programs() -> list[str]:
         packages = [package for name in missing for package in PROGRAMS[name][1]]
         print(f"Installing through apt: {', '.join(packages)} …", flush=True)
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-            subprocess.run(["apt-get", "--quiet=2", *command], env=environment, check=False, stdout=subprocess.DEVNULL)
+        CACHE.mkdir(exist_ok=True)
+        with (CACHE / "apt.log").open("w") as log:
+            for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+                subprocess.run(["apt-get", *command], env=environment, check=False, stdout=log, stderr=log)
         missing = [name for name in missing if not PROGRAMS[name][0]()]
     return missing
 
