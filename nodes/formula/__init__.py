@@ -6,22 +6,41 @@ record's field, and only the functions of a fixed table can be called.
 
 import nodes.formula.functions  # noqa: F401 - fills the table
 from nodes.formula.compiled import Compiled, CompiledText, compile_formula, compile_text
+from nodes.formula.conditions import Comparison, FieldRef, Group, from_formula, to_formula
+from nodes.formula.functions.dates import zones
+from nodes.formula.infer import check_formula, check_text, infer, infer_text
 from nodes.formula.meter import Budget
 from nodes.formula.problems import FormulaError, Missing, Position, Problem
 from nodes.formula.table import FunctionHelp, help_table
 
 HELP: tuple[FunctionHelp, ...] = help_table()
 
+
+def warm() -> None:
+    """Read once what formulas may need from disk, the time zones, so that no evaluation ever waits for a file."""
+    zones()
+
+
 __all__ = [
     "HELP",
     "Budget",
+    "Comparison",
     "Compiled",
     "CompiledText",
+    "FieldRef",
     "FormulaError",
     "FunctionHelp",
+    "Group",
     "Missing",
     "Position",
     "Problem",
+    "check_formula",
+    "check_text",
     "compile_formula",
     "compile_text",
+    "from_formula",
+    "infer",
+    "infer_text",
+    "to_formula",
+    "warm",
 ]

@@ -9,17 +9,15 @@ from typing import Any
 
 from jinja2 import nodes
 
-from nodes.formula import operators, table
+from nodes.formula import lookup, operators, table
 from nodes.formula.functions.kinds import CHECK_ALIASES, CHECKS
 from nodes.formula.meter import Meter
 from nodes.formula.parse import Tree, parse
-from nodes.formula.problems import FormulaError, Missing, Span, forbidden, nearest, unknown_name, wrong_type
-from nodes.formula.values import a_kind, plain, to_text
+from nodes.formula.problems import FormulaError, Missing, Span, forbidden, nearest
+from nodes.formula.values import to_text
 
 Run = Callable[[Any, Meter], Any]
 
-PROPERTIES = frozenset({"length", "first", "last"})
-"""What may follow a dot of a list or text without being called, as people write `items.length`."""
 METHODS: Mapping[str, str] = {"pop": "last", "contains": "contains", "has": "contains", "keys": "keys", "at": "get"}
 _NESTED = 3
 
@@ -72,14 +70,14 @@ class Builder:
         if self.around is None:
             self.names[name] = None
             self.paths[".".join((name, *keys))] = None
-            return _path(name, keys, span)
+            return lookup.path(name, keys, span)
         if name == "item":
-            return _fields(_item, "item", keys, span)
+            return lookup.fields(lookup.item, "item", keys, span)
         if name == "outer":
             if not keys:
                 forbidden("`outer` needs a name after it.", "Write for example `outer.limit`.", span)
-            return _around(self.around.path(keys[0], keys[1:], span))
-        return _item_path(name, keys, span, table.find(name) if self.tree.root.__class__ is nodes.Name else None)
+            return lookup.around(self.around.path(keys[0], keys[1:], span))
+        return lookup.item_path(name, keys, span, table.find(name) if self.tree.root.__class__ is nodes.Name else None)
 
     def getattr_(self, node: nodes.Getattr) -> Run:
         """A field by its name after a dot, or by its quoted name in brackets."""
@@ -100,7 +98,7 @@ class Builder:
             return self.path(base.name, tuple(keys), (self.span(base)[0], span[1]))
         if any(key.startswith("__") and key.endswith("__") for key in keys):
             forbidden("This is not a name that formulas know.", "Names are those of your data.", span)
-        return _fields(self.build(base), "this value", tuple(keys), span)
+        return lookup.fields(self.build(base), "this value", tuple(keys), span)
 
     def getitem(self, node: nodes.Getitem) -> Run:
         """An item by its position, a field by its name, or a slice."""
@@ -259,6 +257,8 @@ class Builder:
         out: list[Run] = []
         rest = list(given)
         named = {entry.keywords.get(key, key): value for key, value in keywords.items()}
+        if len(named) < len(keywords):
+            raise wrong(f"A setting of `{entry.name}` is given twice.")
         for setting in entry.settings:
             if setting.many:
                 out.extend(self.build(value) for value in rest)
@@ -342,6 +342,13 @@ class Builder:
         if node.kwargs or node.dyn_args is not None or node.dyn_kwargs is not None:
             forbidden("Tests take plain values only.", "Write `value is divisibleby(3)`.", span)
         if node.name in ("defined", "undefined"):
+            if arguments:
+                raise FormulaError(
+                    f"`is {node.name}` needs nothing after it.",
+                    code="formula.arguments",
+                    fix=f"Write `value is {node.name}`.",
+                    span=span,
+                )
             return _defined(value, node.name == "defined")
         name = CHECK_ALIASES.get(node.name, node.name)
         if name not in CHECKS:
@@ -398,14 +405,6 @@ def _constant(node: nodes.Expr) -> Any:
     return node.value if isinstance(node, nodes.Const) else None
 
 
-def _item(scope: Any, meter: Meter) -> Any:
-    return scope[0]
-
-
-def _around(run: Run) -> Run:
-    return lambda scope, meter: run(scope[1], meter)
-
-
 def _defined(value: Run, wanted: bool) -> Run:
     def run(scope: Any, meter: Meter) -> Any:
         try:
@@ -415,116 +414,3 @@ def _defined(value: Run, wanted: bool) -> Run:
         return wanted
 
     return run
-
-
-def _path(name: str, keys: tuple[str, ...], span: Span) -> Run:
-    def missing(scope: Mapping[str, Any]) -> FormulaError:
-        hint = f"To call the function write `{name}()`." if table.find(name) else None
-        return unknown_name(name, scope, hint=hint).at(span)
-
-    if not keys:
-
-        def alone(scope: Any, meter: Meter) -> Any:
-            try:
-                return scope[name]
-            except KeyError:
-                raise missing(scope) from None
-
-        return alone
-    if len(keys) == 1:
-        key = keys[0]
-
-        def one(scope: Any, meter: Meter) -> Any:
-            try:
-                owner = scope[name]
-            except KeyError:
-                raise missing(scope) from None
-            if type(owner) is dict and key in owner:
-                return owner[key]
-            return follow(owner, name, keys, span)
-
-        return one
-
-    def many(scope: Any, meter: Meter) -> Any:
-        try:
-            owner = scope[name]
-        except KeyError:
-            raise missing(scope) from None
-        value = owner
-        for key in keys:
-            if type(value) is not dict or key not in value:
-                return follow(owner, name, keys, span)
-            value = value[key]
-        return value
-
-    return many
-
-
-def _fields(base: Run, called: str, keys: tuple[str, ...], span: Span) -> Run:
-    if not keys:
-        return base
-    return lambda scope, meter: follow(base(scope, meter), called, keys, span)
-
-
-def _item_path(name: str, keys: tuple[str, ...], span: Span, apply: table.Function | None) -> Run:
-    """A bare name in an item formula: a field of the item and nothing else, so that data cannot change its meaning."""
-    path = (name, *keys)
-    direct = operators.called(apply, _item, [], span) if apply and apply.takes and not apply.settings else None
-    hint = None if keys else f"A value from outside the list is `outer.{name}`, the whole item `item`."
-
-    def slow(scope: Any, meter: Meter) -> Any:
-        if direct is not None and type(scope[0]) is not dict:
-            return direct(scope, meter)  # Jinja's `map("upper")`: a text has no fields
-        try:
-            return follow(scope[0], "item", path, span)
-        except Missing as error:
-            error.hint = hint
-            raise
-
-    if keys:
-        return slow
-
-    def run(scope: Any, meter: Meter) -> Any:
-        value = scope[0]
-        if type(value) is dict and name in value:
-            return value[name]
-        return slow(scope, meter)
-
-    return run
-
-
-def follow(value: Any, name: str, keys: tuple[str, ...], span: Span) -> Any:
-    """Go down the fields one by one, slowly, to find the value or to say exactly what is missing."""
-    for key in keys:
-        kind = type(value)
-        if kind is dict:
-            if key not in value:
-                raise unknown_name(key, value, name).at(span)
-            value = value[key]
-        elif value is None:
-            raise Missing(
-                f"`{name}` is empty (nothing), so it has no `{key}`.",
-                fix="Add `| default(…)` at the end, or check it first with `is defined`.",
-                span=span,
-            )
-        elif kind is list or kind is str:
-            if key in PROPERTIES:
-                value = len(value) if key == "length" else operators.edge(value, key, span)
-            elif table.find(key) is not None:
-                fix = f"Write `{name} | {key}`, or `{name}.{key}()`."
-                raise wrong_type(f"`{key}` is a function, not a field.", fix).at(span)
-            else:
-                fix = (
-                    f'To take it from each item write `{name} | map("{key}")`; for one item `{name}[0].{key}`.'
-                    if kind is list
-                    else "If the text is JSON, write `| parse_json` first."
-                )
-                raise wrong_type(f"`{name}` is {a_kind(value)}, so it has no field `{key}`.", fix).at(span)
-        else:
-            foreign = plain(value)
-            if type(foreign) is kind:
-                message = f"`{name}` is {a_kind(value)}, so it has no field `{key}`."
-                raise wrong_type(message, "Only records have fields.").at(span)
-            return follow(foreign, name, keys[keys.index(key) :], span)
-        name = f"{name}.{key}"
-    return value

@@ -10,7 +10,7 @@ from jinja2 import nodes
 from nodes.formula.build import Builder, Run
 from nodes.formula.meter import Budget, Meter, metered
 from nodes.formula.parse import LONGEST, parse
-from nodes.formula.problems import FormulaError, Span, too_much
+from nodes.formula.problems import FormulaError, Span, too_much, wrong_value
 from nodes.formula.values import PLAIN, plain, to_text
 
 LONGEST_TEXT = 200_000
@@ -175,7 +175,9 @@ def _end(text: str, start: int) -> int:
     while at < len(text):
         sign = text[at]
         if at - start > LONGEST + 2:
-            raise too_much(f"A formula in `{{{{ … }}}}` may have up to {LONGEST:,} characters.").at((start - 2, start))
+            raise too_much(
+                f"A formula in `{{{{ … }}}}` may have up to {LONGEST:,} characters.", "Split it over several nodes."
+            ).at((start - 2, start))
         if quote:
             if sign == "\\":
                 at += 1
@@ -234,6 +236,8 @@ def _unexpected(error: Exception) -> FormulaError:
         return too_much("The data is nested too deeply for this formula.", "Work on a part of it.")
     if isinstance(error, MemoryError):
         return too_much("The result of this formula is too big.", "Work on less at a time.")
+    if isinstance(error, UnicodeError):
+        return wrong_value("A text here contains a broken character.", "Repair the text before it arrives here.")
     return FormulaError(
         "This formula cannot be worked out with these values.",
         code="formula.internal",

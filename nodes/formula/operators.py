@@ -107,6 +107,8 @@ def _slow_power(name: str, a: Any, b: Any, meter: Meter) -> Any:
         raise cannot(*_VERBS["Pow"][:1], a, b, _VERBS["Pow"][1])
     if type(a) is int and type(b) is int and b > 0 and abs(a) > 1 and (b > 63 or a.bit_length() * b > 200):
         return checked(LARGEST + 1)
+    if a < 0 and type(b) is float and not b.is_integer():
+        raise wrong_value("A root of a negative number is not an ordinary number.", "Take `| abs` first.")
     try:
         return checked(a**b)
     except OverflowError:

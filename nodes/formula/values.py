@@ -43,8 +43,6 @@ def checked(number: float) -> float:
     """A number that JSON can carry, or an error: whole numbers to 64 bits, and neither infinite nor undefined."""
     if -_SAFE < number < _SAFE:
         return number
-    if type(number) is complex:
-        raise wrong_value("This calculation has no ordinary number as its result.")
     if type(number) is int:
         if -LARGEST <= number <= LARGEST:
             return number

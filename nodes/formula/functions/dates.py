@@ -290,11 +290,6 @@ def is_moment(value: Any) -> bool:
     return True
 
 
-def looks_like_moment(text: str) -> bool:
-    """Whether a text is an ISO date or moment."""
-    return 10 <= len(text) <= 40 and _ISO.fullmatch(text) is not None
-
-
 def _read(value: Any, zone: tzinfo = UTC) -> tuple[datetime, bool]:
     """The moment a value means, and whether it is a whole day."""
     kind = type(value)

@@ -100,7 +100,7 @@ def _whole(value: Any, name: str) -> int:
         return int(value)
     if type(value) is int:
         return value
-    raise wrong_type(f"`is {name}` needs a whole number, but got {a_kind(value)}.")
+    raise wrong_type(f"`is {name}` needs a whole number, but got {a_kind(value)}.", "Use `| number` or `| int` first.")
 
 
 def _divisible(meter: Meter, value: Any, by: Any) -> bool:

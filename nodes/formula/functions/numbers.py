@@ -84,6 +84,7 @@ def percent(meter: Meter, value: float, digits: Any = 0) -> str:
 
 
 def _rounded(value: float, places: int, rounding: str) -> float:
+    checked(value)
     try:
         exact = Decimal(repr(value)).quantize(Decimal(1).scaleb(-places), rounding=rounding)
     except InvalidOperation:

@@ -16,6 +16,7 @@ from nodes.formula.functions import wants
 from nodes.formula.meter import Meter
 from nodes.formula.problems import short, too_much, wrong_type, wrong_value
 from nodes.formula.table import function
+from nodes.formula.values import contains as holds
 from nodes.formula.values import to_json, to_text
 
 _TAG = re2.compile(r"<[^>]*>")
@@ -68,10 +69,10 @@ def trim_end(meter: Meter, value: str, characters: Any = None) -> str:
 @function("Text", "text", '"a-b-c" | replace("-", "+")', "a+b+c", returns="text", aliases=("replaceAll",))
 def replace(meter: Meter, value: str, old: Any, new: Any) -> str:
     """Replaces every occurrence of a text by another."""
-    old, new = wants.text(old, "text to replace"), wants.text(new, "new text")
-    if len(new) > len(old):
-        meter.make(value.count(old) * (len(new) - len(old)))
-    return value.replace(old, new)
+    before, after = wants.text(old, "text to replace"), wants.text(new, "new text")
+    if len(after) > len(before):
+        meter.make(value.count(before) * (len(after) - len(before)))
+    return value.replace(before, after)
 
 
 @function("Text", "text", '"a, b" | split(", ")', ["a", "b"], returns="list of text")
@@ -99,35 +100,33 @@ def words(meter: Meter, value: str) -> list[str]:
 )
 def join(meter: Meter, value: list[Any], separator: Any = "", field: Any = None) -> str:
     """Puts the items of a list together in one text, with a separator between them."""
-    separator = wants.text(separator, "separator")
+    between = wants.text(separator, "separator")
     meter.step(len(value))
-    meter.make(len(separator) * len(value))
+    meter.make(len(between) * len(value))
     parts = []
     for item in value:
         part = to_text(_field(item, field) if field is not None else item, meter)
         meter.make(len(part))
         parts.append(part)
-    return separator.join(parts)
+    return between.join(parts)
 
 
 @function("Text", "text", '"A long story" | truncate(8)', "A long…", returns="text")
 def truncate(meter: Meter, value: str, length: Any = 100, end: Any = "…") -> str:
     """Shortens a text to a length, at a word's end when there is one near."""
-    limit, end = wants.whole(length, "length", 0, 10_000_000), wants.text(end, "end")
+    limit, mark = wants.whole(length, "length", 0, 10_000_000), wants.text(end, "end")
     if len(value) <= limit:
         return value
-    kept = value[: max(limit - len(end), 0)]
+    kept = value[: max(limit - len(mark), 0)]
     space = kept.rfind(" ")
     if value[len(kept) : len(kept) + 1] != " " and space > len(kept) // 2:
         kept = kept[:space]
-    return (kept.rstrip() + end)[:limit]
+    return (kept.rstrip() + mark)[:limit]
 
 
 @function("Text", "text or list or record", '"hello" | contains("ell")', True, returns="yes/no", aliases=("includes",))
 def contains(meter: Meter, value: Any, part: Any) -> bool:
     """Whether a text contains a text, a list an item, or a record a field name."""
-    from nodes.formula.values import contains as holds
-
     return holds(value, part, meter)
 
 
@@ -182,7 +181,7 @@ def extract_all(meter: Meter, value: str, pattern: Any, ignore_case: Any = False
     _patience(meter, value)
     out: list[Any] = []
     for found in compiled.finditer(value):
-        meter.step(5)
+        meter.step(8)
         meter.make(20)
         out.append(found.group(0) if not compiled.groups else found.group(1))
     return out
@@ -198,7 +197,7 @@ def replace_pattern(meter: Meter, value: str, pattern: Any, new: Any, ignore_cas
     _patience(meter, value)
 
     def fill(found: Any) -> str:
-        meter.step(5)
+        meter.step(8 + len(pieces))
         out = [pieces[0]]
         for which, literal in zip(pieces[1::2], pieces[2::2], strict=True):
             if which == "$":

@@ -37,7 +37,10 @@ def whole(value: Any, what: str, low: int, high: int) -> int:
     if type(value) is not int:
         raise wrong_type(f"The {what} must be a whole number, not {a_kind(value)}.", "Write for example `2`.")
     if not low <= value <= high:
-        raise wrong_value(f"The {what} must be between {low:,} and {high:,}, not {short(str(value))}.")
+        raise wrong_value(
+            f"The {what} must be between {low:,} and {high:,}, not {short(str(value))}.",
+            f"Use a number from {low:,} to {high:,}.",
+        )
     return value
 
 
@@ -45,7 +48,7 @@ def yes_no(value: Any, what: str) -> bool:
     """A setting that must be yes or no."""
     if type(value) is bool:
         return value
-    raise wrong_type(f"The {what} must be `true` or `false`, not {a_kind(value)}.")
+    raise wrong_type(f"The {what} must be `true` or `false`, not {a_kind(value)}.", "Write `true` or `false`.")
 
 
 def items(value: Any, what: str) -> list[Any]:
