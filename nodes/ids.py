@@ -1,6 +1,7 @@
-"""Identifiers: a short prefix that says what it is, then 26 characters that sort by time of making."""
+"""Identifiers that sort by time of making, and tokens that nobody can guess."""
 
 import os
+import secrets
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32, lower case: no i, l, o, u
@@ -15,3 +16,8 @@ def new_id(prefix: str) -> str:
         number >>= 5
     digits.reverse()
     return f"{prefix}_{''.join(digits)}"
+
+
+def new_token() -> str:
+    """26 random characters (130 bits), for an address that only those who were told it can know."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(26))

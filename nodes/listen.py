@@ -24,10 +24,15 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Moments by the clock: a cron text in a time zone, or every N seconds when `every` is set."""
+    """Moments by the clock: a cron text in a time zone, or every N seconds when `every` is set.
+
+    With `at` (such as `09:00`) `every` is whole days, and `at` the time of day in the time zone. `nodes.moments.upcoming`
+    says when that is.
+    """
 
     cron: str = ""
     every: float = 0
+    at: str = ""
     time_zone: str = "UTC"
     catch_up: Literal["skip", "once", "all"] = "once"
 

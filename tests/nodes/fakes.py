@@ -150,7 +150,7 @@ class FakeWorker:
 class FakeMemory(dict[str, Any]):
     """Key-value memory."""
 
-    async def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
+    async def get(self, key: str, default: Any = None) -> Any:
         return super().get(key, default)
 
     async def set(self, key: str, value: Any) -> None:

@@ -1,0 +1,124 @@
+"""When a schedule comes round: the next moments of a declaration, right across changes of the clock, and the same in words."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from datetime import time as time_of_day
+from functools import lru_cache
+from itertools import islice
+from zoneinfo import ZoneInfo, available_timezones
+
+from cronsim import CronSim, CronSimError
+
+from nodes.listen import Schedule
+
+_DAY = 86_400
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OWN_WORDS = {"UTC": "UTC", "Etc/UTC": "UTC", "GMT": "GMT", "": "UTC"}
+
+
+@lru_cache(maxsize=1)
+def _zone_names() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+@lru_cache(maxsize=1024)
+def zone(name: str) -> ZoneInfo | timezone:
+    """A time zone by name. Raises ValueError with a sentence."""
+    if name in ("", "UTC"):
+        return UTC
+    if name not in _zone_names():
+        raise ValueError(f"“{name[:40]}” is not a time zone; write for example Europe/Berlin")
+    return ZoneInfo(name)
+
+
+def zone_in_words(name: str) -> str:
+    """A time zone as people say it: “Berlin time”."""
+    return _OWN_WORDS.get(name) or f"{name.rpartition('/')[2].replace('_', ' ')} time"
+
+
+def check_cron(text: str) -> str:
+    """The cron text without extra spaces. Raises ValueError with a sentence."""
+    parts = text.split()
+    if len(parts) != 5:
+        raise ValueError(
+            f"a cron text has five parts (minute, hour, day, month, day of week), and this has {len(parts)}"
+        )
+    try:
+        next(CronSim(" ".join(parts), _EPOCH))
+    except CronSimError as error:
+        said = str(error)
+        part = said.removeprefix("Bad ").replace("-", " ") if said.startswith("Bad ") else ""
+        if part == "day of month":
+            raise ValueError("the part for the day of month cannot be read, or that day never comes") from None
+        raise ValueError(
+            f"the part for the {part} cannot be read" if part else "this cron text cannot be read"
+        ) from None
+    except StopIteration:
+        raise ValueError("this day never comes") from None
+    return " ".join(parts)
+
+
+def cron_in_words(text: str) -> str:
+    """A cron text in words: “At 09:00 on Monday through Friday”."""
+    return CronSim(text, _EPOCH).explain()
+
+
+def upcoming(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
+    """The next moments strictly after one, in UTC. Raises ValueError when the schedule cannot be read.
+
+    A time of day that the clock jumps over comes right after the jump; one that the clock shows twice comes once.
+    """
+    return list(islice(_moments(schedule, after.astimezone(UTC)), count))
+
+
+def _moments(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    if schedule.at:
+        found = _daily(schedule, after)
+    elif schedule.every:
+        found = _spaced(schedule.every, after)
+    else:
+        found = _by_cron(schedule, after)
+    last = after
+    for moment in found:
+        if moment > last:
+            last = moment
+            yield moment
+
+
+def _by_cron(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    # The library compares clock readings; in the hour that comes twice it can fall behind, so `_moments` drops what is not later.
+    found = CronSim(check_cron(schedule.cron), after.astimezone(zone(schedule.time_zone)))
+    try:
+        for moment in found:
+            yield moment.astimezone(UTC)
+    except (OverflowError, ValueError):
+        return  # the end of the calendar
+
+
+def _spaced(seconds: float, after: datetime) -> Iterator[datetime]:
+    # Counted from 1970, so that every server and every restart finds the same moments.
+    if seconds < 1:
+        raise ValueError("the time between two moments must be at least a second")
+    number = int((after - _EPOCH).total_seconds() // seconds)
+    while True:
+        number += 1
+        try:
+            yield _EPOCH + timedelta(seconds=number * seconds)
+        except OverflowError:
+            return
+
+
+def _daily(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    here = zone(schedule.time_zone)
+    days = max(1, round(schedule.every / _DAY))
+    clock = time_of_day.fromisoformat(schedule.at)
+    number = after.astimezone(here).date().toordinal() // days * days
+    while True:
+        try:
+            wall = datetime.combine(datetime.fromordinal(max(1, number)), clock, tzinfo=here)
+            while wall.astimezone(UTC).astimezone(here).replace(fold=0) != wall:
+                wall += timedelta(minutes=1)  # the clock jumps over it
+            yield wall.astimezone(UTC)
+        except (OverflowError, ValueError):
+            return
+        number += days
