@@ -1,0 +1,224 @@
+"""The composition root: settings in, one ASGI application out.
+
+request ─ Door ─┬─ /hooks/…  bare door           (app.hooks)
+                ├─ /healthz, /readyz             (here)
+                └─ Guard ─ FastAPI ─┬─ API       (app.api.*)
+                                    ├─ plain forms
+                                    └─ NiceGUI ─ pages (app.pages.*)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pkgutil
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from types import ModuleType
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.gzip import GZipMiddleware
+from fastapi.responses import Response
+from fastapi.staticfiles import StaticFiles
+from nicegui import app as web
+from nicegui import core, ui
+from nicegui.storage import Storage
+from starlette.exceptions import HTTPException
+
+from app import hooks
+from app.accounts import Accounts
+from app.assets import asset_path
+from app.auth import Auth
+from app.frames import FRAME_LIMIT
+from app.guard import PAGE_COOKIE_AGE, Guard, Nonces, page_cookie
+from app.permissions import Doors, install_pages, verify
+from app.plain import answer, favicon
+from app.problems import explain
+from app.settings import Settings
+from app.visit import Visit
+from nodes.errors import FactoryError
+
+log = structlog.get_logger("factory")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Door:
+    """The outermost application: tells webhooks and health questions from everything else, cheapest first."""
+
+    def __init__(self, outer: FastAPI, guard: Guard) -> None:
+        self.outer = outer
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"]
+            if path.startswith(hooks.PREFIX):
+                await hooks.webhook(self.outer.state.factory, scope, receive, send)
+                return
+            if path == "/healthz":
+                await _say(send, 200, b"ok")
+                return
+            if path == "/readyz":
+                ready = getattr(self.outer.state, "ready", False)
+                await _say(send, 200 if ready else 503, b"ready" if ready else b"starting")
+                return
+        await self._guard(scope, receive, send)
+
+
+async def _say(send: Send, status: int, text: bytes) -> None:
+    headers = [
+        (b"content-type", b"text/plain"),
+        (b"content-length", b"%d" % len(text)),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
+
+
+def create_app(settings: Settings, *, make_factory: Callable[[Settings], Any] | None = None) -> Door:
+    """The whole application, ready for a server. It starts and stops the Factory with the server's lifespan."""
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    page_secret = settings.key("pages").hex()
+    Storage.path = settings.home / "pages"
+    factory = (make_factory or _factory)(settings)
+    auth = make_auth(settings, factory)
+    outer = FastAPI(
+        title="Agent Factory",
+        version="0.1.0",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=_lifespan(settings, factory, auth),
+    )
+    for state in (outer.state, web.state):
+        state.factory, state.auth, state.settings = factory, auth, settings
+    _add_problems(outer)
+    _add_problems(web)
+    for module in (*modules("app.pages"), *modules("app.api")):
+        router = getattr(module, "router", None)
+        if isinstance(router, APIRouter):
+            outer.include_router(router)
+    for kind in ("css", "js", "icons"):
+        outer.mount(f"/assets/{kind}", StaticFiles(directory=asset_path(kind)))
+    outer.add_api_route("/favicon.ico", favicon, include_in_schema=False)
+    install_pages()
+    _run_pages(outer, settings, page_secret)
+    return Door(outer, Guard(outer, settings, auth, verify(outer), page_secret))
+
+
+def modules(package: str) -> list[ModuleType]:
+    """Every module of a package, imported, in the order of their names."""
+    home = importlib.import_module(package)
+    names = sorted(one.name for one in pkgutil.iter_modules(home.__path__, f"{package}."))
+    return [importlib.import_module(name) for name in names]
+
+
+def make_auth(settings: Settings, factory: Any) -> Auth:
+    """Accounts over the Factory's database."""
+    return Auth(
+        Accounts(factory.db),
+        key=settings.key("words"),
+        setup_file=settings.home / "keys" / "setup",
+        https=settings.https,
+    )
+
+
+def _factory(settings: Settings) -> Any:
+    from runtime.factory import Factory
+
+    from app.options import options
+
+    return Factory(options(settings))
+
+
+def _lifespan(settings: Settings, factory: Any, auth: Auth) -> Callable[[FastAPI], Any]:
+    @contextlib.asynccontextmanager
+    async def lifespan(outer: FastAPI) -> AsyncIterator[None]:
+        async with factory:
+            await auth.start()
+            try:
+                needs_setup = await auth.needs_setup()
+                settings.check_reach(has_admin=not needs_setup)
+                outer.state.setup_url = ""
+                if needs_setup:
+                    outer.state.setup_url = f"{settings.url}/setup?token={await auth.new_setup_token()}"
+                outer.state.ready = True
+                yield
+            finally:
+                outer.state.ready = False
+                await auth.stop()
+
+    return lifespan
+
+
+def _run_pages(outer: FastAPI, settings: Settings, page_secret: str) -> None:
+    """Mount NiceGUI: one socket transport, its cookie under our rules, no Tailwind compiler in the browser."""
+    core.app.config.socket_io_js_transports = ["websocket"]
+    core.sio.eio.transports = ["websocket"]
+    core.sio.eio.max_http_buffer_size = FRAME_LIMIT
+    core.sio.eio.cors_allowed_origins = []  # engine.io then accepts any origin, and the guard has checked it before
+    ui.run_with(
+        outer,
+        title="Agent Factory",
+        language="en-US",
+        tailwind=False,
+        gzip_middleware_factory=None,
+        show_welcome_message=False,
+        reconnect_timeout=10.0,
+        binding_refresh_interval=0.5,
+        storage_secret=page_secret,
+        session_middleware_kwargs={
+            "session_cookie": page_cookie(settings),
+            "max_age": PAGE_COOKIE_AGE,
+            "same_site": "lax",
+            "https_only": settings.https,
+        },
+    )
+    web.add_middleware(Nonces)
+    web.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
+
+
+def _add_problems(server: FastAPI) -> None:
+    """Every error in words: JSON for programs, a page in our look for browsers; never a traceback."""
+
+    async def known(request: Request, error: Exception) -> Response:
+        return _say_problem(request, explain(error, place=request.url.path))
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        message = "Nothing is here." if error.status_code == 404 else str(error.detail)
+        code = {404: "not_found", 405: "method"}.get(error.status_code, f"http.{error.status_code}")
+        return _say_problem(request, FactoryError(message, code=code, status=error.status_code))
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        problem = FactoryError(
+            f"What was sent is not right at “{path}”: {first['msg']}.",
+            code="request.invalid",
+            status=422,
+            where={"fields": [{"path": list(one["loc"]), "message": one["msg"]} for one in error.errors()[:20]]},
+            fix="Compare it with /api/docs.",
+        )
+        return _say_problem(request, problem)
+
+    server.add_exception_handler(FactoryError, known)
+    server.add_exception_handler(HTTPException, http)
+    server.add_exception_handler(404, http)
+    server.add_exception_handler(RequestValidationError, invalid)
+    server.add_exception_handler(Exception, known)
+
+
+def _say_problem(request: Request, error: FactoryError) -> Response:
+    return answer(
+        error, path=request.url.path, accept=request.headers.get("accept", ""), theme=Visit.of(request.scope).theme
+    )
+
+
+__all__ = ["Door", "Doors", "create_app", "make_auth", "modules"]

@@ -1,0 +1,146 @@
+"""What an operator can set: environment variables that begin with FACTORY_, with defaults that work on one machine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from nodes.errors import FactoryError
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class SettingsError(FactoryError):
+    """A setting is wrong or not safe; the message says which and why."""
+
+    code = "settings"
+
+
+class Settings(BaseSettings):
+    """All settings. `factory doctor` shows what they lead to."""
+
+    model_config = SettingsConfigDict(env_prefix="FACTORY_", extra="ignore", frozen=True)
+
+    home: Path = Field(default=Path(".factory"), description="Folder for the database, keys and files.")
+    database_url: str | None = Field(
+        default=None, description="PostgreSQL address; SQLite in the home folder if unset."
+    )
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on.")
+    public_url: str = Field(default="", description="The https address that people use, when there is one.")
+    behind_proxy: bool = Field(default=False, description="A proxy in front adds TLS and checks the Host header.")
+    docker: str = Field(default="auto", description="auto, off, or the address of a Docker engine.")
+    pool_size: int = Field(default=2, ge=0, le=64, description="How many isolated workers are kept warm.")
+    model: str = Field(default="", description="The default language model, as litellm names it.")
+    model_base_url: str = Field(default="", description="Address of the model's service, when it is not the usual one.")
+    model_key: SecretStr = Field(default=SecretStr(""), description="Key for the model's service.")
+    smtp_url: SecretStr = Field(default=SecretStr(""), description="Mail server: smtp://user:password@host:587")
+    allow_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Inside addresses that agents may call, separated by commas."
+    )
+
+    @field_validator("allow_private_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/")):
+            raise ValueError("it must look like https://factory.example.com, without a path")
+        return value.rstrip("/")
+
+    @classmethod
+    def load(cls, **given: Any) -> Settings:
+        """Settings from the environment. Raises SettingsError with one sentence per wrong setting."""
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            wrong = [f"FACTORY_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors()]
+            raise SettingsError("A setting is wrong. " + "; ".join(wrong), fix="Correct it and start again.") from None
+
+    @property
+    def https(self) -> bool:
+        """Whether people reach us over TLS, so that cookies can demand it."""
+        return self.public_url.startswith("https://")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the port."""
+        return self.host in _LOOPBACK
+
+    @property
+    def url(self) -> str:
+        """The address to print."""
+        return self.public_url or f"http://{'127.0.0.1' if self.is_loopback else self.host}:{self.port}"
+
+    def knows_host(self, host: str) -> bool:
+        """Whether a Host header may be ours. Anything else is somebody's DNS pointing at us."""
+        name = (urlsplit(f"//{host}").hostname or "") if host else ""
+        if self.public_url and host == urlsplit(self.public_url).netloc:
+            return True
+        if self.behind_proxy and not self.public_url:
+            return bool(name)
+        return name in _LOOPBACK and not self.https
+
+    def origin_for(self, host: str, forwarded_proto: str = "") -> str:
+        """The one origin that may send us something when the Host header is `host`."""
+        if self.public_url and host == urlsplit(self.public_url).netloc:
+            return self.public_url
+        scheme = "https" if self.behind_proxy and forwarded_proto == "https" else "http"
+        return f"{scheme}://{host}"
+
+    def check_reach(self, *, has_admin: bool) -> None:
+        """Refuse to be reachable from other machines before that is safe."""
+        if self.is_loopback:
+            return
+        if not has_admin:
+            raise SettingsError(
+                f"Nobody has set this factory up yet, so it does not listen on {self.host}.",
+                fix="Start it once without FACTORY_HOST, open the set-up link on this machine (or run "
+                "`factory user add`), then start it again.",
+            )
+        if not (self.https or self.behind_proxy):
+            raise SettingsError(
+                f"It does not listen on {self.host} without TLS: passwords would travel in the clear.",
+                fix="Put a proxy with TLS in front and set FACTORY_PUBLIC_URL=https://… (or FACTORY_BEHIND_PROXY=1).",
+            )
+
+    def key(self, name: str) -> bytes:
+        """A 256-bit key of this installation, made on first use, readable by its owner only."""
+        folder = self.home / "keys"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / name
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            key = bytes.fromhex(path.read_text().strip())
+        else:
+            key = secrets.token_bytes(32)
+            with os.fdopen(handle, "w") as file:
+                file.write(key.hex())
+                file.flush()
+                os.fsync(file.fileno())
+        if len(key) != 32:
+            raise SettingsError(f"The key file {path} is damaged.", fix="Restore it from a backup.")
+        return key
+
+    def database(self) -> str:
+        """The database's address."""
+        return self.database_url or f"sqlite:///{self.home / 'factory.db'}"
+
+
+Theme = Literal["light", "dark", "system"]
