@@ -40,7 +40,7 @@ def save(
     session: TenantSession, id: str, *, revision: int, name: str, description: str, document: str, at: float, by: str
 ) -> bool:
     """Save the draft that was read at `revision`. False when somebody else saved in between, or it is deleted."""
-    done = session.exec(
+    done = session.change(
         update(Blueprint)
         .where(col(Blueprint.id) == id, col(Blueprint.revision) == revision, col(Blueprint.deleted_at).is_(None))
         .values(
@@ -51,31 +51,24 @@ def save(
             updated_at=at,
             updated_by=by,
         )
-        .execution_options(synchronize_session=False)
     )
-    return done.rowcount == 1
+    return done == 1
 
 
 def delete(session: TenantSession, id: str, at: float) -> bool:
     """Put it in the bin. False when it is there already or does not exist."""
-    done = session.exec(
-        update(Blueprint)
-        .where(col(Blueprint.id) == id, col(Blueprint.deleted_at).is_(None))
-        .values(deleted_at=at)
-        .execution_options(synchronize_session=False)
+    done = session.change(
+        update(Blueprint).where(col(Blueprint.id) == id, col(Blueprint.deleted_at).is_(None)).values(deleted_at=at)
     )
-    return done.rowcount == 1
+    return done == 1
 
 
 def undelete(session: TenantSession, id: str) -> bool:
     """Take it out of the bin."""
-    done = session.exec(
-        update(Blueprint)
-        .where(col(Blueprint.id) == id, col(Blueprint.deleted_at).is_not(None))
-        .values(deleted_at=None)
-        .execution_options(synchronize_session=False)
+    done = session.change(
+        update(Blueprint).where(col(Blueprint.id) == id, col(Blueprint.deleted_at).is_not(None)).values(deleted_at=None)
     )
-    return done.rowcount == 1
+    return done == 1
 
 
 def listed(session: TenantSession, *, deleted: bool = False) -> Sequence[Blueprint]:

@@ -9,6 +9,7 @@ from sqlalchemy import Column, ForeignKeyConstraint, Index, and_, func, text
 from sqlalchemy.orm import aliased
 from sqlmodel import Field, Session, col, select, update
 
+from storage.blueprint import Blueprint
 from storage.columns import Json
 from storage.tenancy import Owned, TenantSession
 
@@ -147,6 +148,14 @@ def last(session: TenantSession, blueprint_id: str, trigger: str | None = None) 
     return session.exec(query).first()
 
 
+def latest(session: TenantSession) -> dict[str, Run]:
+    """The newest run of each blueprint that has one, by blueprint."""
+    other = aliased(Run)
+    newest = select(func.max(other.id)).where(other.blueprint_id == Blueprint.id).correlate(Blueprint).scalar_subquery()
+    ids = [id for id in session.exec(select(newest).select_from(Blueprint)) if id is not None]
+    return {row.blueprint_id: row for row in session.exec(select(Run).where(col(Run.id).in_(ids)))}
+
+
 def counts(session: TenantSession, *, since: float = 0.0, blueprint_id: str | None = None) -> dict[str, int]:
     """How many runs accepted since then are in each state."""
     query = select(Run.state, func.count()).group_by(Run.state)
@@ -159,13 +168,10 @@ def counts(session: TenantSession, *, since: float = 0.0, blueprint_id: str | No
 
 def move(session: TenantSession, id: str, *, expected: Sequence[str], to: str, **changes: Any) -> bool:
     """Change the state if it is one of the expected ones. False: the race was lost, nothing changed."""
-    done = session.exec(
-        update(Run)
-        .where(col(Run.id) == id, col(Run.state).in_(expected))
-        .values(state=to, **changes)
-        .execution_options(synchronize_session=False)
+    done = session.change(
+        update(Run).where(col(Run.id) == id, col(Run.state).in_(expected)).values(state=to, **changes)
     )
-    return done.rowcount == 1
+    return done == 1
 
 
 # --- over all tenants: recovery and the clock, through Database.read_all ------------------------------------------------
@@ -193,7 +199,7 @@ def unreported(session: Session) -> Sequence[Run]:
     parent = aliased(Run)
     return session.exec(
         select(Run)
-        .join(parent, and_(parent.tenant_id == Run.tenant_id, parent.id == Run.parent_run))
+        .join(parent, and_(col(parent.tenant_id) == col(Run.tenant_id), col(parent.id) == col(Run.parent_run)))
         .where(col(Run.finished_at).is_not(None), parent.state == "waiting")
     ).all()
 

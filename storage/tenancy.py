@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Table, column, event
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import ORMExecuteState, UOWTransaction, with_loader_criteria
+from sqlalchemy.sql.dml import UpdateBase
 from sqlmodel import Field, Session, SQLModel
 
 from storage.errors import WrongTenant
@@ -44,6 +45,10 @@ class TenantSession(Session):
     def find(self, table: type[O], *key: Any) -> O | None:
         """The row with that key (without its tenant), or None."""
         return self.get(table, (self.tenant, *key))
+
+    def change(self, statement: UpdateBase) -> int:
+        """Run an update or delete; how many rows it changed. None means that a race was lost, or the row is not there."""
+        return self.exec(statement).rowcount
 
     def upsert(self, table: type[Owned], keys: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         """Add a row, or set the values of the one with these keys."""

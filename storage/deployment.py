@@ -1,0 +1,97 @@
+"""Deployments: which version of a blueprint is live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ForeignKeyConstraint, Index, text
+from sqlmodel import Field, Session, col, select, update
+
+from storage.errors import Clash
+from storage.tenancy import Owned, TenantSession
+
+LIVE = ("active", "paused")
+
+
+class Deployment(Owned, table=True):
+    """A version made live; a blueprint has at most one that is not stopped."""
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "blueprint_id", "version"],
+            ["version.tenant_id", "version.blueprint_id", "version.number"],
+        ),
+        Index(
+            "deployment_live",
+            "tenant_id",
+            "blueprint_id",
+            unique=True,
+            sqlite_where=text("state <> 'stopped'"),
+            postgresql_where=text("state <> 'stopped'"),
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    blueprint_id: str
+    state: str
+    version: int
+    previous: int | None = None
+    deployed_at: float
+    deployed_by: str = ""
+    changed_at: float
+
+
+def add(session: TenantSession, row: Deployment) -> Deployment:
+    """Make a version live. Raises Clash `storage.live` when another is."""
+    if live(session, row.blueprint_id) is not None:
+        raise Clash("This agent is deployed already.", code="storage.live", fix="Deploy over it, or stop it first.")
+    session.add(row)
+    session.flush()
+    return row
+
+
+def get(session: TenantSession, id: str) -> Deployment | None:
+    """The deployment."""
+    return session.find(Deployment, id)
+
+
+def live(session: TenantSession, blueprint_id: str) -> Deployment | None:
+    """The live deployment of a blueprint."""
+    return session.exec(
+        select(Deployment).where(Deployment.blueprint_id == blueprint_id, Deployment.state != "stopped")
+    ).first()
+
+
+def listed(session: TenantSession, *, stopped: bool = False) -> Sequence[Deployment]:
+    """The live ones, and those that were stopped if asked for; last deployed first."""
+    query = select(Deployment).order_by(col(Deployment.deployed_at).desc(), col(Deployment.id))
+    return session.exec(query if stopped else query.where(Deployment.state != "stopped")).all()
+
+
+def move(session: TenantSession, id: str, *, expected: Sequence[str], to: str, at: float) -> bool:
+    """Pause, resume or stop. False when it is not in an expected state."""
+    return (
+        session.change(
+            update(Deployment)
+            .where(col(Deployment.id) == id, col(Deployment.state).in_(expected))
+            .values(state=to, changed_at=at)
+        )
+        == 1
+    )
+
+
+def swap(session: TenantSession, id: str, *, current: int, version: int, at: float, by: str) -> bool:
+    """Point to another version and remember the one before. False when `current` is not the live one any more."""
+    return (
+        session.change(
+            update(Deployment)
+            .where(col(Deployment.id) == id, col(Deployment.version) == current, col(Deployment.state).in_(LIVE))
+            .values(version=version, previous=current, deployed_at=at, deployed_by=by, changed_at=at)
+        )
+        == 1
+    )
+
+
+def every_live(session: Session) -> Sequence[Deployment]:
+    """What has to be wired at start, over all tenants; through Database.read_all."""
+    return session.exec(select(Deployment).where(Deployment.state != "stopped").order_by(col(Deployment.id))).all()

@@ -1,0 +1,33 @@
+"""Ids of events that webhooks have taken, so that the same one sent again is known."""
+
+from __future__ import annotations
+
+from sqlalchemy import Index, delete
+from sqlmodel import Field, Session, col
+
+from storage.tenancy import Owned, TenantSession
+
+
+class EventSeen(Owned, table=True):
+    """One event of one sender."""
+
+    __tablename__ = "event_seen"
+    __table_args__ = (Index("event_seen_expires", "expires_at"),)
+
+    source: str = Field(primary_key=True)
+    id: str = Field(primary_key=True, max_length=255)
+    expires_at: float
+
+
+def first_time(session: TenantSession, source: str, id: str, *, now: float, expires_at: float) -> bool:
+    """Whether this event is new; from now on it is not, until it expires."""
+    old = delete(EventSeen).where(
+        col(EventSeen.source) == source, col(EventSeen.id) == id, col(EventSeen.expires_at) <= now
+    )
+    session.change(old)
+    return session.put_once(EventSeen, {"source": source, "id": id}, {"expires_at": expires_at})
+
+
+def purge(session: Session, now: float) -> int:
+    """Forget what has expired; through Database.write_all."""
+    return session.exec(delete(EventSeen).where(col(EventSeen.expires_at) <= now)).rowcount

@@ -1,0 +1,127 @@
+"""Schedules: when each comes due next, and every time it fired, which can happen only once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Column, ForeignKeyConstraint, Index, delete, func, text
+from sqlmodel import Field, Session, col, select, update
+
+from storage.columns import Json
+from storage.tenancy import Owned, TenantSession
+
+
+class Schedule(Owned, table=True):
+    """One schedule trigger of a deployment. `spec` is what the node says; `next_due` is None when it never comes again."""
+
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "deployment_id"], ["deployment.tenant_id", "deployment.id"]),
+        Index("schedule_of_deployment", "tenant_id", "deployment_id"),
+        Index(
+            "schedule_due",
+            "next_due",
+            sqlite_where=text("next_due IS NOT NULL"),
+            postgresql_where=text("next_due IS NOT NULL"),
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    deployment_id: str
+    blueprint_id: str
+    node: str
+    spec: dict[str, Any] = Field(sa_column=Column(Json, nullable=False))
+    next_due: float | None = None
+    paused: bool = False
+
+
+class Firing(Owned, table=True):
+    """A schedule fired for a moment; the key makes a second time impossible."""
+
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "schedule_id"], ["schedule.tenant_id", "schedule.id"], ondelete="CASCADE"),
+    )
+
+    schedule_id: str = Field(primary_key=True)
+    due_at: float = Field(primary_key=True)
+    fired_at: float
+    run_id: str | None = None
+
+
+def replace(session: TenantSession, deployment_id: str, rows: Iterable[Schedule]) -> None:
+    """The schedules of a deployment from now on; one whose node and spec stay keeps its id, its due time and its history."""
+    before = {(row.node, _text(row.spec)): row for row in of(session, deployment_id)}
+    for row in rows:
+        kept = before.pop((row.node, _text(row.spec)), None)
+        if kept is None:
+            session.add(row)
+        else:
+            kept.paused = row.paused
+    gone = [row.id for row in before.values()]
+    if gone:
+        session.change(delete(Schedule).where(col(Schedule.id).in_(gone)))
+    session.flush()
+
+
+def of(session: TenantSession, deployment_id: str) -> Sequence[Schedule]:
+    """The schedules of a deployment."""
+    return session.exec(
+        select(Schedule).where(Schedule.deployment_id == deployment_id).order_by(col(Schedule.id))
+    ).all()
+
+
+def listed(session: TenantSession) -> Sequence[Schedule]:
+    """Every schedule of the tenant, soonest first."""
+    return session.exec(select(Schedule).order_by(col(Schedule.next_due).nulls_last(), col(Schedule.id))).all()
+
+
+def set_paused(session: TenantSession, deployment_id: str, paused: bool) -> int:
+    """Pause or resume all of a deployment."""
+    return session.change(update(Schedule).where(col(Schedule.deployment_id) == deployment_id).values(paused=paused))
+
+
+def set_next(session: TenantSession, id: str, next_due: float | None) -> bool:
+    """When it comes due next, whatever it said before."""
+    return session.change(update(Schedule).where(col(Schedule.id) == id).values(next_due=next_due)) == 1
+
+
+def fire(
+    session: TenantSession, id: str, *, due_at: float, next_due: float | None, at: float, run_id: str | None
+) -> bool:
+    """Claim a due moment and move on to the next. False: somebody else has it, so do nothing.
+
+    `run_id` is None for a moment that is let pass.
+    """
+    claimed = session.put_once(Firing, {"schedule_id": id, "due_at": due_at}, {"fired_at": at, "run_id": run_id})
+    session.change(
+        update(Schedule).where(col(Schedule.id) == id, col(Schedule.next_due) == due_at).values(next_due=next_due)
+    )
+    return claimed
+
+
+def firings(session: TenantSession, id: str, limit: int = 50) -> Sequence[Firing]:
+    """When it fired, newest first."""
+    return session.exec(
+        select(Firing).where(Firing.schedule_id == id).order_by(col(Firing.due_at).desc()).limit(limit)
+    ).all()
+
+
+def due(session: Session, now: float, limit: int = 1_000) -> Sequence[Schedule]:
+    """What is due, over all tenants, the longest overdue first; through Database.read_all."""
+    return session.exec(
+        select(Schedule)
+        .where(col(Schedule.next_due).is_not(None), col(Schedule.next_due) <= now, col(Schedule.paused).is_(False))
+        .order_by(col(Schedule.next_due))
+        .limit(limit)
+    ).all()
+
+
+def next_due(session: Session) -> float | None:
+    """When the next schedule comes due, over all tenants; through Database.read_all."""
+    return session.exec(
+        select(func.min(Schedule.next_due)).where(col(Schedule.next_due).is_not(None), col(Schedule.paused).is_(False))
+    ).first()
+
+
+def _text(spec: Any) -> str:
+    return repr(sorted(spec.items())) if isinstance(spec, dict) else repr(spec)
