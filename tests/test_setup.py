@@ -31,7 +31,7 @@ def test_without_a_network_it_says_what_could_not_be_done(tmp_path: Path) -> Non
     for name in ("pyproject.toml", "requirements.lock", "requirements-dev.lock"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     nowhere = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_NO_CACHE_DIR": "1"}
-    start = [sys.executable, tmp_path / "deploy" / "setup.py"]
+    start = [sys.executable, str(tmp_path / "deploy" / "setup.py")]
     for _ in range(2):  # what was half done is taken up again, not taken for done
         done = subprocess.run(start, env=nowhere, capture_output=True, text=True, timeout=100)
         assert done.returncode == 1
