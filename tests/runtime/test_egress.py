@@ -1,6 +1,7 @@
 """The door out over HTTP: where it may lead, what it carries, and how it fails."""
 
 import asyncio
+import base64
 import gzip
 import hashlib
 import hmac
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes.base import Http, NodeError, SecretRef, Signature
+from nodes.base import BasicAuth, Http, NodeError, SecretRef, Signature
 from nodes.errors import NotFound
 from runtime.addresses import Bridges, is_own, is_public
 from runtime.egress import Egress
@@ -464,6 +465,15 @@ async def test_a_signature_is_made_of_the_secret_and_the_body():
         await door.request("POST", server.url, headers=headers, content=b"{}")
         digest = hmac.new(b"k3y", b"v1.123.{}", hashlib.sha256).hexdigest()
         assert server.asked[0].headers["x-signature"] == f"v1={digest}"
+
+
+async def test_a_user_and_password_become_the_basic_header_and_do_not_come_back():
+    async with HttpServer(echo) as server, Egress(exceptions=[server.place]) as egress:
+        door = egress.door("t", None, secrets(password="p4ssw0rd"))
+        reply = await door.request("GET", server.url, headers={"Authorization": BasicAuth("password", user="ada")})
+        encoded = base64.b64encode(b"ada:p4ssw0rd").decode()
+        assert server.asked[0].headers["authorization"] == f"Basic {encoded}"
+        assert encoded not in reply.text
 
 
 # --- what is sent -----------------------------------------------------------------------------------------------------
