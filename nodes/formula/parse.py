@@ -169,7 +169,7 @@ def _token(kind: str, raw: str, span: Span, before: str) -> _Located:
             raise FormulaError(
                 f"`{raw[:40]}` is not a name.", code="formula.syntax", fix="A name begins with a letter.", span=span
             )
-        if raw in ("null", "undefined") and before != "dot":
+        if raw == "null" and before != "dot":
             value = "none"
     token = _Located(span[0], kind, value)  # type: ignore[arg-type]  # Jinja's own tokens hold numbers too
     token.end = span[1]
