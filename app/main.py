@@ -37,6 +37,7 @@ from app.permissions import Doors, install_pages, verify
 from app.plain import answer, favicon
 from app.problems import explain
 from app.settings import Settings
+from app.theme import set_defaults
 from app.visit import Visit
 from nodes.errors import FactoryError
 
@@ -106,6 +107,7 @@ def create_app(settings: Settings, *, make_factory: Callable[[Settings], Any] | 
     for kind in ("css", "js", "icons"):
         outer.mount(f"/assets/{kind}", StaticFiles(directory=asset_path(kind)))
     outer.add_api_route("/favicon.ico", favicon, include_in_schema=False)
+    set_defaults()
     install_pages()
     _run_pages(outer, settings, page_secret)
     return Door(outer, Guard(outer, settings, auth, verify(outer), page_secret))

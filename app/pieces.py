@@ -63,7 +63,7 @@ def buttons(actions: Iterable[Action]) -> None:
 def button(label: str, does: Callable[[], Any] | str, *, quiet: bool = False, icon: str | None = None) -> ui.button:
     """A button in our look. `does` is a handler (wrap it with `on`) or an address."""
     handler = (lambda: ui.navigate.to(does)) if isinstance(does, str) else does
-    made = ui.button(label, on_click=handler, icon=icon).props("unelevated no-caps")
+    made = ui.button(label, on_click=handler, icon=icon)
     return made.classes("af-secondary") if quiet else made
 
 
@@ -138,14 +138,13 @@ async def confirm(title: str, text: str, *, yes: str = "Delete", no: str = "Keep
         heading(title, 2)
         ui.label(text).classes("af-muted")
         with ui.element("div").classes("af-actions mt-4 w-full justify-end"):
-            ui.button(no, on_click=lambda: dialog.submit(False)).props("unelevated autofocus").classes("af-secondary")
-            ui.button(yes, on_click=lambda: dialog.submit(True), color="negative" if danger else "primary").props(
-                "unelevated"
-            )
+            ui.button(no, on_click=lambda: dialog.submit(False)).props("autofocus").classes("af-secondary")
+            ui.button(yes, on_click=lambda: dialog.submit(True), color="negative" if danger else "primary")
     try:
         return bool(await dialog)
     finally:
-        dialog.delete()
+        if not dialog.is_deleted and not dialog.client.is_deleted:
+            dialog.delete()
 
 
 def undo_toast(text: str, on_undo: Callable[[], Any], *, seconds: float = 10) -> ui.element:
@@ -264,7 +263,12 @@ def _fold(key: str, value: dict[Any, Any] | list[Any] | tuple[Any, ...], open_le
                 _branch(str(name), one, open_levels - 1)
             if upto < len(pairs):
                 more = ui.label(f"show more ({len(pairs) - upto:,} left)").classes("af-link cursor-pointer af-json-row")
-                more.on("click", lambda: (more.delete(), fill()))
+
+                def go_on(gone: ui.label = more) -> None:
+                    gone.delete()
+                    fill()
+
+                more.on("click", go_on)
         shown = upto
 
     def turn() -> None:

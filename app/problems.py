@@ -54,6 +54,8 @@ def notify_problem(problem: BaseException) -> None:
     """Show an error as a notice on the current page: the sentence, then what to do."""
     error = explain(problem)
     with contextlib.suppress(RuntimeError):  # the page may be gone by now
+        if ui.context.client.is_deleted:
+            return
         if error.status == 401:
             ui.navigate.to("/login")
             return

@@ -114,6 +114,16 @@ def dress(title: str) -> None:
     ui.dark_mode(_THEMES[theme]).mark("theme")
 
 
+def set_defaults() -> None:
+    """How NiceGUI's elements look unless a page says otherwise. Called once at start."""
+    ui.button.default_props("unelevated no-caps")
+    for field in (ui.input, ui.number, ui.select, ui.textarea):
+        field.default_props("outlined dense")
+    ui.tabs.default_props("dense no-caps align=left")
+    ui.card.default_props("flat")
+    ui.menu.default_props("transition-duration=120")
+
+
 @functools.cache
 def _head() -> str:
     """Links to our own style and script, with their fingerprints so that browsers keep them until they change."""
@@ -250,7 +260,9 @@ def _search() -> None:
         ui.dialog().props("position=top") as dialog,
         ui.card().classes("af-palette p-0 gap-0").style("margin-top: 12vh"),
     ):
-        entry = ui.input(placeholder="Jump to a page or an agent").props("borderless autofocus aria-label=Search")
+        entry = ui.input(placeholder="Jump to a page or an agent").props(
+            remove="outlined dense", add="borderless autofocus aria-label=Search"
+        )
         entry.classes("w-full").style("padding: 4px 20px; font-size: 16px").mark("palette")
         listing = ui.element("div").classes("af-hits w-full").props("role=listbox")
 
@@ -330,6 +342,7 @@ __all__ = [
     "notice",
     "public_frame",
     "relative_time",
+    "set_defaults",
     "status_chip",
     "undo_toast",
 ]

@@ -59,7 +59,7 @@ def form(
         wrong = name == field
         more = ' aria-invalid="true" autofocus' if wrong else ""
         said = f'<span class="af-field-error" role="alert">{escape(problem)}</span>' if wrong else ""
-        small = f'<span class="af-hint">{escape(hint)}</span>' if hint else ""
+        small = f'<span class="af-hint">{escape(hint)}</span>' if hint and not wrong else ""
         value = escape(typed.get(name, ""))
         return f'<label>{label}<input name="{name}" value="{value}" required {attributes}{more}>{said}{small}</label>'
 
