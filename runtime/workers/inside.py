@@ -37,6 +37,7 @@ MEMORY_SPARE = 16 * 1024 * 1024  # to explain a lack of memory with
 KILL_GRACE = 0.25  # a job past its time may still say where it was, for so long
 ORPHANED_AFTER = 120.0  # seconds without a server before the worker ends itself
 TICK = 0.05
+FIRST_PAUSE = 0.02
 PRELOADED = """
 base64 bisect calendar collections copy csv dataclasses datetime decimal enum functools hashlib heapq html io itertools
 json math operator random re statistics string textwrap time typing unicodedata urllib.parse uuid
@@ -147,6 +148,8 @@ class Server:
         self.held: tuple[str, bytes] | None = None  # job id and its result, until acknowledged
         self.draining = False
         self.alone_since = time.monotonic()
+        self.dial_at = 0.0
+        self.dial_pause = FIRST_PAUSE
         self.ooms = read_ooms()
 
     def serve(self) -> int:
@@ -155,13 +158,14 @@ class Server:
                 if time.monotonic() - self.alone_since > ORPHANED_AFTER:
                     return 3
                 if self.job is None:
-                    time.sleep(TICK)
+                    time.sleep(FIRST_PAUSE)
+                    continue
             self.once()
         return 0
 
     def once(self) -> None:
         """Wait for the next thing to happen, and act on it."""
-        wait = None if self.socket is not None else TICK
+        wait: float | None = None
         if self.job is not None:
             wait = self.job.patience(self.socket is None)
         try:
@@ -179,6 +183,10 @@ class Server:
                 self.finish(self.job, verdict)
 
     def dial(self) -> bool:
+        if time.monotonic() < self.dial_at:
+            return False
+        self.dial_at = time.monotonic() + self.dial_pause
+        self.dial_pause = min(1.0, self.dial_pause * 2)
         link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         link.settimeout(10)
         try:
@@ -245,6 +253,7 @@ class Server:
             self.hang_up()
 
     def obey(self, frame: dict[str, Any]) -> None:
+        self.dial_pause = FIRST_PAUSE  # this server means it
         kind = frame["type"]
         if kind == "job" and self.job is None and not self.draining:
             self.held = None  # a new job says that the last result has arrived

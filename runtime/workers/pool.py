@@ -207,7 +207,7 @@ class Pool:
         pile = own or self._fresh
         if not self._running or not pile:
             return None
-        worker = pile.pop()
+        worker = pile.popleft()  # taking turns lets each rest within its share of the processor
         worker.move(WorkerState.BUSY)
         return worker
 

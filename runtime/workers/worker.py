@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from nodes.ids import new_id
 from runtime.states import move
@@ -222,11 +222,10 @@ class _Line(asyncio.Protocol):
         self.peer = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self.peer = _peer(transport)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without being derived from it
+        self.peer = _peer(self._transport)
         if not self._worker._dialled(self):
-            transport.abort()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         try:
