@@ -1,0 +1,363 @@
+"""PostgreSQL: one connection on the event loop writes whatever is queued in one transaction, a pool beside it reads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import asyncpg
+from sqlalchemy import URL, Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlmodel import Session
+
+from storage import errors, migrations, records
+from storage.jobs import Answer, RecordJob, SessionJob, WriteJob, resolve
+from storage.records import RunRecord
+from storage.run import COLUMNS, Run
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_READERS = 8
+_LARGEST_GROUP = 2_048
+_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    OSError,
+)
+
+
+class PostgresBackend:
+    """A database on a server. A connection that is lost comes back by itself; what became of its last group is asked."""
+
+    def __init__(self, url: URL, *, busy_seconds: float) -> None:
+        self._name = url.render_as_string(hide_password=True)
+        self._url = _for_asyncpg(url)
+        self._busy = busy_seconds
+        self._queue: deque[WriteJob] = deque()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._writer: asyncio.Task[None] | None = None
+        self._engine: AsyncEngine | None = None
+        self._readers: AsyncEngine | None = None
+        self._connection: AsyncConnection | None = None
+
+    async def start(self) -> None:
+        self._stopping = False
+        # The checks of foreign keys keep the plan they made first. On a new, empty table that would be to read all of it, and
+        # with every row that comes each insert would become slower.
+        self._engine = _engine(self._url, pool_size=1, enable_seqscan="off")
+        self._readers = _engine(self._url, pool_size=_READERS)
+        try:
+            async with self._engine.connect() as connection:
+                await connection.run_sync(migrations.upgrade, self._name)
+            await self._connect()
+        except BaseException as error:
+            await self._close()
+            known = errors.explained(error)
+            raise (errors.lost() if isinstance(error, OSError) else known) from error
+        self._writer = asyncio.create_task(self._write(), name="database-write")
+
+    async def stop(self) -> None:
+        """Write what is queued, then close."""
+        if self._writer is not None:
+            self._stopping = True
+            self._wake.set()
+            await self._writer
+        await self._close()
+
+    def put(self, job: WriteJob) -> None:
+        self._queue.append(job)
+        self._wake.set()
+
+    async def read(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T:
+        assert self._readers is not None
+
+        def call(connection: Connection) -> T:
+            with make(connection) as session:
+                return fn(session)
+
+        async with self._readers.connect() as connection:
+            await connection.execution_options(postgresql_readonly=True, isolation_level="REPEATABLE READ")
+            return await connection.run_sync(call)
+
+    # --- the connection -----------------------------------------------------------------------------------------------
+
+    async def _connect(self) -> asyncpg.Connection[Any]:
+        """The writer's connection as the driver knows it, made again if it is gone."""
+        assert self._engine is not None
+        if self._connection is None:
+            connection = await self._engine.connect()
+            # We say BEGIN and COMMIT ourselves; SQLAlchemy only puts its savepoints between them.
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            self._connection = connection
+        fairy = await self._connection.get_raw_connection()
+        driver: asyncpg.Connection[Any] | None = fairy.driver_connection
+        if driver is None or driver.is_closed():
+            raise asyncpg.ConnectionDoesNotExistError("the connection is closed")
+        return driver
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                await connection.invalidate()
+                await connection.close()
+            except Exception as error:
+                log.debug("closing a lost connection: %s", error)
+
+    async def _close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+        for engine in (self._readers, self._engine):
+            if engine is not None:
+                await engine.dispose()
+        self._connection = self._engine = self._readers = self._writer = None
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try until the server answers again, for as long as a busy database is waited for."""
+        pause, end = 0.05, asyncio.get_running_loop().time() + self._busy
+        while True:
+            try:
+                return await attempt()
+            except Exception as error:
+                if not _lost(error):
+                    raise
+                await self._drop()
+                if asyncio.get_running_loop().time() + pause > end:
+                    raise errors.lost() from error
+                await asyncio.sleep(pause)
+                pause = min(1.0, pause * 2)
+
+    # --- the writer ---------------------------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        while True:
+            if not self._queue:
+                if self._stopping:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            jobs = [self._queue.popleft() for _ in range(min(len(self._queue), _LARGEST_GROUP))]
+            try:
+                answers = await self._group(jobs)
+            except Exception as error:
+                log.exception("the writer failed")
+                answers = [(job, None, errors.failed(error)) for job in jobs]
+            resolve(answers)
+
+    async def _group(self, jobs: list[WriteJob]) -> list[Answer]:
+        """Write the jobs in one transaction; if the server was lost before it could keep them, once more."""
+        for _ in range(2):
+            group = _Group(jobs)
+            try:
+                await self._patiently(self._connect)
+                await self._transaction(group)
+                return group.answers
+            except Exception as error:
+                await self._rolled_back()
+                if not _lost(error):
+                    known = errors.explained(error)
+                    if len(jobs) > 1 and getattr(known, "code", "") == "storage.full":
+                        return [answer for job in jobs for answer in await self._group([job])]
+                    log.warning("a group of %d writes failed: %s", len(jobs), known)
+                    return [(job, None, known) for job in jobs]
+                await self._drop()
+                kept = await self._was_kept(group)
+                if kept:
+                    return group.answers
+                if kept is None:
+                    return [(job, None, errors.unknown()) for job in jobs]
+        return [(job, None, errors.lost()) for job in jobs]
+
+    async def _was_kept(self, group: _Group) -> bool | None:
+        """Whether the group whose connection broke is in the database; None when that cannot be found out."""
+        if not group.committing:
+            return False
+
+        async def ask() -> str | None:
+            raw = await self._connect()
+            status: str | None = await raw.fetchval("SELECT pg_xact_status($1::text::xid8)", group.transaction)
+            if status == "in progress":
+                raise asyncpg.CannotConnectNowError("the server has not noticed yet that it lost us")
+            return status
+
+        try:
+            status = await self._patiently(ask)
+        except Exception as error:
+            log.warning("what became of a group of %d writes is not known: %s", len(group.jobs), error)
+            return None
+        return status == "committed"
+
+    async def _rolled_back(self) -> None:
+        """Leave a failed transaction, if the connection is still there."""
+        try:
+            raw = await self._connect()
+            if raw.is_in_transaction():
+                await raw.execute("ROLLBACK")
+        except Exception as error:
+            log.debug("rolling back: %s", error)
+            await self._drop()
+
+    async def _transaction(self, group: _Group) -> None:
+        assert self._connection is not None
+        raw = await self._connect()
+        outer = None
+        await raw.execute("BEGIN")
+        group.transaction = await raw.fetchval("SELECT pg_current_xact_id()::text")
+        try:
+            lane: list[RecordJob] = []
+            for job in group.jobs:
+                if isinstance(job, RecordJob):
+                    lane.append(job)
+                    continue
+                if lane:
+                    await _records(raw, lane, group.answers)
+                    lane = []
+                if outer is None:
+                    outer = await self._connection.begin()  # only SQLAlchemy's own bookkeeping: ours is open already
+                group.answers.append(await _session(self._connection, job))
+            if lane:
+                await _records(raw, lane, group.answers)
+            group.committing = True
+            await raw.execute("COMMIT")
+        finally:
+            if outer is not None:
+                await outer.close()
+
+
+class _Group:
+    """Jobs that are written together, and how far they got."""
+
+    def __init__(self, jobs: list[WriteJob]) -> None:
+        self.jobs = jobs
+        self.answers: list[Answer] = []
+        self.transaction: str | None = None
+        self.committing = False
+
+
+async def _session(connection: AsyncConnection, job: SessionJob) -> Answer:
+    """Run one job in a savepoint; what it raises is its own, unless the connection is lost."""
+
+    def call(connection: Connection) -> Any:
+        with job.make(connection) as session:
+            result = job.fn(session)
+            session.commit()
+            return result
+
+    try:
+        return job, await connection.run_sync(call), None
+    except Exception as error:
+        if _lost(error):
+            raise
+        return job, None, errors.explained(error)
+
+
+async def _records(raw: asyncpg.Connection[Any], jobs: list[RecordJob], answers: list[Answer]) -> None:
+    """Write the records folded together; if one of them must fail, one by one."""
+    await raw.execute("SAVEPOINT lane")
+    try:
+        await _folded(raw, [job.record for job in jobs])
+        await raw.execute("RELEASE lane")
+        answers.extend((job, None, None) for job in jobs)
+        return
+    except Exception as error:
+        if _lost(error):
+            raise
+        await raw.execute("ROLLBACK TO lane; RELEASE lane")
+        if len(jobs) == 1:
+            answers.append((jobs[0], None, records.explained(error, jobs[0].record)))
+            return
+    for job in jobs:
+        await _records(raw, [job], answers)
+
+
+async def _folded(raw: asyncpg.Connection[Any], batch: list[RunRecord]) -> None:
+    runs, changes, facts = records.fold(batch)
+    if runs:
+        await raw.execute(_insert_runs(), *_columns(runs))
+    for (names, expected), moved in changes.items():
+        done = await raw.execute(
+            _update_runs(names, bool(expected)), *_columns(moved), *([list(expected)] if expected else [])
+        )
+        if done != f"UPDATE {len(moved)}":
+            raise errors.LostRace("")
+    if facts:
+        await raw.execute(_insert_facts(), *_columns(facts))
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _type(name: str) -> str:
+    kind = str(Run.__table__.c[name].type)  # type: ignore[attr-defined]
+    return {"FLOAT": "float8[]", "INTEGER": "int4[]"}.get(kind, "text[]")
+
+
+@cache
+def _insert_runs() -> str:
+    names = ",".join(map(_quoted, COLUMNS))
+    arrays = ",".join(f"${at}::{_type(name)}" for at, name in enumerate(COLUMNS, 1))
+    return f"INSERT INTO run ({names}) SELECT * FROM unnest({arrays})"  # noqa: S608
+
+
+@cache
+def _insert_facts() -> str:
+    return (
+        "INSERT INTO journal (tenant_id, run_id, seq, facts)"
+        " SELECT * FROM unnest($1::text[], $2::text[], $3::int4[], $4::text[])"
+    )
+
+
+@cache
+def _update_runs(names: tuple[str, ...], expecting: bool) -> str:
+    columns = ("tenant_id", "id", *names)
+    arrays = ",".join(f"${at}::{_type(name)}" for at, name in enumerate(columns, 1))
+    changes = ", ".join(f"{_quoted(name)} = new.{_quoted(name)}" for name in names)
+    expected = f" AND run.state = ANY(${len(columns) + 1}::text[])" if expecting else ""
+    return (
+        f"UPDATE run SET {changes} FROM unnest({arrays}) AS new({','.join(map(_quoted, columns))})"  # noqa: S608
+        f" WHERE run.tenant_id = new.tenant_id AND run.id = new.id{expected}"
+    )
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'  # one of our own column names; `trigger` is also a word of SQL
+
+
+def _lost(error: BaseException) -> bool:
+    """Whether the server, and not the statement, is the trouble."""
+    if getattr(error, "connection_invalidated", False):
+        return True
+    original = getattr(error, "orig", None) or error
+    return isinstance(original, _LOST) or isinstance(getattr(original, "__cause__", None), _LOST)
+
+
+def _for_asyncpg(url: URL) -> URL:
+    """The address as our driver reads it; `sslmode` is what everybody else calls `ssl`."""
+    query = dict(url.query)
+    if "sslmode" in query:
+        query["ssl"] = query.pop("sslmode")
+    return url.set(drivername="postgresql+asyncpg", query=query)
+
+
+def _engine(url: URL, pool_size: int, **settings: str) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": 10,
+            "server_settings": {"synchronous_commit": "on", "application_name": "agent-factory", **settings},
+        },
+    )
