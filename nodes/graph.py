@@ -203,3 +203,19 @@ def _find_scopes(graph: Graph, forward: "nx.DiGraph[str]") -> None:
                     edge=edge.id,
                 )
             )
+
+
+def up_to(blueprint: Blueprint, node: str) -> Blueprint:
+    """The part of a blueprint that leads up to a node, itself included: what has to run to see what it gives."""
+    sources: dict[str, list[str]] = defaultdict(list)
+    for edge in blueprint.edges:
+        sources[edge.target].append(edge.source)
+    wanted, todo = {node}, [node]
+    while todo:
+        for source in sources[todo.pop()]:
+            if source not in wanted:
+                wanted.add(source)
+                todo.append(source)
+    nodes = [placed for placed in blueprint.nodes if placed.id in wanted]
+    edges = [edge for edge in blueprint.edges if edge.source in wanted and edge.target in wanted]
+    return blueprint.model_copy(update={"nodes": nodes, "edges": edges, "groups": []})

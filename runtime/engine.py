@@ -255,14 +255,15 @@ class Engine:
             ex = await self.submit(tenant, run_id)
         if ex is None or ex.ended.is_set():
             return
-        waits = [(wait["wait"], wait["data"]) for wait in ex.progress.waiting.values()]
+        called = [wait["data"]["run"] for wait in ex.progress.waiting.values() if wait["wait"] == "call"]
         ex.cancel()
         await ex.ended.wait()
-        for kind, data in waits:
-            if kind in ("approval", "doubt") and not ex.sandbox:
-                await self._close_approval(tenant, data["approval"], ApprovalState.CANCELLED)
-            elif kind == "call":
-                await self.cancel(tenant, data["run"])
+        if not ex.sandbox:
+            now = self.clock()
+            if await self.db.write(tenant, lambda session: approval.cancel_of_run(session, run_id, now)):
+                self.bus.publish(tenant, ("approvals",), {"run": run_id, "state": ApprovalState.CANCELLED.value})
+        for child in called:
+            await self.cancel(tenant, child)
 
     def wake_in(self, tenant: str, run_id: str, delay: float) -> None:
         """Wake a waiting run after so many seconds."""
@@ -297,7 +298,10 @@ class Engine:
                 continue
             if wait["wait"] == "until":
                 ex.answer(node, iteration, {"at": now})
-            elif await self._close_approval(tenant, wait["data"]["approval"], ApprovalState.EXPIRED):
+                continue
+            id_ = str(wait["data"]["approval"])
+            if await self.db.write(tenant, lambda session, id_=id_: approval.expire(session, id_, now)):  # type: ignore[misc]
+                self.bus.publish(tenant, ("approvals",), {"id": id_, "state": ApprovalState.EXPIRED.value})
                 ex.answer(node, iteration, {"approved": False, "expired": True, "by": "", "note": "", "choice": ""})
 
     # --- waiting for people, clocks and other runs ------------------------------------------------------------------------------
@@ -318,20 +322,22 @@ class Engine:
             data["run"] = new_id("run")
         elif kind in ("approval", "doubt"):
             data["approval"] = id_ = f"apr_{step_key(ex.id, step.id, f'{iteration} {kind}')[:26]}"
-            values = {
-                "run_id": ex.id,
-                "node": step.id,
-                "iteration": iteration,
-                "blueprint_id": ex.order.blueprint_id,
-                "blueprint_name": ex.plan.blueprint.name,
-                "title": str(data.get("title") or step.name)[:500],
-                "details": data.get("details"),
-                "choices": list(data.get("choices") or []),
-                "state": ApprovalState.PENDING.value,
-                "created_at": self.clock(),
-                "expires_at": until,
-            }
-            await self.db.write(tenant, lambda session: approval.put(session, id_, values))
+            row = approval.Approval(
+                id=id_,
+                run_id=ex.id,
+                node=step.id,
+                iteration=iteration,
+                blueprint_id=ex.order.blueprint_id,
+                blueprint_name=ex.plan.blueprint.name,
+                title=str(data.get("title") or step.name)[:500],
+                details=data.get("details"),
+                choices=list(data.get("choices") or []),
+                state=ApprovalState.PENDING.value,
+                created_at=self.clock(),
+                expires_at=until,
+            )
+            await ex.flush()
+            await self.db.write(tenant, lambda session: approval.put_once(session, row))
 
     async def begin_wait(
         self, ex: Execution, step: Step, iteration: str, kind: str, until: float | None, data: dict[str, Any]
@@ -375,17 +381,6 @@ class Engine:
         node, _, iteration = (child.parent_step or "").partition("\n")
         place = (child.parent_run or "", node, iteration)
         await self._report(child.tenant_id, place, child.id, child.state, end.get("output"), child.error)
-
-    async def _close_approval(self, tenant: str, id_: str, to: ApprovalState) -> bool:
-        now = self.clock()
-        done = await self.db.write(
-            tenant,
-            lambda session: approval.move(
-                session, id_, expected=ApprovalState.PENDING.value, to=to.value, decided_at=now
-            ),
-        )
-        self.bus.publish(tenant, ("approvals",), {"id": id_, "state": to.value})
-        return done
 
     async def pretend(self, ex: Execution, step: Step, pause: Pause) -> tuple[Any, str]:
         """What the sandbox answers at once to a step that would wait, and the sentence that says so."""

@@ -19,7 +19,7 @@ from nodes.errors import FactoryError
 from runtime.context import Doors, StepContext
 from runtime.events import Fact
 from runtime.plan import Plan, Step
-from runtime.progress import DONE, READY, RUNNING, Frame, LoopRun, Progress, ancestors
+from runtime.progress import DONE, READY, RUNNING, Frame, LoopRun, Progress
 from runtime.states import RunState
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Order:
     plan: Plan
     trigger: str | None
     input: Any
+    by: str = ""
+    """Who started it: a person's or token's id, empty for the outside world."""
     blueprint_id: str = ""
     version: int | None = None
     deployment_id: str | None = None
@@ -50,7 +52,6 @@ class Order:
     """The run, node and iteration that wait for this run's end."""
     depth: int = 0
     sandbox: bool = False
-    until: str | None = None
     allow: frozenset[str] = frozenset()
     pretend: dict[str, Any] = field(default_factory=dict)
 
@@ -88,7 +89,7 @@ class Execution:
         self.answered: asyncio.Future[Response] | None = None
         self.ended = asyncio.Event()
         self.cancelled = False
-        self.progress = Progress(self.plan, only=ancestors(self.plan, order.until) if order.until else None)
+        self.progress = Progress(self.plan)
         self.progress.on_skip = self._skipped
         self.progress.on_loop_end = self._loop_ended
         self.progress.on_abandon = self._abandoned

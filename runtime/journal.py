@@ -130,6 +130,7 @@ class Journal:
                 deployment_id=order.deployment_id,
                 document_hash=ex.plan.content_hash,
                 trigger=order.trigger or "",
+                started_by=order.by,
                 state=state.value,
                 accepted_at=ex.started_at,
                 finished_at=finished,

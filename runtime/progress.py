@@ -6,7 +6,7 @@ runs the steps; after a crash, and for the screens, `apply` moves one on from th
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from nodes.base import SKIP, Loop
@@ -77,11 +77,10 @@ class Frame:
 
 
 class Progress:
-    """The state of one run. `only` limits it to the steps that lead up to a chosen one."""
+    """The state of one run."""
 
-    def __init__(self, plan: Plan, *, only: frozenset[str] | None = None) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.only = only
         self.input: Any = None
         self.error: dict[str, Any] | None = None
         self.ready: deque[tuple[Frame, Step]] = deque()
@@ -179,9 +178,6 @@ class Progress:
             self._iteration_failed(frame, frame.loop, error)
 
     def _make_ready(self, frame: Frame, step: Step) -> None:
-        if self.only is not None and step.id not in self.only:
-            self._dead.append((frame, step))
-            return
         frame.status[step.index] = READY
         self.ready.append((frame, step))
 
@@ -323,19 +319,6 @@ class Progress:
             del self.waiting[key]
         if self.on_abandon is not None:
             self.on_abandon()
-
-
-def ancestors(plan: Plan, node: str) -> frozenset[str]:
-    """The steps that lead up to a node, itself included."""
-    wanted, todo = {node}, [node]
-    while todo:
-        target = todo.pop()
-        sources: Iterable[str] = (edge.source for edge in plan.graph.edges if edge.target == target)
-        for source in (*sources, *plan.graph.loops_around(target)):
-            if source not in wanted:
-                wanted.add(source)
-                todo.append(source)
-    return frozenset(wanted)
 
 
 def _order(entry: tuple[int, Any]) -> int:

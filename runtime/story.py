@@ -5,7 +5,7 @@ from typing import Any
 from runtime.events import Fact
 from runtime.execution import shown_input
 from runtime.plan import Plan, Step
-from runtime.progress import Frame, Progress, ancestors
+from runtime.progress import Frame, Progress
 from runtime.states import StepState
 from runtime.views import RunInfo, RunView, StepView
 
@@ -15,13 +15,13 @@ _UNDECIDED = {StepState.RUNNING.value, StepState.WAITING.value, StepState.RETRYI
 class Story:
     """Takes in facts one by one and keeps the steps as a timeline shows them."""
 
-    def __init__(self, plan: Plan, *, until: str | None = None) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.input: Any = None
         self.output: Any = None
         self.effects: list[str] = []
         self.steps: dict[tuple[str, str], StepView] = {}
-        self._progress = Progress(plan, only=ancestors(plan, until) if until else None)
+        self._progress = Progress(plan)
         self._progress.on_skip = self._skipped
         self._at = 0.0
 
@@ -80,7 +80,7 @@ class Story:
                 iteration=fact["iteration"],
                 attempt=fact.get("attempt", 1),
                 state=StepState.RUNNING.value,
-                started_at=fact.get("started", fact["at"]),
+                started_at=float(fact["started"] if "started" in fact else fact["at"]),
                 input=self._input(fact),
             )
             self.steps[key] = view

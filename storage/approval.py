@@ -11,7 +11,6 @@ from sqlmodel import Field, Session, col, select, update
 
 from storage.columns import Json
 from storage.run import Run
-from storage.run import Run
 from storage.tenancy import Owned, TenantSession
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from sqlalchemy import ForeignKeyConstraint, Index, delete
+from sqlalchemy import ForeignKeyConstraint, Index, and_, delete
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, Session, col, select
 
+from storage.deployment import Deployment
 from storage.errors import Clash
 from storage.tenancy import Owned, TenantSession
+from storage.version import Version
 
 
 class Hook(Owned, table=True):
@@ -64,3 +67,29 @@ def every(session: Session) -> Sequence[Hook]:
 def at(session: Session, path: str) -> Hook | None:
     """What answers at a path; through Database.read_all."""
     return session.exec(select(Hook).where(Hook.path == path)).first()
+
+
+class Wired(NamedTuple):
+    """An address with what it leads to; `content_hash` names the document of the live version."""
+
+    hook: Hook
+    deployment: Deployment
+    content_hash: str
+
+
+def wired(session: Session) -> Sequence[Wired]:
+    """Every address of a live deployment; through Database.read_all."""
+    rows = session.exec(
+        select(Hook, Deployment, Version.content_hash)
+        .join(Deployment, and_(Deployment.tenant_id == Hook.tenant_id, Deployment.id == Hook.deployment_id))
+        .join(
+            Version,
+            and_(
+                Version.tenant_id == Deployment.tenant_id,
+                Version.blueprint_id == Deployment.blueprint_id,
+                Version.number == Deployment.version,
+            ),
+        )
+        .where(Deployment.state != "stopped")
+    )
+    return [Wired(*row) for row in rows]

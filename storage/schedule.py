@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Column, ForeignKeyConstraint, Index, delete, func, text
+from sqlalchemy import Column, ForeignKeyConstraint, Index, and_, delete, func, text
 from sqlmodel import Field, Session, col, select, update
 
 from storage.columns import Json
+from storage.run import Run
 from storage.tenancy import Owned, TenantSession
 
 
@@ -125,3 +126,23 @@ def next_due(session: Session) -> float | None:
 
 def _text(spec: Any) -> str:
     return repr(sorted(spec.items())) if isinstance(spec, dict) else repr(spec)
+
+
+class Unstarted(NamedTuple):
+    """A moment that was claimed for a run which is not there."""
+
+    schedule: Schedule
+    due_at: float
+    run_id: str
+
+
+def unstarted(session: Session, since: float) -> Sequence[Unstarted]:
+    """Moments claimed since then whose run a crash prevented, over all tenants; through Database.read_all."""
+    rows = session.exec(
+        select(Schedule, Firing.due_at, Firing.run_id)
+        .join(Firing, and_(Firing.tenant_id == Schedule.tenant_id, Firing.schedule_id == Schedule.id))
+        .outerjoin(Run, and_(Run.tenant_id == Firing.tenant_id, Run.id == Firing.run_id))
+        .where(col(Firing.fired_at) >= since, col(Firing.run_id).is_not(None), col(Run.id).is_(None))
+        .order_by(col(Firing.due_at))
+    )
+    return [Unstarted(*row) for row in rows]

@@ -1,0 +1,209 @@
+"""Blueprints as people work with them: drafts saved at every gesture, numbered versions, the bin, and the checks."""
+
+import time
+from collections.abc import Sequence
+
+from nodes.blueprint import Blueprint
+from nodes.catalog import Catalog
+from nodes.check import Finding, Surroundings, check
+from nodes.errors import Conflict, NotFound
+from nodes.ids import new_id
+from runtime.events import Bus
+from runtime.policy import Actor, Permission
+from runtime.views import BlueprintInfo, Draft, VersionInfo
+from storage import blueprint as rows
+from storage import deployment, secret, version
+from storage.database import Database
+from storage.tenancy import TenantSession
+
+
+class Blueprints:
+    """Drafts and versions of one installation; every call is made as somebody."""
+
+    def __init__(self, db: Database, bus: Bus, types: Catalog) -> None:
+        self._db = db
+        self._bus = bus
+        self._types = types
+
+    async def list(self, who: Actor, *, deleted: bool = False) -> Sequence[BlueprintInfo]:
+        """All agents (or those in the bin), last changed first."""
+        who.require(Permission.VIEW)
+
+        def read(session: TenantSession) -> Sequence[BlueprintInfo]:
+            live = {row.blueprint_id: row for row in deployment.listed(session)}
+            return [self._info(row, live.get(row.id)) for row in rows.listed(session, deleted=deleted)]
+
+        return await self._db.read(who.tenant, read)
+
+    async def create(self, who: Actor, blueprint: Blueprint | None = None, *, name: str = "") -> Draft:
+        """A new draft, empty or from a document such as a template."""
+        who.require(Permission.EDIT)
+        document = blueprint or Blueprint()
+        if name:
+            document = document.model_copy(update={"name": name})
+        now = time.time()
+        row = rows.Blueprint(
+            id=new_id("bp"),
+            name=document.name,
+            description=document.description,
+            document=document.canonical().decode(),
+            created_at=now,
+            updated_at=now,
+            updated_by=who.name,
+        )
+        await self._db.write(who.tenant, lambda session: rows.add(session, row))
+        return Draft(row.id, document, 1, now, who.name)
+
+    async def get(self, who: Actor, id_: str) -> Draft:
+        """The draft. Raises NotFound."""
+        who.require(Permission.VIEW)
+        row = await self._row(who, id_)
+        return Draft(row.id, Blueprint.parse(row.document), row.revision, row.updated_at, row.updated_by)
+
+    async def save(self, who: Actor, id_: str, blueprint: Blueprint, *, revision: int) -> int:
+        """Save the draft read at `revision`; returns the new one. Raises Conflict if somebody saved in between."""
+        who.require(Permission.EDIT)
+        text, now = blueprint.canonical().decode(), time.time()
+        saved = await self._db.write(
+            who.tenant,
+            lambda session: rows.save(
+                session,
+                id_,
+                revision=revision,
+                name=blueprint.name,
+                description=blueprint.description,
+                document=text,
+                at=now,
+                by=who.name,
+            ),
+        )
+        if not saved:
+            await self._row(who, id_)
+            raise Conflict(
+                "Somebody else changed this agent in the meantime.",
+                code="blueprint.conflict",
+                fix="Open it again to see the newest state, then repeat your change.",
+            )
+        self._bus.publish(who.tenant, ("blueprint", id_), {"blueprint": id_, "revision": revision + 1})
+        return revision + 1
+
+    async def delete(self, who: Actor, id_: str) -> None:
+        """Put a draft in the bin. Raises Conflict while it is deployed."""
+        who.require(Permission.EDIT)
+
+        def write(session: TenantSession) -> bool:
+            if deployment.of(session, id_) is not None:
+                raise Conflict(
+                    "This agent is deployed.",
+                    code="blueprint.deployed",
+                    fix="Stop its deployment first, then delete it.",
+                )
+            return rows.delete(session, id_, time.time())
+
+        if not await self._db.write(who.tenant, write):
+            raise _missing()
+
+    async def undelete(self, who: Actor, id_: str) -> None:
+        """Take a draft out of the bin."""
+        who.require(Permission.EDIT)
+        if not await self._db.write(who.tenant, lambda session: rows.undelete(session, id_)):
+            raise _missing()
+
+    async def snapshot(self, who: Actor, id_: str, note: str = "") -> VersionInfo:
+        """Keep the draft as a numbered version; the last one again if nothing changed and there is no note."""
+        who.require(Permission.EDIT)
+        return await self._db.write(who.tenant, lambda session: keep_version(session, id_, note, who))
+
+    async def versions(self, who: Actor, id_: str) -> Sequence[VersionInfo]:
+        """All versions, newest first."""
+        who.require(Permission.VIEW)
+        await self._row(who, id_)
+        found = await self._db.read(who.tenant, lambda session: version.listed(session, id_))
+        return [version_info(row) for row in found]
+
+    async def version(self, who: Actor, id_: str, number: int) -> VersionInfo:
+        """One version with its document. Raises NotFound."""
+        who.require(Permission.VIEW)
+
+        def read(session: TenantSession) -> tuple[version.Version, str] | None:
+            row = version.get(session, id_, number)
+            return (row, version.text(session, row)) if row else None
+
+        found = await self._db.read(who.tenant, read)
+        if found is None:
+            raise NotFound(f"There is no version {number} of this agent.", fix="Choose one from the list of versions.")
+        return version_info(found[0], Blueprint.parse(found[1]))
+
+    async def restore(self, who: Actor, id_: str, number: int) -> Draft:
+        """Make a version the draft again; the present draft is kept as a version first, so nothing is lost."""
+        who.require(Permission.EDIT)
+        wanted = (await self.version(who, id_, number)).blueprint
+        assert wanted is not None
+        await self.snapshot(who, id_, f"Before going back to version {number}")
+        draft = await self.get(who, id_)
+        revision = await self.save(who, id_, wanted, revision=draft.revision)
+        return Draft(id_, wanted, revision, time.time(), who.name)
+
+    async def check(self, who: Actor, blueprint: Blueprint, *, id: str | None = None) -> Sequence[Finding]:
+        """Everything the tiers have to say about a document, errors first."""
+        who.require(Permission.VIEW)
+        around = await self._db.read(who.tenant, lambda session: surroundings(session, id))
+        return check(blueprint, self._types, around)
+
+    async def _row(self, who: Actor, id_: str) -> rows.Blueprint:
+        row = await self._db.read(who.tenant, lambda session: rows.get(session, id_))
+        if row is None or row.deleted_at is not None:
+            raise _missing()
+        return row
+
+    def _info(self, row: rows.Blueprint, live: deployment.Deployment | None) -> BlueprintInfo:
+        document = Blueprint.parse(row.document)
+        triggers = [
+            node.name or self._types.get(node.type).title
+            for node in document.nodes
+            if node.type.startswith("trigger.") and node.type in self._types
+        ]
+        return BlueprintInfo(
+            id=row.id,
+            name=row.name,
+            description=row.description,
+            revision=row.revision,
+            updated_at=row.updated_at,
+            updated_by=row.updated_by,
+            deployment="none" if live is None else "active" if live.state == "active" else "paused",
+            deployed_version=live.version if live else None,
+            triggers=tuple(triggers),
+            deleted=row.deleted_at is not None,
+        )
+
+
+def surroundings(session: TenantSession, blueprint_id: str | None) -> Surroundings:
+    """What the checks may know of the tenant: the names of its secrets and agents."""
+    return Surroundings(
+        secrets=frozenset(row.name for row in secret.listed(session)),
+        blueprints=frozenset(row.id for row in rows.listed(session)),
+        own_id=blueprint_id or "",
+    )
+
+
+def keep_version(session: TenantSession, id_: str, note: str, who: Actor) -> VersionInfo:
+    """Snapshot the draft within a transaction. Raises NotFound."""
+    row = rows.get(session, id_)
+    if row is None or row.deleted_at is not None:
+        raise _missing()
+    content_hash = Blueprint.parse(row.document).content_hash
+    kept = version.add(
+        session, id_, hash=content_hash, text=row.document, note=note[:2000], at=time.time(), by=who.name
+    )
+    return version_info(kept)
+
+
+def version_info(row: version.Version, blueprint: Blueprint | None = None) -> VersionInfo:
+    """The row as a view."""
+    return VersionInfo(
+        row.blueprint_id, row.number, row.content_hash, row.note, row.created_at, row.created_by, blueprint
+    )
+
+
+def _missing() -> NotFound:
+    return NotFound("There is no such agent.", fix="It may have been deleted: look in the bin on the home page.")

@@ -1,0 +1,112 @@
+"""The Factory: holds everything that runs, in the order it has to start and stop. `async with Factory(options) as factory:`"""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from nodes.catalog import Catalog, catalog
+from runtime.approvals import Approvals
+from runtime.blueprints import Blueprints
+from runtime.deploy import Deployments
+from runtime.doors import Outside
+from runtime.egress import Egress
+from runtime.engine import Engine, Target
+from runtime.events import Bus
+from runtime.fleet import Fleet
+from runtime.journal import Plans
+from runtime.llm import Llms, ModelSettings
+from runtime.mail import Mailer
+from runtime.preferences import Preferences
+from runtime.runs import Runs, Sandbox
+from runtime.shelves import Shelves
+from runtime.triggers import Clock, Hooks
+from runtime.vault import Vault
+from storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an operator decides, as plain values. `vault_key` is 32 bytes; `home` names this installation's workers."""
+
+    database_url: str
+    vault_key: bytes = field(repr=False)
+    home: str = ""
+    docker: str = "auto"
+    pool_size: int = 2
+    model: str = ""
+    model_base_url: str = ""
+    model_key: str = field(default="", repr=False)
+    smtp_url: str = field(default="", repr=False)
+    allow_private_hosts: tuple[str, ...] = ()
+    ticking: bool = True
+    """Whether the clock runs; off for commands that run one thing and end."""
+
+
+class Factory:
+    """One installation. The services are its public surface; every call of theirs names who makes it."""
+
+    def __init__(self, options: Options, *, types: Catalog | None = None) -> None:
+        self.options = options
+        self.catalog = types or catalog()
+        self.bus = Bus()
+        self.db = Database(options.database_url)
+        self.plans = Plans(self.db, self.catalog)
+        self.vault = Vault(self.db, options.vault_key)
+        self.shelves = Shelves(self.db)
+        self.egress = Egress(exceptions=options.allow_private_hosts)
+        self.preferences = Preferences(self.db, self.vault)
+        self.llms = Llms(
+            ModelSettings(options.model, options.model_base_url, options.model_key),
+            settings_of=self.preferences.model_of,
+            permit=self.egress.permit,
+        )
+        self.mailer = Mailer(options.smtp_url)
+        self.fleet = Fleet(options.docker, home=options.home, size=options.pool_size)
+        outside = Outside(self.db, self.egress, self.llms, self.mailer, self.vault, self.shelves, self.fleet)
+        self.engine = Engine(
+            self.db, self.plans, self.bus, open_doors=outside.open, find_blueprint=self._find_blueprint
+        )
+        self.blueprints = Blueprints(self.db, self.bus, self.catalog)
+        self.runs = Runs(self.db, self.bus, self.engine, self.plans)
+        self.sandbox = Sandbox(self.engine, self.plans)
+        self.approvals = Approvals(self.db, self.bus, self.engine)
+        self.hooks = Hooks(self.db, self.engine, self.plans, self.vault)
+        self.deployments = Deployments(self.db, self.bus, self.plans, self.catalog, self.hooks)
+        self.clock = Clock(self.db, self.engine, self.plans)
+        self._open = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Open the database, take up what was interrupted, then listen to addresses and the clock."""
+        async with AsyncExitStack() as stack:
+            await self.db.start()
+            stack.push_async_callback(self.db.stop)
+            stack.push_async_callback(self.egress.stop)
+            stack.push_async_callback(self.llms.stop)
+            if self.llms.configured:
+                await self.llms.warm()
+            await self.fleet.start()
+            stack.push_async_callback(self.fleet.stop)
+            stack.push_async_callback(self.engine.stop)
+            await self.engine.start()
+            await self.hooks.reload()
+            if self.options.ticking:
+                await self.clock.start()
+                stack.push_async_callback(self.clock.stop)
+            self._open = stack.pop_all()
+
+    async def stop(self) -> None:
+        """Stop in the opposite order. Runs that go on are taken up at the next start."""
+        await self._open.aclose()
+
+    async def __aenter__(self) -> "Factory":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _find_blueprint(self, tenant: str, blueprint_id: str) -> Target:
+        plan, number = await self.runs.target(tenant, blueprint_id)
+        return plan, blueprint_id, number

@@ -1,0 +1,74 @@
+"""What a team sets for itself: its language model and its name for things. The model's key is a secret like any other."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from nodes.base import NodeError
+from nodes.errors import FactoryError
+from runtime.llm import ModelSettings
+from runtime.policy import Actor, Permission
+from runtime.vault import Vault
+from storage import setting
+from storage.database import Database
+
+MODEL = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """The team's model as litellm names it; `secret` names the secret that holds its key."""
+
+    model: str = ""
+    base_url: str = ""
+    secret: str = ""
+
+
+class Preferences:
+    """Settings of a tenant."""
+
+    def __init__(self, db: Database, vault: Vault) -> None:
+        self._db = db
+        self._vault = vault
+
+    async def model(self, who: Actor) -> ModelChoice:
+        """The team's own model; empty when the operator's default counts."""
+        who.require(Permission.VIEW)
+        return _choice(await self._db.read(who.tenant, lambda session: setting.get(session, MODEL)))
+
+    async def set_model(self, who: Actor, choice: ModelChoice) -> None:
+        """Choose the team's model; an empty name goes back to the operator's default."""
+        who.require(Permission.ADMIN)
+        if len(choice.model) > 200 or len(choice.base_url) > 500 or len(choice.secret) > 100:
+            raise FactoryError("A model's name or address is too long.", code="model.invalid", status=422)
+        if choice.base_url and not choice.base_url.startswith(("http://", "https://")):
+            raise FactoryError(
+                "The model's address must begin with http:// or https://.",
+                code="model.invalid",
+                status=422,
+                fix="Copy it from the provider's documentation, as in https://api.example.com/v1.",
+            )
+        value = {"model": choice.model.strip(), "base_url": choice.base_url.strip(), "secret": choice.secret}
+        now, by = time.time(), who.name
+        await self._db.write(who.tenant, lambda session: setting.put(session, MODEL, value, at=now, by=by))
+
+    async def model_of(self, tenant: str) -> ModelSettings | None:
+        """The team's model with its key, for the door to models; None when the operator's default counts."""
+        choice = _choice(await self._db.read(tenant, lambda session: setting.get(session, MODEL)))
+        if not choice.model:
+            return None
+        try:
+            key = await self._vault.reveal(tenant, choice.secret) if choice.secret else ""
+        except NodeError as error:
+            raise NodeError(
+                f"The key of the model cannot be read: {error.message}",
+                category="credential",
+                fix="Choose the secret again under Settings → Model.",
+            ) from None
+        return ModelSettings(choice.model, choice.base_url, key)
+
+
+def _choice(value: Any) -> ModelChoice:
+    if not isinstance(value, dict):
+        return ModelChoice()
+    return ModelChoice(*(str(value.get(name, "")) for name in ("model", "base_url", "secret")))

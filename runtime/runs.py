@@ -1,0 +1,296 @@
+"""Runs as people work with them: start, look at, follow, cancel and repeat, deployed ones and those of the sandbox alike."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from nodes.blueprint import Blueprint
+from nodes.errors import Conflict, NotFound
+from nodes.graph import up_to
+from nodes.ids import new_id
+from runtime.engine import Engine
+from runtime.events import Bus, Fact
+from runtime.execution import Execution, Order
+from runtime.journal import ENDS, Plans
+from runtime.plan import Plan, Step
+from runtime.policy import Actor, Permission
+from runtime.story import Story
+from runtime.views import RunInfo, RunView
+from storage import blueprint as blueprints
+from storage import deployment, journal, version
+from storage import run as rows
+from storage.database import Database
+from storage.tenancy import TenantSession
+
+MAX_WATCHED = 10_000  # facts kept for a follower that is slower than the run
+
+
+class Runs:
+    """Runs of one installation; every call is made as somebody."""
+
+    def __init__(self, db: Database, bus: Bus, engine: Engine, plans: Plans) -> None:
+        self._db = db
+        self._bus = bus
+        self._engine = engine
+        self._plans = plans
+
+    async def start(self, who: Actor, blueprint_id: str, input: Any = None, *, trigger: str | None = None) -> str:
+        """Start a run of what is deployed, or else of the draft, and return its id when it is durable.
+
+        Raises NotFound, PlanError, StorageError, TooMany.
+        """
+        who.require(Permission.RUN)
+        plan, number = await self.target(who.tenant, blueprint_id)
+        step = choose_trigger(plan, trigger)
+        order = Order(
+            run_id=new_id("run"),
+            tenant=who.tenant,
+            plan=plan,
+            trigger=step.id if step else None,
+            input=step.node.sample() if input is None and step else input,
+            by=who.id,
+            blueprint_id=blueprint_id,
+            version=number,
+        )
+        return (await self._engine.accept(order)).id
+
+    async def target(self, tenant: str, blueprint_id: str) -> tuple[Plan, int | None]:
+        """The plan that a call of this blueprint means: its deployed version, or its draft (version None)."""
+
+        def read(session: TenantSession) -> tuple[str, int | None] | None:
+            live = deployment.of(session, blueprint_id)
+            if live is not None and (kept := version.get(session, blueprint_id, live.version)) is not None:
+                return version.text(session, kept), live.version
+            row = blueprints.get(session, blueprint_id)
+            return (row.document, None) if row is not None and row.deleted_at is None else None
+
+        found = await self._db.read(tenant, read)
+        if found is None:
+            raise NotFound("There is no such agent.", fix="Choose an agent from the list.")
+        return self._plans.of(tenant, Blueprint.parse(found[0])), found[1]
+
+    async def list(
+        self,
+        who: Actor,
+        *,
+        blueprint_id: str | None = None,
+        state: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> Sequence[RunInfo]:
+        """Runs, newest first; `before` is the last id of the page before."""
+        who.require(Permission.VIEW)
+        size = max(1, min(limit, 200))
+        found = await self._db.read(
+            who.tenant,
+            lambda session: rows.listed(session, blueprint_id=blueprint_id, state=state, limit=size, before=before),
+        )
+        return [run_info(row) for row in found]
+
+    async def counts(self, who: Actor, *, since: float = 0.0, blueprint_id: str | None = None) -> dict[str, int]:
+        """How many runs there are in each state, accepted since then."""
+        who.require(Permission.VIEW)
+        return await self._db.read(
+            who.tenant, lambda session: rows.counts(session, since=since, blueprint_id=blueprint_id)
+        )
+
+    async def get(self, who: Actor, run_id: str) -> RunView:
+        """A run with its steps. Raises NotFound."""
+        who.require(Permission.VIEW)
+        if (sandbox := self._sandbox(who, run_id)) is not None:
+            return _story(sandbox.plan, sandbox.history).view(_sandbox_info(sandbox))
+        row, plan, facts = await self._engine.journal.load(who.tenant, run_id)
+        story = await asyncio.to_thread(_story, plan, facts)
+        return story.view(run_info(row))
+
+    async def last_input(self, who: Actor, blueprint_id: str, trigger: str) -> Any | None:
+        """What came in by a trigger the last time, or None."""
+        who.require(Permission.VIEW)
+
+        def read(session: TenantSession) -> Any:
+            row = rows.last(session, blueprint_id, trigger)
+            fact = journal.first(session, row.id) if row else None
+            return fact["input"] if fact else None
+
+        return await self._db.read(who.tenant, read)
+
+    async def cancel(self, who: Actor, run_id: str) -> None:
+        """End a run that is going on or waits; one that has ended stays as it is. Raises NotFound."""
+        who.require(Permission.RUN)
+        await self._engine.cancel(who.tenant, run_id)
+
+    async def retry(self, who: Actor, run_id: str) -> str:
+        """Start the same document on the same input again; returns the new run's id. Raises Conflict while it goes on."""
+        who.require(Permission.RUN)
+        row, plan, facts = await self._engine.journal.load(who.tenant, run_id)
+        if row.state in rows.UNFINISHED:
+            raise Conflict(
+                "This run has not ended yet.", code="run.going_on", fix="Cancel it first, or wait for its end."
+            )
+        order = Order(
+            run_id=new_id("run"),
+            tenant=who.tenant,
+            plan=plan,
+            trigger=row.trigger or None,
+            input=facts[0]["input"] if facts else None,
+            by=who.id,
+            blueprint_id=row.blueprint_id,
+            version=row.version,
+            deployment_id=row.deployment_id,
+        )
+        return (await self._engine.accept(order)).id
+
+    async def wait(self, who: Actor, run_id: str, timeout: float) -> RunView:
+        """The run when it has ended or waits for something, or as it stands after so many seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                async for fact in self.watch(who, run_id):
+                    if fact["kind"] in ("run.finished", "step.waiting"):
+                        break
+        except TimeoutError:
+            pass
+        return await self.get(who, run_id)
+
+    async def watch(self, who: Actor, run_id: str) -> AsyncIterator[Fact]:
+        """The facts of a run, past ones first, then live; ends with the run. Raises NotFound."""
+        who.require(Permission.VIEW)
+        queue: asyncio.Queue[Fact] = asyncio.Queue(MAX_WATCHED)
+        lost = asyncio.Event()
+
+        def hear(fact: Fact) -> None:
+            try:
+                queue.put_nowait(fact)
+            except asyncio.QueueFull:
+                lost.set()
+
+        unsubscribe = self._bus.subscribe(who.tenant, ("run", run_id), hear)
+        try:
+            known = await self._facts(who, run_id)
+            seen = 0
+            for fact in known:
+                seen = fact["seq"]
+                yield fact
+                if fact["kind"] == "run.finished":
+                    return
+            while not lost.is_set():
+                fact = await queue.get()
+                if fact["seq"] > seen or fact["kind"] == "step.skipped":
+                    seen = max(seen, fact["seq"])
+                    yield fact
+                    if fact["kind"] == "run.finished":
+                        return
+        finally:
+            unsubscribe()
+
+    async def _facts(self, who: Actor, run_id: str) -> Sequence[Fact]:
+        if (sandbox := self._sandbox(who, run_id)) is not None:
+            return list(sandbox.history)
+        active = self._engine.active.get(run_id)
+        if active is not None and active.order.tenant == who.tenant:
+            await active.flush()
+
+        def read(session: TenantSession) -> tuple[rows.Run | None, Sequence[Fact]]:
+            return rows.get(session, run_id), journal.facts(session, run_id)
+
+        row, facts = await self._db.read(who.tenant, read)
+        if row is None:
+            raise NotFound("There is no such run.", fix="Look for it in the list of runs.")
+        return facts
+
+    def _sandbox(self, who: Actor, run_id: str) -> Execution | None:
+        found = self._engine.sandboxes.get(run_id)
+        return found if found is not None and found.order.tenant == who.tenant else None
+
+
+class Sandbox:
+    """Test runs of a document as it is on the canvas: nothing durable, outside effects only told."""
+
+    def __init__(self, engine: Engine, plans: Plans) -> None:
+        self._engine = engine
+        self._plans = plans
+
+    async def start(
+        self,
+        who: Actor,
+        blueprint: Blueprint,
+        input: Any = None,
+        *,
+        trigger: str | None = None,
+        until: str | None = None,
+        allow: frozenset[str] = frozenset(),
+        pretend: dict[str, Any] | None = None,
+    ) -> str:
+        """Start a test run and return its id, which Runs.get, watch and cancel know while the process lives.
+
+        `until` runs only what leads up to that node; effects outside are simulated but for the nodes in `allow`; `pretend`
+        maps approvals to what people would answer, such as `{"n4": {"approved": false}}`. Raises PlanError.
+        """
+        who.require(Permission.RUN)
+        if until is not None:
+            if blueprint.node(until) is None:
+                raise NotFound("That step is not in the agent any more.", fix="Select a step and run again.")
+            blueprint = up_to(blueprint, until)
+        plan = self._plans.of(who.tenant, blueprint)
+        step = choose_trigger(plan, trigger)
+        order = Order(
+            run_id=new_id("test"),
+            tenant=who.tenant,
+            plan=plan,
+            trigger=step.id if step else None,
+            input=step.node.sample() if input is None and step else input,
+            by=who.id,
+            sandbox=True,
+            allow=allow,
+            pretend=pretend or {},
+        )
+        ex = self._engine.begin(order)
+        self._engine.launch(ex)
+        return ex.id
+
+
+def choose_trigger(plan: Plan, wanted: str | None) -> Step | None:
+    """The trigger that a run begins with: the one asked for, else the first. Raises NotFound."""
+    triggers = plan.triggers()
+    if wanted is None:
+        return triggers[0] if triggers else None
+    for step in triggers:
+        if wanted == step.id:
+            return step
+    raise NotFound(f"This agent has no trigger “{wanted}”.", code="run.no_trigger", fix="Choose one of its triggers.")
+
+
+def run_info(row: rows.Run) -> RunInfo:
+    """The row as a view."""
+    return RunInfo(
+        id=row.id,
+        blueprint_id=row.blueprint_id,
+        blueprint_name=row.blueprint_name,
+        version=row.version,
+        trigger=row.trigger,
+        state=row.state,
+        started_at=row.accepted_at,
+        finished_at=row.finished_at,
+        error=row.error,
+    )
+
+
+def _sandbox_info(ex: Execution) -> RunInfo:
+    end = ex.history[-1]["at"] if ex.state in ENDS and ex.history else None
+    return RunInfo(
+        id=ex.id,
+        blueprint_id=ex.order.blueprint_id,
+        blueprint_name=ex.plan.blueprint.name,
+        version=None,
+        trigger=ex.order.trigger or "",
+        state=ex.state.value,
+        started_at=ex.started_at,
+        finished_at=end,
+        error=ex.error,
+    )
+
+
+def _story(plan: Plan, facts: Sequence[Fact]) -> Story:
+    story = Story(plan)
+    for fact in facts:
+        story.tell(fact)
+    return story

@@ -1,0 +1,362 @@
+"""Wires triggers: addresses that the outside calls, and the clock that starts what is due and wakes what waits."""
+
+import asyncio
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import orjson
+import structlog
+
+from nodes.blueprint import BlueprintError, check_json
+from nodes.errors import FactoryError, NotFound
+from nodes.ids import new_id
+from nodes.listen import Chat, Form, Schedule, Webhook
+from nodes.moments import upcoming
+from runtime.engine import Engine, closing
+from runtime.execution import Order, Response
+from runtime.journal import Plans
+from runtime.plan import Plan
+from runtime.vault import Vault
+from storage import deployment, event_seen, hook, schedule, version
+from storage.database import Database
+
+if TYPE_CHECKING:
+    from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+log = structlog.get_logger()
+
+WINDOW = 300.0  # seconds that a signature may be old or early (TRUST (f))
+SEEN_FOR = 86_400.0  # seconds that a signed call cannot be repeated
+PATIENCE = 120.0  # seconds that a caller is kept waiting for an answer
+LATE = 60.0  # seconds after which a moment counts as missed
+MAX_CATCH_UP = 100
+HIDDEN = frozenset({"authorization", "cookie", "x-factory-signature", "proxy-authorization"})
+KEPT_BACK = frozenset({"set-cookie", "content-length", "transfer-encoding", "connection", "content-security-policy"})
+
+
+class BadCall(FactoryError):
+    """A call to an address of ours that cannot be taken; the status says why."""
+
+    code = "hook.invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What answers at an address: a trigger of a deployed version."""
+
+    tenant: str
+    deployment: str
+    blueprint: str
+    version: int
+    node: str
+    active: bool
+    listen: Webhook | Form | Chat
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back over HTTP."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class Hooks:
+    """The table of addresses, and what happens when one is called."""
+
+    def __init__(self, db: Database, engine: Engine, plans: Plans, vault: Vault) -> None:
+        self._db = db
+        self._engine = engine
+        self._plans = plans
+        self._vault = vault
+        self._routes: dict[tuple[str, str], Route] = {}
+        self._loading = asyncio.Lock()
+
+    async def reload(self) -> None:
+        """Read the table anew and swap it in one go: every call sees the old or the new one, none is lost."""
+        async with self._loading:
+            routes = {}
+            for row, live, content_hash in await self._db.read_all(hook.wired):
+                try:
+                    plan = await self._plans.by_hash(row.tenant_id, content_hash)
+                except FactoryError as error:
+                    log.error("a deployed version cannot be run", deployment=live.id, error=error.message)
+                    continue
+                step = plan.steps.get(row.node)
+                listen = step.node.listens() if step else None
+                if isinstance(listen, Webhook | Form | Chat):
+                    routes[row.kind, row.path] = Route(
+                        tenant=row.tenant_id,
+                        deployment=live.id,
+                        blueprint=live.blueprint_id,
+                        version=live.version,
+                        node=row.node,
+                        active=live.state == "active",
+                        listen=listen,
+                        plan=plan,
+                    )
+            self._routes = routes
+
+    def find(self, kind: str, path: str) -> Route:
+        """What answers at an address; kind is webhook, form or chat. Raises NotFound, BadCall while it is paused."""
+        route = self._routes.get((kind, path))
+        if route is None:
+            raise NotFound("Nothing answers at this address.", fix="Check the address with whoever gave it to you.")
+        if not route.active:
+            raise BadCall(
+                "This agent is paused.", code="hook.paused", fix="Try again later; nothing was started.", status=503
+            )
+        return route
+
+    async def handle(
+        self, path: str, method: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, query: bytes = b""
+    ) -> Reply:
+        """Take a call of a webhook. Raises NotFound, BadCall, TooMany, StorageError."""
+        route = self.find("webhook", path)
+        listen = route.listen
+        assert isinstance(listen, Webhook)
+        if listen.method not in ("ANY", method):
+            raise BadCall(f"This address takes {listen.method}, not {method}.", code="hook.method", status=405)
+        given = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in headers}
+        if listen.secret:
+            await self._verify(route, listen.secret, given, body)
+        event = {
+            "body": read_body(body, given.get("content-type", "")),
+            "query": dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+            "headers": {key: value for key, value in given.items() if key not in HIDDEN},
+            "method": method,
+        }
+        if listen.respond == "now":
+            run_id = await self.accept(route, event)
+            return Reply(202, _JSON, orjson.dumps({"run": run_id, "state": "accepted"}))
+        return as_reply(await self.ask(route, event))
+
+    async def accept(self, route: Route, event: Any) -> str:
+        """Start a run; returns its id when it is durable."""
+        return (await self._engine.accept(self._order(route, event))).id
+
+    async def ask(self, route: Route, event: Any) -> Response:
+        """Start a run and wait for its answer, or for its end; after `PATIENCE` say that it goes on."""
+        ex = self._engine.begin(self._order(route, event))
+        ex.answered = asyncio.get_running_loop().create_future()
+        self._engine.launch(ex)
+        try:
+            return await asyncio.wait_for(asyncio.shield(ex.answered), PATIENCE)
+        except TimeoutError:
+            await ex.flush()
+            return closing(ex) if ex.ended.is_set() else Response(202, {"run": ex.id, "state": ex.state.value}, {})
+
+    @staticmethod
+    def _order(route: Route, event: Any) -> Order:
+        return Order(
+            run_id=new_id("run"),
+            tenant=route.tenant,
+            plan=route.plan,
+            trigger=route.node,
+            input=event,
+            blueprint_id=route.blueprint,
+            version=route.version,
+            deployment_id=route.deployment,
+        )
+
+    async def _verify(self, route: Route, secret: str, headers: dict[str, str], body: bytes) -> None:
+        """HMAC-SHA256 over `v1.<seconds>.<raw body>`, in time, and never seen before."""
+        stamp, signature = headers.get("x-factory-timestamp", ""), headers.get("x-factory-signature", "")
+        key = await self._vault.reveal(route.tenant, secret)
+        wanted = "v1=" + hmac.new(key.encode(), b"v1." + stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+        in_time = stamp.isascii() and stamp.isdigit() and len(stamp) < 12 and abs(time.time() - int(stamp)) <= WINDOW
+        if not hmac.compare_digest(wanted.encode(), signature.encode("utf-8", "replace")) or not in_time:
+            raise BadCall(
+                "The signature does not fit.",
+                code="hook.signature",
+                status=401,
+                fix="Sign “v1.<seconds>.<body>” with HMAC-SHA256 and the shared secret; send X-Factory-Timestamp and "
+                "X-Factory-Signature: v1=<hex>. The clock may be five minutes off.",
+            )
+        id_ = headers.get("x-factory-event", "")[:200] or signature
+        now = time.time()
+        new = await self._db.write(
+            route.tenant,
+            lambda session: event_seen.first_time(
+                session, f"{route.deployment} {route.node}", id_, now=now, expires_at=now + SEEN_FOR
+            ),
+        )
+        if not new:
+            raise BadCall(
+                "This call was taken already.",
+                code="hook.repeated",
+                status=409,
+                fix="Send a new event id for a new call.",
+            )
+
+
+_JSON = [(b"content-type", b"application/json")]
+
+
+def read_body(body: bytes, content_type: str) -> Any:
+    """The body of a call: form fields, JSON, or text. Uploads are for forms. Raises BadCall."""
+    if not body:
+        return None
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind.startswith("multipart/"):
+        raise BadCall(
+            "Webhooks take JSON, form fields or text, not uploads.", code="hook.type", status=415, fix="Send JSON."
+        )
+    if kind == "application/x-www-form-urlencoded":
+        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if "json" in kind:
+            raise BadCall(
+                f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno}).",
+                code="hook.json",
+                fix="Correct the JSON and send it again.",
+            ) from None
+        return body.decode("utf-8", "replace")
+    if body.count(b"[") + body.count(b"{") > 60 or not body.isascii() or len(body) > 10_000:
+        try:
+            check_json(value)
+        except BlueprintError as error:
+            raise BadCall(error.message, code="hook.json", fix="Send flatter data.") from None
+    return value
+
+
+def as_reply(response: Response) -> Reply:
+    """A run's answer as HTTP. It is shown in a browser without scripts and cannot set cookies: its words are the agent's."""
+    headers = [(b"content-security-policy", b"sandbox; default-src 'none'")]
+    typed = False
+    for name, value in response.headers.items():
+        low = name.strip().lower()
+        line = f"{low}: {value}"
+        if low in KEPT_BACK or not line.isprintable() or not low.replace("-", "").isalnum() or not low.isascii():
+            continue
+        typed = typed or low == "content-type"
+        headers.append((low.encode(), str(value).encode("latin-1", "replace")))
+    body = response.body
+    if isinstance(body, str):
+        content, kind = body.encode("utf-8", "replace"), b"text/plain; charset=utf-8"
+    elif body is None:
+        content, kind = b"", b"text/plain; charset=utf-8"
+    else:
+        content, kind = orjson.dumps(body), b"application/json"
+    if not typed:
+        headers.append((b"content-type", kind))
+    return Reply(response.status, headers, content)
+
+
+class Clock:
+    """A tick a second: schedules that are due, runs whose time has come. What is due stands in rows, never in here."""
+
+    def __init__(self, db: Database, engine: Engine, plans: Plans, *, now: Callable[[], float] = time.time) -> None:
+        self._db = db
+        self._engine = engine
+        self._plans = plans
+        self._now = now
+        self._ticked = time.monotonic()
+        self._ticking = asyncio.Lock()
+        self._scheduler: AsyncIOScheduler | None = None
+        self._guard: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Start what fired without its run before a crash, then tick."""
+        from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+        for firing in await self._db.read_all(lambda session: schedule.unstarted(session, self._now() - 3600)):
+            await self._start_run(firing.schedule, firing.due_at, firing.run_id)
+        self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._scheduler.start()
+        self._set_job()
+        self._watch()
+
+    def _set_job(self) -> None:
+        assert self._scheduler is not None
+        self._scheduler.add_job(
+            self.tick, "interval", seconds=1, id="tick", replace_existing=True, coalesce=True, misfire_grace_time=None
+        )
+
+    def _watch(self) -> None:
+        """After the machine's clock was set back the library waits until it has caught up: put the job in anew."""
+        if time.monotonic() - self._ticked > 3 and not self._ticking.locked():
+            self._set_job()
+        self._guard = asyncio.get_running_loop().call_later(3, self._watch)
+
+    async def stop(self) -> None:
+        """No more ticks."""
+        if self._guard is not None:
+            self._guard.cancel()
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=False)
+            self._scheduler = None
+
+    async def tick(self) -> None:
+        """Do what is due now."""
+        self._ticked = time.monotonic()
+        if self._ticking.locked():
+            return
+        async with self._ticking:
+            try:
+                for row in await self._db.read_all(lambda session: schedule.due(session, self._now())):
+                    await self._fire(row)
+                await self._engine.tick()
+            except FactoryError as error:
+                log.warning("the clock could not do everything that is due", error=error.message)
+        self._ticked = time.monotonic()
+
+    async def _fire(self, row: schedule.Schedule) -> None:
+        spec = Schedule(**row.spec)
+        now, due = self._now(), row.next_due
+        assert due is not None
+        moments = [due]
+        while len(moments) <= MAX_CATCH_UP:
+            following = upcoming(spec, datetime.fromtimestamp(moments[-1], UTC), 1)
+            if not following or following[0].timestamp() > now:
+                break
+            moments.append(following[0].timestamp())
+        else:
+            moments = moments[:MAX_CATCH_UP]
+        after = upcoming(spec, datetime.fromtimestamp(max(moments[-1], now), UTC), 1)
+        next_due = after[0].timestamp() if after else None
+        for moment in moments:
+            wanted = spec.catch_up == "all" or moment == moments[-1]
+            if spec.catch_up == "skip" and now - moment > LATE:
+                wanted = False
+            run_id = new_id("run") if wanted else None
+            claimed = await self._db.write(
+                row.tenant_id,
+                lambda session, moment=moment, run_id=run_id: schedule.fire(  # type: ignore[misc]
+                    session, row.id, due_at=moment, next_due=next_due, at=now, run_id=run_id
+                ),
+            )
+            if claimed and run_id is not None:
+                await self._start_run(row, moment, run_id)
+
+    async def _start_run(self, row: schedule.Schedule, due: float, run_id: str) -> None:
+        live = await self._db.read(row.tenant_id, lambda session: deployment.get(session, row.deployment_id))
+        if live is None or live.state != "active":
+            return
+        content_hash = await self._db.read(
+            row.tenant_id,
+            lambda session: version.get(session, live.blueprint_id, live.version).content_hash,  # type: ignore[union-attr]
+        )
+        plan = await self._plans.by_hash(row.tenant_id, content_hash)
+        await self._engine.accept(
+            Order(
+                run_id=run_id,
+                tenant=row.tenant_id,
+                plan=plan,
+                trigger=row.node,
+                input={"moment": datetime.fromtimestamp(due, UTC).isoformat(timespec="seconds")},
+                blueprint_id=live.blueprint_id,
+                version=live.version,
+                deployment_id=live.id,
+            )
+        )
