@@ -51,9 +51,7 @@ class PostgresBackend:
 
     async def start(self) -> None:
         self._stopping = False
-        # The checks of foreign keys keep the plan they made first. On a new, empty table that would be to read all of it, and
-        # with every row that comes each insert would become slower.
-        self._engine = _engine(self._url, pool_size=1, enable_seqscan="off")
+        self._engine = _engine(self._url, pool_size=1)
         self._readers = _engine(self._url, pool_size=_READERS)
         try:
             async with self._engine.connect() as connection:
@@ -350,7 +348,7 @@ def _for_asyncpg(url: URL) -> URL:
     return url.set(drivername="postgresql+asyncpg", query=query)
 
 
-def _engine(url: URL, pool_size: int, **settings: str) -> AsyncEngine:
+def _engine(url: URL, pool_size: int) -> AsyncEngine:
     return create_async_engine(
         url,
         pool_size=pool_size,
@@ -358,6 +356,6 @@ def _engine(url: URL, pool_size: int, **settings: str) -> AsyncEngine:
         pool_pre_ping=True,
         connect_args={
             "timeout": 10,
-            "server_settings": {"synchronous_commit": "on", "application_name": "agent-factory", **settings},
+            "server_settings": {"synchronous_commit": "on", "application_name": "agent-factory"},
         },
     )

@@ -212,9 +212,9 @@ def _runs() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "id"),
         sa.ForeignKeyConstraint(["tenant_id", "document_hash"], ["document.tenant_id", "document.hash"]),
     )
-    op.create_index("run_in_state", "run", ["tenant_id", "state", "id"])
-    op.create_index("run_of_blueprint", "run", ["tenant_id", "blueprint_id", "id"])
-    _partial_index("run_of_parent", "run", ["tenant_id", "parent_run"], "parent_run IS NOT NULL")
+    op.create_index("run_in_state", "run", ["state", "tenant_id", "id"])
+    op.create_index("run_of_blueprint", "run", ["blueprint_id", "id"])
+    _partial_index("run_of_parent", "run", ["parent_run"], "parent_run IS NOT NULL")
     _partial_index("run_to_wake", "run", ["wake_at"], "wake_at IS NOT NULL")
     _partial_index("run_unfinished", "run", ["id"], "finished_at IS NULL")
     op.create_table(
