@@ -92,7 +92,7 @@ class Blueprints:
         who.require(Permission.EDIT)
 
         def write(session: TenantSession) -> bool:
-            if deployment.of(session, id_) is not None:
+            if deployment.live(session, id_) is not None:
                 raise Conflict(
                     "This agent is deployed.",
                     code="blueprint.deployed",

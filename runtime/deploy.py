@@ -74,7 +74,7 @@ class Deployments:
         who.require(Permission.VIEW)
 
         def read(session: TenantSession) -> DeploymentInfo | None:
-            row = rows.of(session, blueprint_id)
+            row = rows.live(session, blueprint_id)
             return self._info(session, row) if row else None
 
         return await self._db.read(who.tenant, read)
@@ -88,7 +88,7 @@ class Deployments:
         number, plan = await self._ready(who, blueprint_id, note, version)
 
         def write(session: TenantSession) -> DeploymentInfo:
-            row = rows.of(session, blueprint_id)
+            row = rows.live(session, blueprint_id)
             if row is None:
                 row = rows.add(
                     session,

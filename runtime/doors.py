@@ -89,7 +89,8 @@ class _Worker:
             raise NodeError(error.message, retry=True, category="worker", fix=error.fix, code=error.code) from error
         if result.ok:
             return CodeReply(result.value, result.stdout, result.stderr, result.seconds)
-        assert (problem := result.error) is not None
+        problem = result.error
+        assert problem is not None
         lost = problem.kind in ("killed", "worker_lost")
         category = "worker" if lost else "timeout" if problem.kind == "timeout" else "input"
         details = {

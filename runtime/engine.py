@@ -24,6 +24,7 @@ from runtime.states import ApprovalState, RunState
 from storage import approval, run
 from storage.database import Database
 from storage.errors import LostRace, StorageError
+from storage.tenancy import TenantSession
 
 log = structlog.get_logger()
 
@@ -300,7 +301,7 @@ class Engine:
                 ex.answer(node, iteration, {"at": now})
                 continue
             id_ = str(wait["data"]["approval"])
-            if await self.db.write(tenant, lambda session, id_=id_: approval.expire(session, id_, now)):  # type: ignore[misc]
+            if await self.db.write(tenant, lambda session, id_=id_: _expire(session, id_, now)):  # type: ignore[misc]
                 self.bus.publish(tenant, ("approvals",), {"id": id_, "state": ApprovalState.EXPIRED.value})
                 ex.answer(node, iteration, {"approved": False, "expired": True, "by": "", "note": "", "choice": ""})
 
@@ -322,22 +323,21 @@ class Engine:
             data["run"] = new_id("run")
         elif kind in ("approval", "doubt"):
             data["approval"] = id_ = f"apr_{step_key(ex.id, step.id, f'{iteration} {kind}')[:26]}"
-            row = approval.Approval(
-                id=id_,
-                run_id=ex.id,
-                node=step.id,
-                iteration=iteration,
-                blueprint_id=ex.order.blueprint_id,
-                blueprint_name=ex.plan.blueprint.name,
-                title=str(data.get("title") or step.name)[:500],
-                details=data.get("details"),
-                choices=list(data.get("choices") or []),
-                state=ApprovalState.PENDING.value,
-                created_at=self.clock(),
-                expires_at=until,
-            )
+            values = {
+                "run_id": ex.id,
+                "node": step.id,
+                "iteration": iteration,
+                "blueprint_id": ex.order.blueprint_id,
+                "blueprint_name": ex.plan.blueprint.name,
+                "title": str(data.get("title") or step.name)[:500],
+                "details": data.get("details"),
+                "choices": list(data.get("choices") or []),
+                "state": ApprovalState.PENDING.value,
+                "created_at": self.clock(),
+                "expires_at": until,
+            }
             await ex.flush()
-            await self.db.write(tenant, lambda session: approval.put_once(session, row))
+            await self.db.write(tenant, lambda session: approval.put(session, id_, values))
 
     async def begin_wait(
         self, ex: Execution, step: Step, iteration: str, kind: str, until: float | None, data: dict[str, Any]
@@ -427,6 +427,12 @@ def closing(ex: Execution) -> Response:
         return Response(202, {"run": ex.id, "state": "waiting"}, {})
     error = {"code": "run.failed", "message": "The agent could not finish.", "fix": None, "where": {"run": ex.id}}
     return Response(502, {"error": error}, {})
+
+
+def _expire(session: TenantSession, id_: str, now: float) -> bool:
+    return approval.move(
+        session, id_, expected=ApprovalState.PENDING.value, to=ApprovalState.EXPIRED.value, decided_at=now
+    )
 
 
 def decision(row: approval.Approval) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Runs:
         """The plan that a call of this blueprint means: its deployed version, or its draft (version None)."""
 
         def read(session: TenantSession) -> tuple[str, int | None] | None:
-            live = deployment.of(session, blueprint_id)
+            live = deployment.live(session, blueprint_id)
             if live is not None and (kept := version.get(session, blueprint_id, live.version)) is not None:
                 return version.text(session, kept), live.version
             row = blueprints.get(session, blueprint_id)
