@@ -130,6 +130,9 @@ class Backend(Protocol):
     async def destroy(self, box: Box) -> None:
         """End a box and everything in it, at once. Never raises; doing it twice does no harm."""
 
+    async def alive(self, box: Box) -> bool:
+        """Whether the box still runs."""
+
     async def last_words(self, box: Box) -> str:
         """What a box that did not come up said, for the log."""
 

@@ -81,6 +81,14 @@ class DockerBackend:
         except NoWorker as error:
             _log.warning("the container %s could not be removed now: %s", box.ref[:12], error.message)
 
+    async def alive(self, box: Box) -> bool:
+        """Whether the container runs, as far as the engine says."""
+        try:
+            found = await self._in_thread(lambda: self._engine.inspect_container(box.ref))
+        except NoWorker:
+            return False
+        return bool(found["State"].get("Running"))
+
     async def last_words(self, box: Box) -> str:
         """The end of the container's own log."""
         try:
@@ -144,6 +152,8 @@ class DockerBackend:
         tag = self._image or image_tag()
         if self._engine.images(name=tag, quiet=True):
             return tag
+        if self._image:
+            raise NoWorker(f"The Docker engine has no image named {tag}.", fix="Build or load it first.")
         return ensure_image(self._url)
 
     def _sweep(self) -> None:

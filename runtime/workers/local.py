@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +29,7 @@ INSTALL: Final = (
 SYSTEM_FOLDERS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
 SYSTEM_FILES: Final = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
 PROBE_TIME: Final = 10.0
+KILL_TIME: Final = 2.0
 
 
 class LocalBackend:
@@ -36,6 +39,7 @@ class LocalBackend:
 
     def __init__(self) -> None:
         self.room_owner: int | None = NOBODY if os.geteuid() == 0 else None
+        self._bwrap = ""
         # bubblewrap dies with the thread that started it, so that thread must live as long as we do.
         self._thread: ThreadPoolExecutor | None = None
         self._boxes: dict[str, subprocess.Popen[bytes]] = {}
@@ -44,7 +48,8 @@ class LocalBackend:
         """Try it once for real. Raises NoWorker, saying what to install."""
         if not sys.platform.startswith("linux"):
             raise NoWorker("Running code without Docker works on Linux only.", fix="Install and start Docker.")
-        if not shutil.which("bwrap"):
+        self._bwrap = shutil.which("bwrap") or ""
+        if not self._bwrap:
             raise NoWorker("Neither Docker nor bubblewrap was found, so code cannot be run safely.", fix=INSTALL)
         if self.room_owner is not None and not shutil.which("setpriv"):
             raise NoWorker("The command setpriv was not found.", fix="On Debian or Ubuntu: apt-get install util-linux.")
@@ -59,9 +64,7 @@ class LocalBackend:
         if self._thread is not None:
             await self._in_thread(bool)  # a start that was given up may still be on its way
         for process in self._boxes.values():
-            process.kill()
-        for process in self._boxes.values():
-            await asyncio.to_thread(process.wait)
+            await asyncio.to_thread(_kill, process)
         self._boxes.clear()
         if self._thread is not None:
             self._thread.shutdown(wait=False)
@@ -80,12 +83,14 @@ class LocalBackend:
 
     async def destroy(self, box: Box) -> None:
         """Kill the sandbox; the kernel ends everything in it."""
-        process: subprocess.Popen[bytes] = box.ref
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await asyncio.to_thread(process.wait)
+        await asyncio.to_thread(_kill, box.ref)
         self._boxes.pop(box.id, None)
         box.room.with_suffix(".log").unlink(missing_ok=True)
+
+    async def alive(self, box: Box) -> bool:
+        """Whether bubblewrap still runs."""
+        process: subprocess.Popen[bytes] = box.ref
+        return process.poll() is None
 
     async def last_words(self, box: Box) -> str:
         """What bubblewrap or Python wrote before they gave up."""
@@ -136,7 +141,19 @@ class LocalBackend:
             options += ["--ro-bind", home, home]
         if room is not None:
             options += ["--ro-bind", str(room), ROOM]
-        return [*become, "bwrap", *options, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--", python]
+        return [
+            *become,
+            self._bwrap,
+            *options,
+            "--remount-ro",
+            "/dev",
+            "--remount-ro",
+            "/",
+            "--chdir",
+            "/",
+            "--",
+            python,
+        ]
 
     def _spawn(self, box_id: str, command: list[str], log: Path) -> subprocess.Popen[bytes]:
         try:
@@ -178,6 +195,25 @@ elif libc.unshare(0x20000) or libc.mount(b"tmpfs", b"/workspace", b"tmpfs", 14, 
 else:
     print("confined")
 """
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a sandbox and wait until it is gone.
+
+    Its first process is killed by us: what bubblewrap arranged for its own death does not hold from the first moment.
+    """
+    insides = []
+    with contextlib.suppress(OSError):
+        process.send_signal(signal.SIGSTOP)  # no child is made from here on
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        insides = [os.pidfd_open(int(child)) for child in children]
+        for inside in insides:
+            signal.pidfd_send_signal(inside, signal.SIGKILL)
+    process.kill()
+    process.wait()
+    for inside in insides:
+        select.select([inside], [], [], KILL_TIME)
+        os.close(inside)
 
 
 def _python() -> tuple[str, str | None]:

@@ -27,6 +27,7 @@ CEILING: Final = 8
 _STRIKES: Final = frozenset({"timeout", "memory", "killed"})
 _STARTING: Final = frozenset({WorkerState.PROVISIONING, WorkerState.WARMING})
 _ENDING: Final = frozenset({WorkerState.UNHEALTHY, WorkerState.DRAINING, WorkerState.GONE})
+_AT_WORK: Final = frozenset({WorkerState.READY, WorkerState.BUSY})
 _OVER: Final = frozenset({WorkerState.DRAINING, WorkerState.GONE})
 _log = logging.getLogger(__name__)
 
@@ -232,8 +233,10 @@ class Pool:
             raise
 
     def _too_late(self) -> FactoryError:
-        if self._problem is not None and not any(w.state not in _STARTING for w in self._workers.values()):
-            return NoWorker(f"No worker could be started: {self._problem.message}", fix=self._problem.fix)
+        if not any(worker.state in _AT_WORK for worker in self._workers.values()):
+            if self._problem is not None:
+                return NoWorker(f"No worker could be started: {self._problem.message}", fix=self._problem.fix)
+            return NoWorker(f"No worker came up within {self.rules.wait_limit:g} seconds.", fix=_BUSY_FIX)
         return WorkersBusy(f"All workers were busy for {self.rules.wait_limit:g} seconds.", fix=_BUSY_FIX)
 
     def _forget(self, waiter: _Waiter) -> None:
@@ -372,7 +375,7 @@ class Pool:
             now = time.monotonic()
             stalled, last = now - last > 2 * self.rules.heartbeat, now
             for worker in list(self._workers.values()):
-                if worker.state not in (WorkerState.READY, WorkerState.BUSY):
+                if worker.state not in _AT_WORK:
                     continue
                 if stalled:  # it was we who slept
                     worker.silences = 0

@@ -21,6 +21,7 @@ from runtime.workers.states import WORKER, WorkerState
 
 OVERTIME: Final = 3.0  # a worker that has not answered so long after its job's time is not going to
 CANCEL_TIME: Final = 2.0
+LOOK_AFTER: Final = 0.5
 HERE: Final = Path(__file__).parent
 INSIDE: Final = ("inside.py", "script.py")
 LONGEST_SOCKET_PATH: Final = 100
@@ -81,15 +82,7 @@ class Worker:
         self._box = await self._backend.start(self.id, self._room, self._profile)
         self.move(WorkerState.WARMING)
         try:
-            async with asyncio.timeout(patience):
-                self.facts = await self._hello
-        except TimeoutError:
-            said = await self._backend.last_words(self._box)
-            raise NoWorker(
-                f"A worker was started but did not report within {patience:g} seconds.",
-                fix="Its engine must run on this machine, since workers answer over a socket in a folder of it. "
-                + (f"It said: {said[-400:]}" if said else "It said nothing."),
-            ) from None
+            self.facts = await self._greeting(self._box, patience)
         finally:
             # From here on there are jobs inside, and none of them shall find an open door.
             self._listener.close()
@@ -153,6 +146,21 @@ class Worker:
         return JobError(
             kind="worker_lost",
             message="The worker was lost while the code was running, so it is not known how far it came.",
+        )
+
+    async def _greeting(self, box: Box, patience: float) -> dict[str, Any]:
+        """Wait for the program inside to dial in, as long as there is hope. Raises NoWorker."""
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            done, _ = await asyncio.wait((self._hello,), timeout=LOOK_AFTER)
+            if done:
+                return self._hello.result()
+            if not await self._backend.alive(box):
+                said = (await self._backend.last_words(box)).strip()
+                raise NoWorker(f"A worker ended while it was starting: {said[-400:] or 'it said nothing'}")
+        raise NoWorker(
+            f"A worker was started but did not report within {patience:g} seconds.",
+            fix="Its engine must run on this machine, since workers answer over a socket in a folder of it.",
         )
 
     def _furnish(self) -> Path:

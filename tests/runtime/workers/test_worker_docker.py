@@ -1,0 +1,107 @@
+"""What the engine is asked for, and what is left behind."""
+
+from __future__ import annotations
+
+import docker
+import pytest
+
+from runtime.workers.backend import NoWorker, Profile
+from runtime.workers.choose import rooms_for
+from runtime.workers.docker import DockerBackend
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def engine(docker_engine):
+    client = docker.DockerClient(base_url=docker_engine)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def opened(docker_engine, worker_image):
+    def make(home: str) -> DockerBackend:
+        return DockerBackend(home, url=docker_engine, image=worker_image)
+
+    return make
+
+
+async def test_a_container_is_hardened(opened, engine, home):
+    backend = opened(home)
+    await backend.open()
+    room = rooms_for(home) / "room"
+    room.mkdir()
+    try:
+        box = await backend.start("box", room, Profile())
+        found = engine.api.inspect_container(box.ref)
+    finally:
+        await backend.close()
+    host, config = found["HostConfig"], found["Config"]
+    assert host["NetworkMode"] == "none"
+    assert host["ReadonlyRootfs"] is True
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert host["Privileged"] is False
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert host["PidsLimit"] == 64
+    assert (host["Memory"], host["MemorySwap"]) == (128 * 1024 * 1024, 128 * 1024 * 1024)
+    assert host["NanoCpus"] == 500_000_000
+    assert host["ShmSize"] == 1024 * 1024
+    assert host["IpcMode"] == "private"
+    assert host["PidMode"] == ""
+    assert host["Init"] is False
+    assert host["RestartPolicy"]["Name"] in ("", "no")
+    assert not host["Binds"]
+    assert [(mount["Destination"], mount["RW"]) for mount in found["Mounts"]] == [("/factory", False)]
+    for options in host["Tmpfs"].values():
+        assert {"noexec", "nosuid", "nodev"} <= set(options.split(","))
+        assert "size=" in options
+        assert "nr_inodes=" in options
+    assert config["User"] == "65534:65534"
+    assert config["Entrypoint"] == ["python3"]
+    assert config["Cmd"][:4] == ["-I", "-S", "-E", "/factory/inside.py"]
+    assert {name.split("=")[0] for name in config["Env"]} == {"PATH", "LANG", "HOME"}
+    assert config["Labels"]["agent-factory.home"] == home
+    assert host["LogConfig"]["Config"]["max-file"] == "1"
+
+
+async def test_what_a_dead_server_left_is_removed_at_the_next_start_and_nothing_else(opened, engine, home):
+    dead, other, next_start = opened(home), opened(f"{home}-other"), opened(home)
+    room = rooms_for(home) / "room"
+    room.mkdir()
+    await dead.open()
+    await other.open()
+    try:
+        left = await dead.start("left", room, Profile())
+        kept = await other.start("kept", room, Profile())
+        await next_start.open()
+        with pytest.raises(docker.errors.NotFound):
+            engine.api.inspect_container(left.ref)
+        assert engine.api.inspect_container(kept.ref)["Id"] == kept.ref
+    finally:
+        for backend in (dead, other, next_start):
+            await backend.close()
+    with pytest.raises(docker.errors.NotFound):
+        engine.api.inspect_container(kept.ref)
+
+
+async def test_destroying_twice_does_no_harm(opened, home):
+    backend = opened(home)
+    await backend.open()
+    room = rooms_for(home) / "room"
+    room.mkdir()
+    try:
+        box = await backend.start("box", room, Profile())
+        await backend.destroy(box)
+        await backend.destroy(box)
+        assert await backend.ran_out_of_memory(box) is False
+    finally:
+        await backend.close()
+
+
+async def test_an_image_that_is_not_there_is_named(docker_engine, home):
+    backend = DockerBackend(home, url=docker_engine, image="agent-factory/never-made:1")
+    with pytest.raises(NoWorker) as caught:
+        await backend.open()
+    assert "never-made" in caught.value.message
