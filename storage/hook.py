@@ -81,13 +81,13 @@ def wired(session: Session) -> Sequence[Wired]:
     """Every address of a live deployment; through Database.read_all."""
     rows = session.exec(
         select(Hook, Deployment, Version.content_hash)
-        .join(Deployment, and_(Deployment.tenant_id == Hook.tenant_id, Deployment.id == Hook.deployment_id))
+        .join(Deployment, and_(col(Deployment.tenant_id) == Hook.tenant_id, col(Deployment.id) == Hook.deployment_id))
         .join(
             Version,
             and_(
-                Version.tenant_id == Deployment.tenant_id,
-                Version.blueprint_id == Deployment.blueprint_id,
-                Version.number == Deployment.version,
+                col(Version.tenant_id) == Deployment.tenant_id,
+                col(Version.blueprint_id) == Deployment.blueprint_id,
+                col(Version.number) == Deployment.version,
             ),
         )
         .where(Deployment.state != "stopped")

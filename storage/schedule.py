@@ -140,8 +140,8 @@ def unstarted(session: Session, since: float) -> Sequence[Unstarted]:
     """Moments claimed since then whose run a crash prevented, over all tenants; through Database.read_all."""
     rows = session.exec(
         select(Schedule, Firing.due_at, Firing.run_id)
-        .join(Firing, and_(Firing.tenant_id == Schedule.tenant_id, Firing.schedule_id == Schedule.id))
-        .outerjoin(Run, and_(Run.tenant_id == Firing.tenant_id, Run.id == Firing.run_id))
+        .join(Firing, and_(col(Firing.tenant_id) == Schedule.tenant_id, col(Firing.schedule_id) == Schedule.id))
+        .outerjoin(Run, and_(col(Run.tenant_id) == Firing.tenant_id, col(Run.id) == Firing.run_id))
         .where(col(Firing.fired_at) >= since, col(Firing.run_id).is_not(None), col(Run.id).is_(None))
         .order_by(col(Firing.due_at))
     )
