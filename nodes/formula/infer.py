@@ -247,6 +247,15 @@ class _Reader:
         if isinstance(node.arg, nodes.Const) and type(node.arg.value) is str:
             return self.field(owner, node.arg.value, self.words(node.node), self.span(node))
         index = self.shape(node.arg)
+        kinds = [option.kind for option in owner.options] or [owner.kind]
+        if "nothing" in kinds and not self.lenient:
+            self.report(
+                "formula.may_be_missing",
+                f"`{self.words(node.node)}` may be empty.",
+                "Add `| default(…)`.",
+                self.span(node),
+                True,
+            )
         if owner.kind == "list":
             if index.kind in ("text", "record", "list", "yes/no"):
                 self.report(

@@ -57,7 +57,12 @@ SCOPE = {
     "ratio": 0.75,
     "ok": True,
     "none": None,
-    "order": {"total": 1200, "items": [{"price": 3, "qty": 2}], "formula": "range(10**12)", "customer": {"tier": "gold"}},
+    "order": {
+        "total": 1200,
+        "items": [{"price": 3, "qty": 2}],
+        "formula": "range(10**12)",
+        "customer": {"tier": "gold"},
+    },
     "items": [{"price": 3, "qty": 2, "name": "pen"}, {"price": 5, "qty": 1, "name": "cup"}],
     "evil": "''.__class__.__mro__[1].__subclasses__()",
     "big": "x" * 2_000_000,
@@ -160,7 +165,9 @@ def test_no_payload_runs_anything() -> None:
             fired[payload["text"][:80]] = list(_seen)
     assert fired == {}
     assert sum(outcomes.values()) == len(CORPUS) >= 250
-    assert {"formula.syntax", "formula.unknown_name", "formula.forbidden", "formula.budget", "formula.type"} <= set(outcomes)
+    assert {"formula.syntax", "formula.unknown_name", "formula.forbidden", "formula.budget", "formula.type"} <= set(
+        outcomes
+    )
 
 
 def test_the_corpus_has_no_payload_twice() -> None:

@@ -70,8 +70,9 @@ def trim_end(meter: Meter, value: str, characters: Any = None) -> str:
 def replace(meter: Meter, value: str, old: Any, new: Any) -> str:
     """Replaces every occurrence of a text by another."""
     before, after = wants.text(old, "text to replace"), wants.text(new, "new text")
-    if len(after) > len(before):
-        meter.make(value.count(before) * (len(after) - len(before)))
+    found = value.count(before)
+    meter.step(found >> 5)
+    meter.make(found * max(len(after) - len(before), 0))
     return value.replace(before, after)
 
 
@@ -181,7 +182,7 @@ def extract_all(meter: Meter, value: str, pattern: Any, ignore_case: Any = False
     _patience(meter, value)
     out: list[Any] = []
     for found in compiled.finditer(value):
-        meter.step(8)
+        meter.step(12)
         meter.make(20)
         out.append(found.group(0) if not compiled.groups else found.group(1))
     return out
@@ -197,7 +198,7 @@ def replace_pattern(meter: Meter, value: str, pattern: Any, new: Any, ignore_cas
     _patience(meter, value)
 
     def fill(found: Any) -> str:
-        meter.step(8 + len(pieces))
+        meter.step(12 + len(pieces))
         out = [pieces[0]]
         for which, literal in zip(pieces[1::2], pieces[2::2], strict=True):
             if which == "$":
@@ -369,4 +370,4 @@ def _one(fill: str) -> str:
 
 
 def _patience(meter: Meter, value: str) -> None:
-    meter.step(len(value) >> 7)
+    meter.step(5 + (len(value) >> 7))

@@ -1,5 +1,6 @@
 """Checks of a function's settings: each returns the value when it fits and says what was wanted when it does not."""
 
+import functools
 from typing import Any
 
 import re2
@@ -60,11 +61,15 @@ def items(value: Any, what: str) -> list[Any]:
 
 def pattern(value: Any, ignore_case: bool) -> Any:
     """A setting that must be a regular expression; google-re2 matches in linear time whatever it says."""
-    source = text(value, "pattern")
+    return _compiled(text(value, "pattern"), yes_no(ignore_case, "`ignore_case`"))
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(source: str, ignore_case: bool) -> Any:
     if len(source) > 1000:
         raise wrong_value("This pattern is too long.", "A pattern may have up to 1,000 characters.")
     try:
-        return re2.compile(source, _IGNORE_CASE if yes_no(ignore_case, "`ignore_case`") else _OPTIONS)
+        return re2.compile(source, _IGNORE_CASE if ignore_case else _OPTIONS)
     except (re2.error, UnicodeEncodeError):
         raise wrong_value(
             f"The pattern `{short(source, 40)}` cannot be used.",
