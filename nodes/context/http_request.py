@@ -1,0 +1,430 @@
+"""HTTP request: ask another system over the web."""
+
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any, Literal
+from urllib.parse import urlencode, urlsplit
+
+import orjson
+from pydantic import Field, field_validator, model_validator
+
+from nodes.base import (
+    BasicAuth,
+    Context,
+    Effect,
+    Example,
+    Family,
+    HttpReply,
+    Json,
+    Label,
+    LongText,
+    Node,
+    NodeError,
+    Out,
+    Row,
+    Secret,
+    SecretRef,
+    Simulated,
+    Text,
+)
+from nodes.filling import check_filling, fill
+
+_READS = ("GET", "HEAD")
+_LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
+_HEADER = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+
+
+class Parameter(Row):
+    """One name and its value in the address."""
+
+    name: str = Field(min_length=1, max_length=200, title="Name", description="The name in the address.")
+    value: Text = Field(default="", title="Value", description="A text, with `{{ … }}` for what arrived.")
+
+
+class Header(Row):
+    """One header of the request."""
+
+    name: str = Field(pattern=_HEADER, max_length=200, title="Header", description="The name of the header.")
+    value: Text = Field(
+        default="", max_length=8_000, title="Value", description="A text, with `{{ … }}` for what arrived."
+    )
+    secret: Secret = Field(
+        default="", title="Secret", description="Send this secret behind the value, as in `Token ` and the secret."
+    )
+
+
+class Answer(Out):
+    """What the other system answered."""
+
+    body: Any
+    status: int
+    headers: dict[str, Any]
+
+
+class HttpRequest(Node):
+    """Asks another system over the web, or tells it something.
+
+    The answer's JSON arrives as data in `body`. A failure that may pass, such as an overloaded server, can be tried again:
+    set “Try again” for this step. Reading (GET) happens in the sandbox too; everything else is only simulated there.
+    """
+
+    family, title, icon, effect = Family.CONTEXT, "HTTP request", "http", Effect.E4
+    words = ("api", "rest", "get", "post", "fetch", "url", "web", "call", "json")
+    keyed = True
+    examples = (
+        Example(
+            "Look up an order",
+            {"url": "https://api.example.com/orders/{{ id }}"},
+            {"value": {"id": 7}},
+            {"body": {"id": 7, "total": 1200}, "status": 200, "headers": {"content-type": "application/json"}},
+            given={"http": {"https://api.example.com/orders/7": {"id": 7, "total": 1200}}},
+        ),
+        Example(
+            "Make a ticket, with a key",
+            {
+                "method": "POST",
+                "url": "https://api.example.com/tickets",
+                "auth": "bearer",
+                "secret": "ticket-key",
+                "body_kind": "json",
+                "body": '{"title": "{{ subject }}", "urgent": "{{ urgent }}"}',
+                "sample_answer": '{"id": 1}',
+            },
+            {"value": {"subject": "Broken", "urgent": True}},
+            {"body": {"id": 99}, "status": 201, "headers": {"content-type": "application/json"}},
+            given={"http": {"POST https://api.example.com/tickets": {"status": 201, "body": {"id": 99}}}},
+        ),
+    )
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = Field(
+        default="GET", title="Method", description="GET reads; the others change something over there."
+    )
+    url: Text = Field(
+        min_length=1,
+        max_length=4_000,
+        title="Address",
+        description="The web address, with `{{ … }}` for what arrived; write `| url_encode` behind texts that may hold any signs.",
+        json_schema_extra={"placeholder": "https://api.example.com/orders/{{ id }}"},
+    )
+    query: list[Parameter] = Field(
+        default_factory=list, max_length=50, title="Query", description="What is added to the address behind “?”."
+    )
+    headers: list[Header] = Field(
+        default_factory=list, max_length=50, title="Headers", description="Headers to send along."
+    )
+    auth: Literal["none", "bearer", "basic", "header"] = Field(
+        default="none",
+        title="Sign in with",
+        description="A bearer token, a user with password, or a key in a header; all from your secrets.",
+    )
+    secret: Secret = Field(
+        default="",
+        title="Secret",
+        description="The token, password or key.",
+        json_schema_extra={"show_when": {"auth": ["bearer", "basic", "header"]}},
+    )
+    user: str = Field(
+        default="",
+        max_length=200,
+        title="User",
+        description="The user whose password the secret is.",
+        json_schema_extra={"show_when": {"auth": "basic"}},
+    )
+    key_header: str = Field(
+        default="X-API-Key",
+        pattern=_HEADER,
+        max_length=200,
+        title="Header of the key",
+        description="The header that the other system reads the key from.",
+        json_schema_extra={"show_when": {"auth": "header"}},
+    )
+    body_kind: Literal["none", "json", "form", "text"] = Field(
+        default="none",
+        title="Send",
+        description="Nothing, JSON, the fields of a web form, or a text.",
+        json_schema_extra={"show_when": {"method": ["POST", "PUT", "PATCH", "DELETE"]}},
+    )
+    body: Json = Field(
+        default='"{{ input }}"',
+        title="JSON",
+        description="JSON with `{{ … }}` between quotes; a single `{{ … }}` keeps its kind. For a form: one record.",
+        json_schema_extra={"show_when": {"body_kind": ["json", "form"]}},
+    )
+    text: LongText = Field(
+        default="{{ input }}",
+        title="Text",
+        description="The text to send, with `{{ … }}` for what arrived.",
+        json_schema_extra={"show_when": {"body_kind": "text"}},
+    )
+    timeout: float = Field(
+        default=30.0, ge=1, le=300, title="Wait at most", description="Seconds to wait for the answer."
+    )
+    success: str = Field(
+        default="200-299",
+        max_length=100,
+        title="Counts as success",
+        description="Status numbers that are no error, such as `200-299, 404`.",
+        json_schema_extra={"placeholder": "200-299, 404"},
+    )
+    answer: Literal["auto", "text"] = Field(
+        default="auto",
+        title="Read the answer",
+        description="“auto” reads JSON as data; “text” leaves every answer a text.",
+    )
+    sample_answer: Json = Field(
+        default="",
+        title="Sample answer",
+        description="What the sandbox pretends the other system answers (JSON).",
+        json_schema_extra={"show_when": {"method": ["POST", "PUT", "PATCH", "DELETE"]}},
+    )
+
+    @field_validator("success")
+    @classmethod
+    def _has_statuses(cls, text: str) -> str:
+        _statuses(text)
+        return text
+
+    @field_validator("sample_answer")
+    @classmethod
+    def _is_json(cls, text: str) -> str:
+        if text.strip():
+            try:
+                orjson.loads(text)
+            except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
+                raise ValueError(f"this is not valid JSON: {error}") from None
+        return text
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "HttpRequest":
+        if self.auth != "none" and not self.secret:
+            raise ValueError("choose the secret to sign in with")
+        if self.auth == "basic" and not self.user:
+            raise ValueError("fill in the user to sign in as")
+        if self.body_kind in ("json", "form"):
+            check_filling(self.body)
+        if "{{" not in self.url:
+            checked_address(self.url)
+        return self
+
+    async def run(self, ctx: Context, value: Any = None) -> Answer:
+        url = checked_address(str(ctx.render(self.url)))
+        headers = self._headers(ctx)
+        payload, content = None, None
+        if self.method not in _READS:
+            headers.setdefault("Idempotency-Key", ctx.idempotency_key)
+            if self.body_kind == "json":
+                payload = fill(ctx, self.body)
+            elif self.body_kind != "none":
+                content = self._content(ctx, headers)
+        params = {row.name: _as_text(ctx.render(row.value)) for row in self.query}
+        reply = await ctx.http.request(
+            self.method,
+            url,
+            headers=headers,
+            params=params or None,
+            json=payload,
+            content=content,
+            timeout=self.timeout,
+        )
+        ctx.log(f"{self.method} {urlsplit(url).hostname} answered {reply.status}")
+        if not any(low <= reply.status <= high for low, high in _statuses(self.success)):
+            raise failure(reply)
+        return Answer(self._body(reply), reply.status, dict(reply.headers))
+
+    def _headers(self, ctx: Context) -> dict[str, str | SecretRef]:
+        headers: dict[str, str | SecretRef] = {}
+        for row in self.headers:
+            text = _as_text(ctx.render(row.value))
+            headers[row.name] = SecretRef(row.secret, prefix=text) if row.secret else text
+        if self.auth == "bearer":
+            headers["Authorization"] = SecretRef(self.secret, prefix="Bearer ")
+        elif self.auth == "basic":
+            headers["Authorization"] = BasicAuth(self.secret, user=self.user)
+        elif self.auth == "header":
+            headers[self.key_header] = SecretRef(self.secret)
+        return headers
+
+    def _content(self, ctx: Context, headers: dict[str, str | SecretRef]) -> bytes:
+        known = {name.lower() for name in headers}
+        if self.body_kind == "text":
+            if "content-type" not in known:
+                headers["Content-Type"] = "text/plain; charset=utf-8"
+            return _encoded(_as_text(ctx.render(self.text)))
+        found = fill(ctx, self.body)
+        if not isinstance(found, dict):
+            raise NodeError("The fields of a form must be one record.", fix='Write for example {"name": "{{ name }}"}.')
+        if "content-type" not in known:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        return _encoded(urlencode({name: _as_text(part) for name, part in found.items()}, errors="replace"))
+
+    def _body(self, reply: HttpReply) -> Any:
+        kind = reply.headers.get("content-type", "").lower()
+        if self.answer == "text" or not reply.content:
+            return reply.text
+        if "json" in kind or (not kind and reply.content[:1] in b"{["):
+            try:
+                return orjson.loads(reply.content)
+            except orjson.JSONDecodeError as error:
+                raise NodeError(
+                    f"{urlsplit(reply.url).hostname} says that it answers JSON, but it is not: {error}.",
+                    category="remote",
+                    fix="Set “Read the answer” to “text”.",
+                ) from None
+        return reply.text
+
+    def effect_here(self) -> Effect:
+        return Effect.E1 if self.method in _READS else Effect.E4
+
+    def labels(self) -> frozenset[Label]:
+        found = {Label.UNTRUSTED}
+        if self.auth != "none" or any(row.secret for row in self.headers):
+            found.add(Label.PRIVATE)
+        if self.method not in _READS:
+            found.add(Label.EXTERNAL)
+        return frozenset(found)
+
+    def hosts(self) -> tuple[str, ...]:
+        return (literal_host(self.url),)
+
+    async def simulate(self, ctx: Context, **inputs: Any) -> Simulated:
+        url = checked_address(str(ctx.render(self.url)))
+        body = orjson.loads(self.sample_answer) if self.sample_answer.strip() else {}
+        shown = _shown(fill(ctx, self.body) if self.body_kind in ("json", "form") else None)
+        sending = f", sending {shown}" if shown else ""
+        return Simulated(
+            f"would {self.method} {url[:300]}{sending}",
+            Answer(body, 200, {"content-type": "application/json"}),
+        )
+
+    def forecast_seconds(self) -> float:
+        return 0.5
+
+    def describe(self) -> str:
+        return f"{self.method} {self.url.removeprefix('https://')}"[:200]
+
+
+def literal_host(url: str) -> str:
+    """The host of an address that may hold `{{ … }}`; empty when only a run can tell."""
+    known, open_, _ = url.strip().partition("{{")
+    scheme, colon, rest = known.partition("://")
+    if not colon or scheme.lower() not in ("http", "https"):
+        return ""
+    authority = rest
+    for sign in "/?#\\":
+        authority = authority.partition(sign)[0]
+    if open_ and authority == rest:
+        return ""  # the formula may go on with the host's name
+    try:
+        return urlsplit(f"{scheme}://{authority}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def checked_address(url: str) -> str:
+    """The same address without spaces around it. Raises BadAddress."""
+    url = url.strip()
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme.lower() in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        right = False
+    if not right or any(char < " " for char in url):
+        shown = url[:100] or "nothing"
+        raise BadAddress(f"“{shown}” is not a web address; it begins with https:// and a host")
+    return url
+
+
+class BadAddress(NodeError, ValueError):
+    """Not a web address: an error in a run, and in a form."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, category="configuration", fix="Check the address and what its `{{ … }}` becomes.")
+
+
+def failure(reply: HttpReply) -> NodeError:
+    """The error for an answer that is no success; says whether trying again can help."""
+    host = urlsplit(reply.url).hostname or "The other system"
+    details: Mapping[str, Any] = {"status": reply.status, "body": reply.text[:2_000]}
+    if reply.status in _LATER or reply.status >= 500:
+        busy = reply.status == 429
+        return NodeError(
+            f"{host} is busy (status {reply.status})." if busy else f"{host} failed (status {reply.status}).",
+            retry=True,
+            after=_after(reply),
+            category="rate_limit" if busy else "remote",
+            fix="Set “Try again” for this step, or try later.",
+            details=details,
+        )
+    if reply.status in (401, 403):
+        return NodeError(
+            f"{host} does not let us in (status {reply.status}).",
+            category="credential",
+            fix="Check the secret, and what it may do over there.",
+            details=details,
+        )
+    if reply.status == 404:
+        return NodeError(
+            f"{host} does not know this address (status 404).",
+            category="remote",
+            fix="Check the address, or add 404 to “Counts as success”.",
+            details=details,
+        )
+    return NodeError(
+        f"{host} refused the request (status {reply.status}).",
+        category="remote",
+        fix="Look at the answer in the details: it usually says what is wrong.",
+        details=details,
+    )
+
+
+def _after(reply: HttpReply) -> float | None:
+    text = reply.headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), 86_400.0)
+    if not text:
+        return None
+    try:
+        moment, sent = parsedate_to_datetime(text), parsedate_to_datetime(reply.headers["date"])
+        return min(max(0.0, (moment - sent).total_seconds()), 86_400.0)
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+
+
+@lru_cache(maxsize=256)
+def _statuses(text: str) -> tuple[tuple[int, int], ...]:
+    ranges = []
+    for part in text.split(","):
+        low, dash, high = (piece.strip() for piece in part.partition("-"))
+        high = high if dash else low
+        if not (
+            low.isdigit()
+            and high.isdigit()
+            and low.isascii()
+            and high.isascii()
+            and 100 <= int(low[:5]) <= int(high[:5]) <= 599
+        ):
+            raise ValueError(f"“{part.strip()}” is not a status such as 200 or a range such as 200-299")
+        ranges.append((int(low), int(high)))
+    return tuple(ranges)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return orjson.dumps(value).decode()
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -1,0 +1,155 @@
+"""Set values: add fields, or put new ones in place of what arrived."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from nodes.base import Context, Effect, Example, Family, Node, NodeError, Out, Row, Text
+from nodes.filling import check_filling, fill
+from nodes.formula import compile_formula
+
+_AS_NUMBER = compile_formula("value | number")
+_AS_YES_NO = compile_formula("value | yes_no")
+_AS_TEXT = compile_formula("value | text")
+
+Kind = Literal["any", "text", "number", "yes/no", "formula", "json"]
+
+
+class Assignment(Row):
+    """One field and what it becomes."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=200,
+        title="Field",
+        description="Its name; `customer.name` sets the field inside a record.",
+        json_schema_extra={"placeholder": "status"},
+    )
+    value: Text = Field(
+        default="",
+        title="Value",
+        description="A text, with `{{ … }}` for what arrived. A single `{{ … }}` keeps its kind: a list stays a list.",
+        json_schema_extra={"placeholder": "{{ customer.name }}"},
+    )
+    kind: Kind = Field(
+        default="any",
+        title="Kind",
+        description="“any” takes the value as it is; “formula” works it out without `{{ }}`; the others turn it into that kind.",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _has_parts(cls, name: str) -> str:
+        if not all(part.strip() for part in name.split(".")):
+            raise ValueError(f"“{name}” is not a field's name: a part between its dots is empty")
+        return name.strip()
+
+    @model_validator(mode="after")
+    def _is_right(self) -> "Assignment":
+        if self.kind == "json":
+            check_filling(self.value)
+        if self.kind == "formula" and not self.value.strip():
+            raise ValueError(f"the formula of “{self.name}” is still empty")
+        return self
+
+
+class Record(Out):
+    """The record with its new fields."""
+
+    value: dict[str, Any]
+
+
+class SetValues(Node):
+    """Adds fields to what arrives, or makes a new record.
+
+    Each line sets one field. All values are worked out from what arrived, so a line does not see the lines above it. What
+    arrives and is no record, such as a text, is kept in the field `value`.
+    """
+
+    family, title, icon, effect = Family.CONTEXT, "Set values", "edit_note", Effect.E0
+    words = ("fields", "add", "assign", "change", "constant", "variable", "edit", "map")
+    examples = (
+        Example(
+            "Add two fields",
+            {
+                "values": [
+                    {"name": "status", "value": "new"},
+                    {"name": "gross", "value": "total * 1.2", "kind": "formula"},
+                ]
+            },
+            {"value": {"total": 100}},
+            {"value": {"total": 100, "status": "new", "gross": 120.0}},
+        ),
+        Example(
+            "Make a new record",
+            {
+                "keep": False,
+                "values": [
+                    {"name": "greeting", "value": "Hello {{ name }}"},
+                    {"name": "address.city", "value": "{{ city }}"},
+                ],
+            },
+            {"value": {"name": "Ada", "city": "London", "age": 36}},
+            {"value": {"greeting": "Hello Ada", "address": {"city": "London"}}},
+        ),
+        Example(
+            "Turn a text into a number",
+            {"values": [{"name": "total", "value": "{{ total }}", "kind": "number"}]},
+            {"value": {"total": "12.50"}},
+            {"value": {"total": 12.5}},
+        ),
+    )
+
+    values: list[Assignment] = Field(
+        default_factory=list, max_length=200, title="Values", description="The fields to set, one a line."
+    )
+    keep: bool = Field(
+        default=True, title="Keep the other fields", description="Whether the fields that arrived are passed on too."
+    )
+
+    async def run(self, ctx: Context, value: Any = None) -> Record:
+        found: dict[str, Any] = {}
+        if self.keep and value is not None:
+            found = dict(value) if isinstance(value, dict) else {"value": value}
+        for row in self.values:
+            new = _worked_out(ctx, row)
+            if "." in row.name and row.name not in found:
+                _put(found, row.name.split("."), new)
+            else:
+                found[row.name] = new
+        return Record(found)
+
+    def describe(self) -> str:
+        return ", ".join(row.name for row in self.values)[:200]
+
+
+def _worked_out(ctx: Context, row: Assignment) -> Any:
+    kind = row.kind
+    if kind == "formula":
+        return ctx.evaluate(row.value)
+    if kind == "json":
+        return fill(ctx, row.value)
+    value = ctx.render(row.value)
+    if kind == "any":
+        return value
+    if kind == "number":
+        return _AS_NUMBER.evaluate({"value": value})
+    if kind == "yes/no":
+        return _AS_YES_NO.evaluate({"value": value})
+    return _AS_TEXT.evaluate({"value": value})
+
+
+def _put(record: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a field deep inside; records on the way are copied, since what arrived belongs to other steps too."""
+    here = record
+    for part in path[:-1]:
+        inner = here.get(part)
+        if inner is not None and not isinstance(inner, dict):
+            raise NodeError(
+                f"“{part}” is not a record, so “{'.'.join(path)[:100]}” cannot be set inside it.",
+                fix="Choose another name for the field.",
+            )
+        copy = dict(inner or {})
+        here[part] = copy
+        here = copy
+    here[path[-1]] = value

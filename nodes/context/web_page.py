@@ -1,0 +1,125 @@
+"""Web page: the text of a page, as a person would read it."""
+
+import asyncio
+import contextlib
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from nodes.base import Context, Effect, Example, Family, Label, Node, NodeError, Out, PortInfo, Text
+from nodes.context.http_request import checked_address, failure, literal_host
+from nodes.context.page import Page, charset_of, read_page, tidy
+
+_MOST_READ = 2_000_000
+_BIG = 100_000
+
+
+class Read(Out):
+    """What the page says."""
+
+    text: str
+    title: str
+    links: Annotated[list[Any], PortInfo(help="The links of the page as records with text and url.")]
+    url: Annotated[str, PortInfo(help="The address it was found at in the end.")]
+
+
+class WebPage(Node):
+    """Fetches a web page and gives its text, without menus of code and style.
+
+    Useful before asking a model about a page. What a page says is not to be trusted: somebody else wrote it. Pages that
+    only appear by running scripts may come back empty.
+    """
+
+    family, title, icon, effect = Family.CONTEXT, "Web page", "article", Effect.E1
+    words = ("fetch", "read", "site", "scrape", "html", "text", "url", "article", "browse")
+    examples = (
+        Example(
+            "Read an article",
+            {"url": "https://example.com/news"},
+            {"value": None},
+            {
+                "text": "News\n\nBread is 5 € now.\n\n- All news",
+                "title": "The news",
+                "links": [{"text": "All news", "url": "https://example.com/all"}],
+                "url": "https://example.com/news",
+            },
+            given={
+                "http": {
+                    "https://example.com/news": {
+                        "status": 200,
+                        "headers": {"content-type": "text/html; charset=utf-8"},
+                        "body": "<html><head><title>The news</title><style>p{}</style></head><body><h1>News</h1>"
+                        "<p>Bread is\n5&nbsp;&euro; now.</p><ul><li><a href='/all'>All <b>news</b></a></ul></body></html>",
+                    }
+                }
+            },
+        ),
+        Example(
+            "Only the beginning of a plain text",
+            {"url": "https://example.com/{{ name }}.txt", "longest": 11},
+            {"value": {"name": "robots"}},
+            {"text": "Hello world", "title": "", "links": [], "url": "https://example.com/robots.txt"},
+            given={"http": {"https://example.com/robots.txt": "Hello world, and all the rest of it."}},
+        ),
+    )
+
+    url: Text = Field(
+        min_length=1,
+        max_length=4_000,
+        title="Address",
+        description="The address of the page, with `{{ … }}` for what arrived.",
+        json_schema_extra={"placeholder": "https://example.com/news"},
+    )
+    longest: int = Field(
+        default=50_000, ge=1, le=500_000, title="At most", description="How many characters of text to keep."
+    )
+    timeout: float = Field(
+        default=30.0, ge=1, le=300, title="Wait at most", description="Seconds to wait for the page."
+    )
+
+    @model_validator(mode="after")
+    def _is_address(self) -> "WebPage":
+        if "{{" not in self.url:
+            checked_address(self.url)
+        return self
+
+    async def run(self, ctx: Context, value: Any = None) -> Read:
+        url = checked_address(str(ctx.render(self.url)))
+        headers = {"Accept": "text/html, application/xhtml+xml, text/plain;q=0.9"}
+        reply = await ctx.http.request("GET", url, headers=headers, timeout=self.timeout)
+        if not 200 <= reply.status < 300:
+            raise failure(reply)
+        kind = reply.headers.get("content-type", "").lower()
+        if kind and not any(word in kind for word in ("html", "text/", "xml", "json")):
+            raise NodeError(
+                f"{urlsplit(url).hostname} did not send a page to read, but {kind.partition(';')[0][:60]}.",
+                category="remote",
+                fix="Use the address of a page.",
+            )
+        text = reply.text
+        if "charset" not in kind and (named := charset_of(reply.content)):
+            with contextlib.suppress(LookupError):
+                text = reply.content.decode(named, "replace")
+        text = text[:_MOST_READ]
+        if "html" in kind or (not kind and "<" in text[:1000]):
+            page = (
+                await asyncio.to_thread(read_page, text, reply.url) if len(text) > _BIG else read_page(text, reply.url)
+            )
+        else:
+            page = Page(text=tidy(text))
+        if len(page.text) > self.longest:
+            ctx.log(f"Kept {self.longest:,} of {len(page.text):,} characters.")
+        return Read(page.text[: self.longest], page.title, page.links, reply.url)
+
+    def labels(self) -> frozenset[Label]:
+        return frozenset({Label.UNTRUSTED})
+
+    def hosts(self) -> tuple[str, ...]:
+        return (literal_host(self.url),)
+
+    def forecast_seconds(self) -> float:
+        return 1.0
+
+    def describe(self) -> str:
+        return self.url.removeprefix("https://")[:200]
