@@ -1,0 +1,271 @@
+"""Ask a model: a language model answers a prompt."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from nodes.action.texts import filled, quoted
+from nodes.base import SKIP, Context, Effect, Example, Family, LongText, Node, NodeError, Out, Port, PortType, Row
+from nodes.formula.values import a_kind
+from nodes.shape import NUMBER, TEXT, YES_NO, Shape, list_of, record
+
+Kind = Literal["text", "number", "yes/no", "choice", "list of texts"]
+
+_SCHEMAS: dict[str, dict[str, Any]] = {
+    "text": {"type": "string"},
+    "number": {"type": "number"},
+    "yes/no": {"type": "boolean"},
+    "choice": {"type": "string"},
+    "list of texts": {"type": "array", "items": {"type": "string"}},
+}
+_SHAPES = {"text": TEXT, "number": NUMBER, "yes/no": YES_NO, "choice": TEXT, "list of texts": list_of(TEXT)}
+_TEXT = Port("text", PortType.TEXT, "text", "The answer as text.")
+_DATA = Port("data", PortType.RECORD, "fields", "The answer as a record with the fields asked for.")
+_USAGE = Port("usage", PortType.RECORD, "usage", "Model, tokens and cost in US dollars.")
+
+
+class AnswerField(Row):
+    """One field that the answer must have."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        max_length=60,
+        title="Field",
+        description="Its name: letters, digits and underscores.",
+        json_schema_extra={"placeholder": "sentiment"},
+    )
+    kind: Kind = Field(default="text", title="Kind", description="What the model must put there.")
+    description: str = Field(
+        default="",
+        max_length=500,
+        title="Meaning",
+        description="What the model should put there, in a few words.",
+        json_schema_extra={"placeholder": "how the customer feels"},
+    )
+    choices: list[str] = Field(
+        default_factory=list,
+        max_length=100,
+        title="Choices",
+        description="What it may choose from.",
+        json_schema_extra={"show_when": {"kind": "choice"}},
+    )
+
+    @model_validator(mode="after")
+    def _is_right(self) -> "AnswerField":
+        if self.kind == "choice" and not self.choices:
+            raise ValueError(f"“{self.name}” needs choices")
+        return self
+
+
+class Answer(Out):
+    """The model's answer and what it took."""
+
+    text: str = SKIP
+    data: dict[str, Any] = SKIP
+    usage: dict[str, Any] = SKIP
+
+
+class AskModel(Node):
+    """Asks a language model, and gives its answer as text or as fields.
+
+    With fields the answer is a record that later steps can rely on: each field is there and of its kind. The model itself
+    is chosen in Settings → Model; without one, the sandbox gives a sample that says it is one.
+    """
+
+    family, title, icon, effect = Family.ACTION, "Ask a model", "psychology", Effect.E1
+    words = (
+        "ai",
+        "llm",
+        "gpt",
+        "prompt",
+        "language model",
+        "classify",
+        "summarise",
+        "extract",
+        "answer",
+        "write",
+        "chat",
+    )
+    examples = (
+        Example(
+            "Summarise a message",
+            {"prompt": "Summarise in one sentence:\n{{ body }}", "system": "You write for busy people."},
+            {"value": {"body": "The parcel came late, but all was fine."}},
+            {
+                "text": "A late but complete parcel.",
+                "usage": {
+                    "model": "fake/model",
+                    "tokens_in": 12,
+                    "tokens_out": 3,
+                    "cost": 0.0,
+                    "finish_reason": "stop",
+                    "sample": False,
+                },
+            },
+            given={"llm": "A late but complete parcel."},
+        ),
+        Example(
+            "Read fields out of a text",
+            {
+                "prompt": "Read this order: {{ body }}",
+                "answer": "fields",
+                "fields": [
+                    {"name": "product"},
+                    {"name": "count", "kind": "number"},
+                    {"name": "urgent", "kind": "yes/no", "description": "whether it must arrive this week"},
+                ],
+            },
+            {"value": {"body": "Two kettles please, by Friday!"}},
+            {
+                "data": {"product": "kettle", "count": 2, "urgent": True},
+                "text": '{"product":"kettle","count":2,"urgent":true}',
+                "usage": {
+                    "model": "fake/model",
+                    "tokens_in": 12,
+                    "tokens_out": 3,
+                    "cost": 0.0,
+                    "finish_reason": "stop",
+                    "sample": False,
+                },
+            },
+            given={"llm": {"product": "kettle", "count": 2, "urgent": True}},
+        ),
+    )
+
+    prompt: LongText = Field(
+        min_length=1,
+        title="Prompt",
+        description="What the model is asked, with `{{ … }}` where something is filled in.",
+        json_schema_extra={"placeholder": "Summarise in one sentence: {{ body }}"},
+    )
+    system: LongText = Field(
+        default="",
+        title="Role",
+        description="Who the model is and how it should answer. What arrives from outside belongs into the prompt, not here.",
+        json_schema_extra={"placeholder": "You are a friendly clerk. Answer briefly."},
+    )
+    answer: Literal["text", "fields"] = Field(
+        default="text", title="Answer as", description="A text, or a record with fields that you name."
+    )
+    fields: list[AnswerField] = Field(
+        default_factory=list,
+        max_length=50,
+        title="Fields",
+        description="What the answer must hold.",
+        json_schema_extra={"show_when": {"answer": "fields"}},
+    )
+    model: str = Field(
+        default="",
+        max_length=200,
+        title="Model",
+        description="Another model of the same provider. Empty: the one in Settings → Model.",
+        json_schema_extra={"format": "model", "placeholder": "the one in Settings"},
+    )
+    temperature: float | None = Field(
+        default=None,
+        ge=0,
+        le=2,
+        title="Freedom",
+        description="0 answers alike every time, 1 and more is freer. Empty: as the model does by itself.",
+    )
+    max_tokens: int = Field(
+        default=1024,
+        ge=1,
+        le=8192,
+        title="Longest answer",
+        description="In tokens; a token is about three quarters of a word.",
+    )
+    timeout: float = Field(
+        default=60, gt=0, le=600, title="Patience", description="How many seconds to wait for the answer."
+    )
+
+    @model_validator(mode="after")
+    def _is_right(self) -> "AskModel":
+        names = [field.name for field in self.fields]
+        if self.answer == "fields" and not names:
+            raise ValueError("name at least one field, or take the answer as text")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the field “{name}” is there twice")
+        return self
+
+    def outputs(self) -> tuple[Port, ...]:
+        return (_DATA, _TEXT, _USAGE) if self.answer == "fields" else (_TEXT, _USAGE)
+
+    async def run(self, ctx: Context, value: Any = None) -> Answer:
+        messages = [{"role": "user", "content": filled(ctx, self.prompt)}]
+        if self.system.strip():
+            messages.insert(0, {"role": "system", "content": filled(ctx, self.system)})
+        reply = await ctx.llm.ask(
+            messages,
+            model=self.model.strip(),
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            schema=self._schema() if self.answer == "fields" else None,
+            timeout=self.timeout,
+        )
+        if reply.canned:
+            ctx.log("No model is set up, so this is a sample answer.")
+        elif reply.finish_reason == "length":
+            ctx.log(f"The answer was cut off after {self.max_tokens} tokens; “Longest answer” allows more.")
+        usage = {
+            "model": reply.model,
+            "tokens_in": reply.tokens_in,
+            "tokens_out": reply.tokens_out,
+            "cost": reply.cost,
+            "finish_reason": reply.finish_reason,
+            "sample": reply.canned,
+        }
+        if self.answer == "text":
+            return Answer(text=reply.text, usage=usage)
+        if not isinstance(reply.data, dict):
+            raise NodeError(
+                f"The model gave {a_kind(reply.data)} instead of fields.",
+                category="model",
+                retry=True,
+                fix="Try again, or choose a stronger model.",
+            )
+        return Answer(text=reply.text, data=reply.data, usage=usage)
+
+    def _schema(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "properties": {field.name: _schema_of(field) for field in self.fields},
+            "required": [field.name for field in self.fields],
+            "additionalProperties": False,
+        }
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        usage = record(
+            {
+                "model": TEXT,
+                "tokens_in": NUMBER,
+                "tokens_out": NUMBER,
+                "cost": NUMBER,
+                "finish_reason": TEXT,
+                "sample": YES_NO,
+            }
+        )
+        if self.answer == "text":
+            return {"text": TEXT, "usage": usage}
+        return {
+            "data": record({field.name: _SHAPES[field.kind] for field in self.fields}),
+            "text": TEXT,
+            "usage": usage,
+        }
+
+    def forecast_seconds(self) -> float:
+        return 3.0
+
+    def describe(self) -> str:
+        return quoted(self.prompt)
+
+
+def _schema_of(field: AnswerField) -> dict[str, Any]:
+    schema = dict(_SCHEMAS[field.kind])
+    if field.kind == "choice":
+        schema["enum"] = list(field.choices)
+    if field.description:
+        schema["description"] = field.description
+    return schema

@@ -1,0 +1,80 @@
+"""Run code: Python of one's own, in isolation."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from nodes.base import Code, Context, Effect, Example, Family, Node, Out, PortInfo
+from nodes.shape import TEXT, Shape
+
+SNIPPET = """\
+# What arrived is `input`; the fields of a record are names of their own.
+# Give back a result with `return`, and print what you want to see in the run.
+print("arrived:", input)
+
+return input
+"""
+
+
+class Ran(Out):
+    """What the code left behind."""
+
+    result: Annotated[Any, PortInfo(help="What the code returned, or its variable `result`.")]
+    printed: Annotated[str, PortInfo(help="Everything that the code printed.")]
+
+
+class RunCode(Node):
+    """Runs Python of your own, shut off from the network and from this server.
+
+    What arrived is `input`, and the fields of a record are names of their own. The result is what the code returns. It may
+    use Python's standard library, and leaves nothing behind: every run starts anew.
+    """
+
+    family, title, icon, effect = Family.ACTION, "Run code", "code", Effect.E1
+    words = ("python", "script", "program", "function", "custom", "calculate", "code")
+    examples = (
+        Example(
+            "Count words",
+            {"code": "words = text.split()\nprint(len(words))\nreturn {'words': len(words)}"},
+            {"value": {"text": "to be or not to be"}},
+            {"result": {"words": 6}, "printed": ""},
+            given={"worker": {"words": 6}},
+        ),
+        Example(
+            "A function of its own",
+            {"code": "def main(input):\n    return sorted(input)", "timeout": 5},
+            {"value": [3, 1, 2]},
+            {"result": [1, 2, 3], "printed": ""},
+            given={"worker": [1, 2, 3]},
+        ),
+    )
+
+    code: Code = Field(
+        default=SNIPPET,
+        min_length=1,
+        title="Code",
+        description="Python. What arrived is `input`; `return` gives the result.",
+        json_schema_extra={"language": "python"},
+    )
+    timeout: float = Field(
+        default=30, gt=0, le=300, title="Time limit", description="Seconds after which the code is stopped."
+    )
+
+    async def run(self, ctx: Context, value: Any = None) -> Ran:
+        inputs = {name: part for name, part in value.items() if name.isidentifier()} if isinstance(value, dict) else {}
+        inputs["input"] = value
+        reply = await ctx.worker.python(self.code, inputs, timeout=self.timeout)
+        if reply.stderr:
+            ctx.log("The code wrote to its error output.", text=reply.stderr[:2000])
+        return Ran(result=reply.value, printed=reply.stdout)
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        return {"printed": TEXT}
+
+    def forecast_seconds(self) -> float:
+        return 0.05
+
+    def describe(self) -> str:
+        lines = (line.strip() for line in self.code.splitlines())
+        return next((line[:80] for line in lines if line and not line.startswith("#")), "")
