@@ -27,13 +27,11 @@ import socket
 import struct
 import sys
 import time
-import traceback
 import types
-from typing import Any, NoReturn
+from typing import Any
 
 PROTOCOL = 1
 FRAME_LIMIT = 32 * 1024 * 1024
-MEMORY_SPARE = 16 * 1024 * 1024  # to explain a lack of memory with
 KILL_GRACE = 0.25  # a job past its time may still say where it was, for so long
 ORPHANED_AFTER = 120.0  # seconds without a server before the worker ends itself
 TICK = 0.05
@@ -321,7 +319,7 @@ class Job:
         if self.pid == 0:
             if server.socket is not None:
                 server.socket.detach()
-            be_the_job(frame, limits, [writing for _, writing in pipes], server)
+            server.runner.be_the_job(frame, limits, [writing for _, writing in pipes], server.libc)
         self.captures: dict[int, Capture] = {}
         for (reading, writing), limit in zip(
             pipes, (limits["output"], limits["output"], limits["result"] + 1), strict=True
@@ -525,90 +523,6 @@ def private_memory(process: str) -> int:
     except (OSError, ValueError):
         return 0
     return (int(resident) - int(shared)) * resource.getpagesize()
-
-
-# --- the job's own process -------------------------------------------------------------------------------------------
-
-
-def be_the_job(frame: dict[str, Any], limits: dict[str, Any], pipes: list[int], server: Server) -> None:
-    """The forked child: take the limits on, run the code, leave the outcome in the pipe. Never returns."""
-    try:
-        runner = server.runner
-        itself = os.getpid()
-        out, err, outcome = pipes
-        os.setsid()
-        nothing = os.open("/dev/null", os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        outcome = os.dup2(outcome, 63, inheritable=False)
-        os.closerange(3, 63)
-        os.umask(0o077)
-        os.chdir("/workspace")
-        server.libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
-        with open("/proc/self/oom_score_adj", "w") as score:
-            score.write("1000")
-        timeout = float(frame["timeout"])
-        limit(resource.RLIMIT_CORE, 0)
-        limit(resource.RLIMIT_NOFILE, limits["files"])
-        limit(resource.RLIMIT_FSIZE, limits["disk"])
-        limit(resource.RLIMIT_DATA, limits["memory"], spare=MEMORY_SPARE)
-        if limits.get("processes"):
-            limit(resource.RLIMIT_NPROC, limits["processes"])
-        if limits.get("nice"):
-            os.nice(limits["nice"])
-        sys.modules["_thread"].stack_size(1 << 20)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGALRM, lambda _signal, where: say_where(outcome, timeout, runner.line_of(where)))
-        signal.setitimer(signal.ITIMER_REAL, timeout)
-        gc.enable()
-        sys.argv = ["code"]
-        try:
-            answer = b"V" + runner.to_json(runner.execute(frame["code"], json.loads(frame["inputs"])), limits["result"])
-        except BaseException as error:  # whatever the code raises is its result
-            said = runner.failure(error)
-            answer = b"E" + json.dumps(said).encode()
-            if os.getpid() != itself:
-                sys.stderr.write(said["traceback"])
-        if os.getpid() != itself:  # the code forked, and this is not the process whose result was asked for
-            return
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        leave(outcome, answer)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(BaseException):
-                stream.flush()
-        os._exit(70)
-
-
-def limit(which: int, value: int, spare: int = 0) -> None:
-    hard = resource.getrlimit(which)[1]
-    if hard != resource.RLIM_INFINITY:
-        value, spare = min(value, hard), 0
-    resource.setrlimit(which, (value, value + spare))
-
-
-def leave(outcome: int, answer: bytes) -> NoReturn:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # the code may have closed or replaced it
-            stream.flush()
-    view = memoryview(answer)
-    while view:
-        view = view[os.write(outcome, view) :]
-    os._exit(0)
-
-
-def say_where(outcome: int, timeout: float, line: int | None) -> NoReturn:
-    """The time is up: say at which line, and end."""
-    at = f" It was at line {line}." if line else ""
-    error = {
-        "kind": "timeout",
-        "message": f"The code ran longer than {timeout:g} seconds and was stopped.{at}",
-        "line": line,
-    }
-    leave(outcome, b"E" + json.dumps(error).encode())
 
 
 if __name__ == "__main__":

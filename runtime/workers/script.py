@@ -8,13 +8,18 @@ its name. Its result is what it returns (a `return` at the top level is allowed)
 from __future__ import annotations
 
 import ast
+import contextlib
+import ctypes
+import gc
 import json
 import linecache
+import os
 import resource
+import signal
 import sys
 import traceback
 import types
-from typing import Any
+from typing import Any, NoReturn
 
 CODE_NAME = "your code"
 TOP = "<module>"
@@ -22,6 +27,8 @@ DEPTH = 64
 LARGEST = sys.float_info.max
 MESSAGE_LIMIT = 4_000
 TRACEBACK_LIMIT = 16_000
+MEMORY_SPARE = 16 * 1024 * 1024  # to explain a lack of memory with
+PR_SET_DUMPABLE = 4
 JSON_HINTS = {
     "datetime": "Use `.isoformat()` to make it text.",
     "date": "Use `.isoformat()` to make it text.",
@@ -45,6 +52,86 @@ JSON_HINTS = {
     "UUID": "Use `str(…)`.",
     "function": "Did you forget to call it?",
 }
+
+
+def be_the_job(frame: dict[str, Any], limits: dict[str, Any], pipes: list[int], libc: ctypes.CDLL) -> None:
+    """The forked child: take the limits on, run the code, leave the outcome in the pipe. Never returns."""
+    try:
+        itself = os.getpid()
+        out, err, outcome = pipes
+        os.setsid()
+        nothing = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        outcome = os.dup2(outcome, 63, inheritable=False)
+        os.closerange(3, 63)
+        os.umask(0o077)
+        os.chdir("/workspace")
+        libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+        with open("/proc/self/oom_score_adj", "w") as score:
+            score.write("1000")
+        timeout = float(frame["timeout"])
+        limit(resource.RLIMIT_CORE, 0)
+        limit(resource.RLIMIT_NOFILE, limits["files"])
+        limit(resource.RLIMIT_FSIZE, limits["disk"])
+        limit(resource.RLIMIT_DATA, limits["memory"], spare=MEMORY_SPARE)
+        if limits.get("processes"):
+            limit(resource.RLIMIT_NPROC, limits["processes"])
+        if limits.get("nice"):
+            os.nice(limits["nice"])
+        sys.modules["_thread"].stack_size(1 << 20)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGALRM, lambda _signal, where: say_where(outcome, timeout, line_of(where)))
+        signal.setitimer(signal.ITIMER_REAL, timeout)
+        gc.enable()
+        sys.argv = ["code"]
+        try:
+            answer = b"V" + to_json(execute(frame["code"], json.loads(frame["inputs"])), limits["result"])
+        except BaseException as error:  # whatever the code raises is its result
+            said = failure(error)
+            answer = b"E" + json.dumps(said).encode()
+            if os.getpid() != itself:
+                sys.stderr.write(said["traceback"])
+        if os.getpid() != itself:  # the code forked, and this is not the process whose result was asked for
+            return
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        leave(outcome, answer)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(BaseException):
+                stream.flush()
+        os._exit(70)
+
+
+def limit(which: int, value: int, spare: int = 0) -> None:
+    hard = resource.getrlimit(which)[1]
+    if hard != resource.RLIM_INFINITY:
+        value, spare = min(value, hard), 0
+    resource.setrlimit(which, (value, value + spare))
+
+
+def leave(outcome: int, answer: bytes) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # the code may have closed or replaced it
+            stream.flush()
+    view = memoryview(answer)
+    while view:
+        view = view[os.write(outcome, view) :]
+    os._exit(0)
+
+
+def say_where(outcome: int, timeout: float, line: int | None) -> NoReturn:
+    """The time is up: say at which line, and end."""
+    at = f" It was at line {line}." if line else ""
+    error = {
+        "kind": "timeout",
+        "message": f"The code ran longer than {timeout:g} seconds and was stopped.{at}",
+        "line": line,
+    }
+    leave(outcome, b"E" + json.dumps(error).encode())
 
 
 class NotJson(Exception):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import docker
 import pytest
 
@@ -20,6 +22,14 @@ def engine(docker_engine):
 
 
 @pytest.fixture
+def room(home):
+    rooms = rooms_for(home)
+    (rooms / "room").mkdir()
+    yield rooms / "room"
+    shutil.rmtree(rooms)
+
+
+@pytest.fixture
 def opened(docker_engine, worker_image):
     def make(home: str) -> DockerBackend:
         return DockerBackend(home, url=docker_engine, image=worker_image)
@@ -27,11 +37,9 @@ def opened(docker_engine, worker_image):
     return make
 
 
-async def test_a_container_is_hardened(opened, engine, home):
+async def test_a_container_is_hardened(opened, engine, home, room):
     backend = opened(home)
     await backend.open()
-    room = rooms_for(home) / "room"
-    room.mkdir()
     try:
         box = await backend.start("box", room, Profile())
         found = engine.api.inspect_container(box.ref)
@@ -66,10 +74,8 @@ async def test_a_container_is_hardened(opened, engine, home):
     assert host["LogConfig"]["Config"]["max-file"] == "1"
 
 
-async def test_what_a_dead_server_left_is_removed_at_the_next_start_and_nothing_else(opened, engine, home):
+async def test_what_a_dead_server_left_is_removed_at_the_next_start_and_nothing_else(opened, engine, home, room):
     dead, other, next_start = opened(home), opened(f"{home}-other"), opened(home)
-    room = rooms_for(home) / "room"
-    room.mkdir()
     await dead.open()
     await other.open()
     try:
@@ -86,11 +92,9 @@ async def test_what_a_dead_server_left_is_removed_at_the_next_start_and_nothing_
         engine.api.inspect_container(kept.ref)
 
 
-async def test_destroying_twice_does_no_harm(opened, home):
+async def test_destroying_twice_does_no_harm(opened, home, room):
     backend = opened(home)
     await backend.open()
-    room = rooms_for(home) / "room"
-    room.mkdir()
     try:
         box = await backend.start("box", room, Profile())
         await backend.destroy(box)
