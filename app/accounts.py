@@ -17,6 +17,9 @@ from storage.database import Database
 from storage.session import ApiToken
 from storage.user import User
 
+NOBODY_SIGNS_IN = "!"
+"""Stands where nobody can sign in with a password."""
+
 
 @dataclass(frozen=True, slots=True)
 class Person:
@@ -76,6 +79,31 @@ class Accounts:
         row = await self._db.read(tenant, lambda session: users.get(session, id))
         return None if row is None else _person(row)
 
+    async def people(self, tenant: str) -> list[Person]:
+        """Everybody in the team, by name."""
+        return [_person(row) for row in await self._db.read(tenant, users.listed)]
+
+    async def set_name(self, tenant: str, id: str, name: str) -> bool:
+        """Change what somebody is called."""
+        return await self._db.write(tenant, lambda session: users.set_name(session, id, name))
+
+    async def set_role(self, tenant: str, id: str, role: Role) -> bool:
+        """Change what somebody may do. Raises Clash when nobody would be left in charge."""
+        return await self._db.write(tenant, lambda session: users.set_role(session, id, str(role)))
+
+    async def set_disabled(self, tenant: str, id: str, disabled: bool) -> bool:
+        """Lock somebody out, or let them in again. Raises Clash when nobody would be left in charge."""
+        return await self._db.write(tenant, lambda session: users.set_disabled(session, id, disabled))
+
+    async def set_password(self, tenant: str, id: str, password_hash: str, *, keep: str = "") -> bool:
+        """Change a password; every session of the person ends but `keep`."""
+
+        def change(session: Any) -> bool:
+            sessions.revoke_all(session, id, time.time(), keep=keep)
+            return users.set_password(session, id, password_hash)
+
+        return await self._db.write(tenant, change)
+
     async def first_tenant(self) -> str | None:
         """The oldest team: the one that the command line works for."""
         every = await self._db.read_all(tenants.every)
@@ -104,6 +132,14 @@ class Accounts:
         )
         await self._db.write(tenant, lambda session: sessions.add_token(session, row))
         return row.id
+
+    async def tokens(self, tenant: str) -> list[ApiToken]:
+        """The tokens that were not taken back, newest first."""
+        return list(await self._db.read(tenant, sessions.tokens))
+
+    async def revoke_token(self, tenant: str, id: str) -> bool:
+        """Take a token back."""
+        return await self._db.write(tenant, lambda session: sessions.revoke_token(session, id, time.time()))
 
     async def sessions(self, ids: Sequence[str]) -> Mapping[str, Session]:
         """Those of the sessions and tokens that have not ended, with today's names and roles."""

@@ -22,6 +22,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from nicegui import background_tasks
 from pwdlib import PasswordHash
+from pwdlib.exceptions import UnknownHashError
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 from app.accounts import Accounts, Person
@@ -75,6 +76,16 @@ class SetupClosed(FactoryError):
         )
 
 
+class SetupNeeded(FactoryError):
+    """Nobody has an account yet."""
+
+    code = "auth.setup_needed"
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__("This factory has no team yet.", fix="Start it with `factory serve` and open the set-up link.")
+
+
 class Auth:
     """Everything about who somebody is. One for the process."""
 
@@ -106,6 +117,13 @@ class Auth:
             self._sweep.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweep
+
+    async def __aenter__(self) -> Auth:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     # --- sessions ------------------------------------------------------------------------------------------------
 
@@ -212,8 +230,15 @@ class Auth:
     async def add_person(self, tenant: str, *, name: str, email: str, password: str, role: Role) -> Person:
         """A new account. Raises BadEntry naming the field that is wrong. Checks no permission: `app.people` does."""
         name, email = checked_name(name), checked_email(email)
-        hashed = await self._hash(checked_password(password, email))
+        hashed = await self.new_hash(password, email)
         return await self._accounts.add_person(tenant, name=name, email=email, password_hash=hashed, role=role)
+
+    async def first_tenant(self) -> str:
+        """The oldest team, which the command line works for. Raises SetupNeeded."""
+        tenant = await self._accounts.first_tenant()
+        if tenant is None:
+            raise SetupNeeded()
+        return tenant
 
     async def make_token(self, who: Actor, *, name: str, role: Role, days: int) -> str:
         """A token for programs, shown once. Its role can be at most the maker's. Asks for ADMIN."""
@@ -249,15 +274,19 @@ class Auth:
         """Make the team and its first admin, and sign in. Works exactly once."""
         if not self.is_setup_token(token):
             raise SetupClosed()
+        return await self._begin(await self.found(name=name, email=email, password=password, team=team))
+
+    async def found(self, *, name: str, email: str, password: str, team: str) -> Person:
+        """Make the first team and its admin; set-up links end. Raises SetupClosed when there is a team already."""
         name, email = checked_name(name), checked_email(email)
         team = checked_name(team, field="team", what="the team")
-        hashed = await self._hash(checked_password(password, email))
+        hashed = await self.new_hash(password, email)
         async with self._founding:
             person = await self._accounts.found_team(team, name=name, email=email, password_hash=hashed)
         if person is None:
             raise SetupClosed()
         await asyncio.to_thread(self._setup_file.unlink, missing_ok=True)
-        return await self._begin(person)
+        return person
 
     def _setup_hashes(self) -> list[str]:
         try:
@@ -280,13 +309,24 @@ class Auth:
 
     # --- passwords -----------------------------------------------------------------------------------------------
 
+    async def new_hash(self, password: str, email: str) -> str:
+        """What is kept of a new password. Raises BadEntry when it is too weak."""
+        return await self._hash(checked_password(password, email))
+
+    async def fits(self, person: Person, password: str) -> bool:
+        """Whether it is the person's password."""
+        return await self._verify(password, person.password_hash)
+
     async def _hash(self, password: str) -> str:
         async with self._hashing:
             return await asyncio.to_thread(self._passwords.hash, password)
 
     async def _verify(self, password: str, hashed: str) -> bool:
-        async with self._hashing:
-            return await asyncio.to_thread(self._passwords.verify, password[:PASSWORD_MOST], hashed)
+        try:
+            async with self._hashing:
+                return await asyncio.to_thread(self._passwords.verify, password[:PASSWORD_MOST], hashed)
+        except UnknownHashError:
+            return False
 
 
 def digest(token: str) -> str:

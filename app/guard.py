@@ -124,7 +124,7 @@ class Guard:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         cookies = read_cookies(headers)
-        visit = Visit(nonce=secrets.token_urlsafe(16), theme=read_theme(cookies), address=_address(scope))
+        visit = Visit(nonce=secrets.token_urlsafe(16), theme=read_theme(cookies), address=self._address(scope, headers))
         visit.note(scope)
         outgoing = self._outgoing(scope, visit, send)
         started = False
@@ -198,6 +198,9 @@ class Guard:
             target += "?" + scope["query_string"].decode("latin-1")
         return "/login" if target == "/" else f"/login?next={quote(target, safe='')}"
 
+    def _address(self, scope: Scope, headers: Headers) -> str:
+        return _address(scope, headers, behind_proxy=self._settings.behind_proxy or self._settings.https)
+
     def _limit(self, method: str, path: str) -> int:
         return UPLOAD_LIMIT if _UPLOAD.fullmatch(path) else self._doors.limit(method, path)
 
@@ -249,7 +252,7 @@ class Guard:
         if owner is None and not known:
             await turn_away(receive, send)
             return
-        Visit(session=session, theme=read_theme(cookies), address=_address(scope)).note(scope)
+        Visit(session=session, theme=read_theme(cookies), address=self._address(scope, headers)).note(scope)
         frames = Frames(receive, send, client_id, self._alive(owner))
         key = owner.id if owner else ""
         self._sockets[key].add(frames)
@@ -372,7 +375,10 @@ def _check_csrf(sent: str, session: Session) -> None:
         )
 
 
-def _address(scope: Scope) -> str:
+def _address(scope: Scope, headers: Headers, *, behind_proxy: bool) -> str:
+    """Where a request comes from: what the declared proxy says last, else the connection's other end."""
+    if behind_proxy and (told := headers.get("x-forwarded-for", "").rpartition(",")[2].strip()):
+        return told[:64]
     client = scope.get("client")
     return client[0] if client else ""
 

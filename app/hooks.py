@@ -51,7 +51,6 @@ async def webhook(factory: Factory, scope: MutableMapping[str, Any], receive: Re
                 *headers,
                 (b"content-length", b"%d" % len(content)),
                 (b"x-content-type-options", b"nosniff"),
-                (b"cache-control", b"no-store"),
             ],
         }
     )

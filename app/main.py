@@ -10,6 +10,7 @@ request ─ Door ─┬─ /hooks/…  bare door           (app.hooks)
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -33,6 +34,7 @@ from app.assets import asset_path
 from app.auth import Auth
 from app.frames import FRAME_LIMIT
 from app.guard import PAGE_COOKIE_AGE, Guard, Nonces, page_cookie
+from app.people import People
 from app.permissions import Doors, install_pages, verify
 from app.plain import answer, favicon
 from app.problems import explain
@@ -40,6 +42,7 @@ from app.settings import Settings
 from app.theme import set_defaults
 from app.visit import Visit
 from nodes.errors import FactoryError
+from runtime.factory import Factory, Options
 
 log = structlog.get_logger("factory")
 
@@ -54,6 +57,8 @@ class Door:
     def __init__(self, outer: FastAPI, guard: Guard) -> None:
         self.outer = outer
         self._guard = guard
+        self.problem: FactoryError | None = None
+        """Why it did not start, when we know."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -68,7 +73,26 @@ class Door:
                 ready = getattr(self.outer.state, "ready", False)
                 await _say(send, 200 if ready else 503, b"ready" if ready else b"starting")
                 return
+        elif scope["type"] == "lifespan":
+            send = self._in_words(send)
         await self._guard(scope, receive, send)
+
+    @property
+    def setup_url(self) -> str:
+        """The one-time link, while nobody has an account."""
+        url: str = getattr(self.outer.state, "setup_url", "")
+        return url
+
+    def _in_words(self, send: Send) -> Send:
+        """A start that fails for a reason we know says so, without a traceback."""
+
+        async def say(message: MutableMapping[str, Any]) -> None:
+            self.problem = getattr(self.outer.state, "problem", None)
+            if message["type"] == "lifespan.startup.failed" and self.problem is not None:
+                message = {**message, "message": ""}
+            await send(message)
+
+        return say
 
 
 async def _say(send: Send, status: int, text: bytes) -> None:
@@ -81,13 +105,15 @@ async def _say(send: Send, status: int, text: bytes) -> None:
     await send({"type": "http.response.body", "body": text})
 
 
-def create_app(settings: Settings, *, make_factory: Callable[[Settings], Any] | None = None) -> Door:
+def create_app(settings: Settings) -> Door:
     """The whole application, ready for a server. It starts and stops the Factory with the server's lifespan."""
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     page_secret = settings.key("pages").hex()
     Storage.path = settings.home / "pages"
-    factory = (make_factory or _factory)(settings)
-    auth = make_auth(settings, factory)
+    factory = Factory(factory_options(settings))
+    accounts = Accounts(factory.db)
+    auth = make_auth(settings, accounts)
+    people = People(accounts, auth)
     outer = FastAPI(
         title="Agent Factory",
         version="0.1.0",
@@ -97,7 +123,7 @@ def create_app(settings: Settings, *, make_factory: Callable[[Settings], Any] | 
         lifespan=_lifespan(settings, factory, auth),
     )
     for state in (outer.state, web.state):
-        state.factory, state.auth, state.settings = factory, auth, settings
+        state.factory, state.auth, state.people, state.settings = factory, auth, people, settings
     _add_problems(outer)
     _add_problems(web)
     for module in (*modules("app.pages"), *modules("app.api")):
@@ -120,40 +146,48 @@ def modules(package: str) -> list[ModuleType]:
     return [importlib.import_module(name) for name in names]
 
 
-def make_auth(settings: Settings, factory: Any) -> Auth:
-    """Accounts over the Factory's database."""
+def make_auth(settings: Settings, accounts: Accounts) -> Auth:
+    """Signing in, with this installation's keys."""
     return Auth(
-        Accounts(factory.db),
+        accounts,
         key=settings.key("words"),
         setup_file=settings.home / "keys" / "setup",
         https=settings.https,
     )
 
 
-def _factory(settings: Settings) -> Any:
-    from runtime.factory import Factory
+def factory_options(settings: Settings, *, ticking: bool = True) -> Options:
+    """The settings as the runtime takes them."""
+    return Options(
+        database_url=settings.database(),
+        vault_key=settings.key("vault"),
+        home=hashlib.sha256(str(settings.home).encode()).hexdigest()[:12],
+        docker=settings.docker,
+        pool_size=settings.pool_size,
+        model=settings.model,
+        model_base_url=settings.model_base_url,
+        model_key=settings.model_key.get_secret_value(),
+        smtp_url=settings.smtp_url.get_secret_value(),
+        allow_private_hosts=settings.allow_private_hosts,
+        ticking=ticking,
+    )
 
-    from app.options import options
 
-    return Factory(options(settings))
-
-
-def _lifespan(settings: Settings, factory: Any, auth: Auth) -> Callable[[FastAPI], Any]:
+def _lifespan(settings: Settings, factory: Factory, auth: Auth) -> Callable[[FastAPI], Any]:
     @contextlib.asynccontextmanager
     async def lifespan(outer: FastAPI) -> AsyncIterator[None]:
-        async with factory:
-            await auth.start()
-            try:
+        try:
+            async with factory, auth:
                 needs_setup = await auth.needs_setup()
                 settings.check_reach(has_admin=not needs_setup)
-                outer.state.setup_url = ""
-                if needs_setup:
-                    outer.state.setup_url = f"{settings.url}/setup?token={await auth.new_setup_token()}"
+                token = await auth.new_setup_token() if needs_setup else ""
+                outer.state.setup_url = f"{settings.url}/setup?token={token}" if token else ""
                 outer.state.ready = True
                 yield
-            finally:
                 outer.state.ready = False
-                await auth.stop()
+        except FactoryError as problem:
+            outer.state.problem = problem
+            raise
 
     return lifespan
 

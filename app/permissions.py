@@ -27,9 +27,9 @@ from runtime.policy import Actor, Permission
 if TYPE_CHECKING:
     import re
 
-    from runtime.factory import Factory
-
     from app.auth import Auth
+    from app.people import People
+    from runtime.factory import Factory
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -129,6 +129,11 @@ def the_factory(request: Request) -> Factory:
     return cast("Factory", request.app.state.factory)
 
 
+def the_people(request: Request) -> People:
+    """The team's people and tokens."""
+    return cast("People", request.app.state.people)
+
+
 def the_visit(request: Request) -> Visit:
     """Who asks, with the session behind it."""
     return Visit.of(request.scope)
@@ -136,9 +141,11 @@ def the_visit(request: Request) -> Visit:
 
 if TYPE_CHECKING:
     TheFactory = Factory
+    ThePeople = People
     TheVisit = Visit
 else:
     TheFactory = Annotated[Any, Depends(the_factory)]
+    ThePeople = Annotated[Any, Depends(the_people)]
     TheVisit = Annotated[Visit, Depends(the_visit)]
 
 
@@ -153,6 +160,11 @@ def current_factory() -> Factory:
 def current_auth() -> Auth:
     """Accounts and sessions, for code of pages."""
     return cast("Auth", web.state.auth)
+
+
+def current_people() -> People:
+    """The team's people and tokens, for code of pages."""
+    return cast("People", web.state.people)
 
 
 def current_session() -> Session:
@@ -369,6 +381,7 @@ __all__ = [
     "FactoryError",
     "Permission",
     "TheFactory",
+    "ThePeople",
     "TheVisit",
     "UndeclaredRoute",
     "allow",
@@ -376,6 +389,7 @@ __all__ = [
     "current_actor",
     "current_auth",
     "current_factory",
+    "current_people",
     "current_session",
     "on",
     "page",

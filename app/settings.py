@@ -32,7 +32,7 @@ class Settings(BaseSettings):
         default=None, description="PostgreSQL address; SQLite in the home folder if unset."
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on.")
+    port: int = Field(default=8080, ge=1, le=65535, description="Port to listen on.")
     public_url: str = Field(default="", description="The https address that people use, when there is one.")
     behind_proxy: bool = Field(default=False, description="A proxy in front adds TLS and checks the Host header.")
     docker: str = Field(default="auto", description="auto, off, or the address of a Docker engine.")
