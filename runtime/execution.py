@@ -117,7 +117,8 @@ class Execution:
             fact["iteration"] = iteration
         fact.update(data)
         (self.history if self.sandbox else self.unsaved).append(fact)
-        self._tell(fact)
+        if kind != "run.finished":
+            self._tell(fact)
 
     def _tell(self, fact: Fact) -> None:
         if self.engine.bus.watched(self.order.tenant, self._topic):
@@ -292,10 +293,13 @@ class Execution:
         else:
             self.state, self.output = RunState.SUCCEEDED, self._result()
         self.emit("run.finished", state=self.state.value, output=self.output, error=self.error)
+        end = (self.history or self.unsaved)[-1]
         await self.flush()
         await self._deliver_response()
         self.engine.let_go(self)
         self.ended.set()
+        # Nobody is told of an end that a crash could still take back.
+        self._tell(end)
 
     def _result(self) -> Any:
         if self.response is not None:

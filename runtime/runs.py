@@ -99,6 +99,7 @@ class Runs:
         who.require(Permission.VIEW)
         if (sandbox := self._sandbox(who, run_id)) is not None:
             return _story(sandbox.plan, sandbox.history).view(_sandbox_info(sandbox))
+        await self._flush(who, run_id)
         row, plan, facts = await self._engine.journal.load(who.tenant, run_id)
         story = await asyncio.to_thread(_story, plan, facts)
         return story.view(run_info(row))
@@ -185,9 +186,7 @@ class Runs:
     async def _facts(self, who: Actor, run_id: str) -> Sequence[Fact]:
         if (sandbox := self._sandbox(who, run_id)) is not None:
             return list(sandbox.history)
-        active = self._engine.active.get(run_id)
-        if active is not None and active.order.tenant == who.tenant:
-            await active.flush()
+        await self._flush(who, run_id)
 
         def read(session: TenantSession) -> tuple[rows.Run | None, Sequence[Fact]]:
             return rows.get(session, run_id), journal.facts(session, run_id)
@@ -196,6 +195,12 @@ class Runs:
         if row is None:
             raise NotFound("There is no such run.", fix="Look for it in the list of runs.")
         return facts
+
+    async def _flush(self, who: Actor, run_id: str) -> None:
+        """What a run in memory has said so far goes to the rows that are read next."""
+        active = self._engine.active.get(run_id)
+        if active is not None and active.order.tenant == who.tenant:
+            await active.flush()
 
     def _sandbox(self, who: Actor, run_id: str) -> Execution | None:
         found = self._engine.sandboxes.get(run_id)
