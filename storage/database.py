@@ -109,10 +109,10 @@ def _unbound(connection: Connection) -> Session:
 def _backend(url: str, busy_seconds: float) -> Backend:
     parsed = make_url(url)
     kind = parsed.get_backend_name()
-    if kind == "sqlite" and parsed.database:
+    if kind == "sqlite" and parsed.database not in (None, "", ":memory:"):
         from storage.sqlite import SqliteBackend
 
-        return SqliteBackend(Path(parsed.database), busy_seconds=busy_seconds)
+        return SqliteBackend(Path(parsed.database or ""), busy_seconds=busy_seconds)
     if kind in ("postgresql", "postgres"):
         from storage.postgres import PostgresBackend
 

@@ -92,12 +92,22 @@ class TenantSession(Session):
 def _only_own_rows(state: ORMExecuteState) -> None:
     if not state.is_orm_statement or not (state.is_select or state.is_update or state.is_delete):
         raise WrongTenant("A tenant's session takes only select, update and delete of our tables.")
+    if state.is_update and "tenant_id" in _set_columns(state):
+        raise WrongTenant("A row cannot be given to another tenant.")
     session = state.session
     assert isinstance(session, TenantSession)
     tenant = session.tenant
     state.statement = state.statement.options(
         with_loader_criteria(Owned, lambda table: table.owner == tenant, include_aliases=True)
     )
+
+
+def _set_columns(state: ORMExecuteState) -> set[str]:
+    given = list(getattr(state.statement, "_values", None) or ())
+    rows = state.parameters or {}
+    for row in rows if isinstance(rows, list | tuple) else (rows,):
+        given.extend(row)
+    return {str(getattr(column, "key", column)) for column in given}
 
 
 @event.listens_for(TenantSession, "before_flush")
