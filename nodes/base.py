@@ -494,6 +494,10 @@ class Node(BaseModel):
         """How it waits for its incoming edges with these settings."""
         return self.join
 
+    def chooses(self) -> bool:
+        """Whether only one of its output ports fires each time, as with a decision."""
+        return False
+
     def labels(self) -> frozenset[Label]:
         """What the Rule of Two must know of this node with these settings."""
         return frozenset({Label.EXTERNAL}) if self.effect_here() >= Effect.E3 else frozenset()
@@ -513,6 +517,13 @@ class Node(BaseModel):
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         """What can leave by each port, given what arrives; for edit-time checks. Missing ports mean anything."""
         return {}
+
+    def known_in(self, field: str, known: Shape, arriving: Mapping[str, Shape]) -> Shape:
+        """What a formula in this setting can use: `known` as everywhere in this step, or more, such as `item` of each member.
+
+        `field` is the setting's name, with a dot before the field of a row (`results.of`).
+        """
+        return known
 
     def forecast_seconds(self) -> float:
         """About how long one execution takes, for the forecast of a run."""

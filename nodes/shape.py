@@ -98,6 +98,15 @@ def one_of(*options: Shape) -> Shape:
     return flat[0] if len(flat) == 1 else Shape("one of", options=tuple(flat)) if flat else ANY
 
 
+def with_member(known: Shape, member: Shape) -> Shape:
+    """What a formula knows for each member of a list: besides what is known anyway its fields, `item` and `index`."""
+    own = {name: shape for name, shape in member.fields.items() if name not in ("input", "steps", "vars", "run")}
+    fields = {**known.fields, **own, "item": member, "index": NUMBER}
+    optional = (known.optional - set(member.fields)) | (member.optional & set(own))
+    loose = member.kind == "any" or member.open or any(option.kind in ("any", "record") for option in member.options)
+    return record(fields, optional=optional - {"item", "index"}, open=known.open or loose)
+
+
 def without_nothing(shape: Shape) -> Shape:
     """The shape once it is known that there is a value."""
     if shape.kind == "one of":

@@ -9,7 +9,7 @@ from nodes.action.texts import as_text, names_of
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out, Row
 from nodes.formula.meter import Meter
 from nodes.formula.values import NUMBERS, a_kind, checked, key_of
-from nodes.shape import ANY, NUMBER, TEXT, Shape, list_of, record
+from nodes.shape import ANY, NUMBER, TEXT, Shape, list_of, record, with_member
 
 Do = Literal["count", "sum", "average", "min", "max", "first", "last", "join", "unique", "collect"]
 
@@ -193,6 +193,9 @@ class Aggregate(Node):
         if not self.group_by.strip():
             return {"value": record(fields)}
         return {"value": list_of(record({self._group_name: ANY, **fields}))}
+
+    def known_in(self, field: str, known: Shape, arriving: Mapping[str, Shape]) -> Shape:
+        return with_member(known, arriving.get("items", ANY).items)
 
     def describe(self) -> str:
         said = ", ".join(row.name for row in self.results)

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from nodes.action.texts import names_of, shape_by
 from nodes.base import Context, Effect, Example, Family, Formula, Node, Out, Row
-from nodes.shape import ANY, Shape, list_of, record
+from nodes.shape import ANY, Shape, list_of, record, with_member
 
 
 class NewField(Row):
@@ -134,6 +134,10 @@ class Transform(Node):
         return record(
             {**fields, **made}, optional=optional - set(made), open=self.keep and (base.kind != "record" or base.open)
         )
+
+    def known_in(self, field: str, known: Shape, arriving: Mapping[str, Shape]) -> Shape:
+        main = arriving.get("value", ANY)
+        return with_member(known, main.items) if main.kind in ("list", "any", "one of") else known
 
     def describe(self) -> str:
         return ", ".join(row.name for row in self.fields)[:200]

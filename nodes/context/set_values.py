@@ -29,7 +29,10 @@ class Assignment(Row):
         default="",
         title="Value",
         description="A text, with `{{ … }}` for what arrived. A single `{{ … }}` keeps its kind: a list stays a list.",
-        json_schema_extra={"placeholder": "{{ customer.name }}"},
+        json_schema_extra={
+            "placeholder": "{{ customer.name }}",
+            "format_when": {"kind": {"formula": "formula", "json": "json"}},
+        },
     )
     kind: Kind = Field(
         default="any",

@@ -1,10 +1,13 @@
 """Decide: yes or no."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
 from nodes.base import SKIP, Context, Effect, Example, Family, Formula, Node, NodeError, Out
+from nodes.formula.values import a_kind
+from nodes.shape import ANY, Shape
 
 
 class Branch(Out):
@@ -28,17 +31,26 @@ class Decide(Node):
     )
 
     condition: Formula = Field(
-        title="Condition", description="What must be true to go to “yes”.", examples=["total > 1000"]
+        min_length=1,
+        title="Condition",
+        description="What must be true to go to “yes”.",
+        json_schema_extra={"placeholder": "total > 1000"},
     )
 
     async def run(self, ctx: Context, value: Any) -> Branch:
         answer = ctx.evaluate(self.condition)
         if not isinstance(answer, bool):
             raise NodeError(
-                f"The condition gave {answer!r}, and it must give yes or no.",
+                f"The condition gives {a_kind(answer)}, and it must give yes or no.",
                 fix="Compare with something, as in `total > 1000`.",
             )
         return Branch(yes=value) if answer else Branch(no=value)
 
+    def chooses(self) -> bool:
+        return True
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        return dict.fromkeys(("yes", "no"), arriving.get("value", ANY))
+
     def describe(self) -> str:
-        return self.condition
+        return self.condition[:200]
