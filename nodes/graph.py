@@ -3,6 +3,7 @@
 Read once and shared by the checks and by the plan, so that what the canvas warns of is exactly what the engine would refuse.
 """
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -203,6 +204,22 @@ def _find_scopes(graph: Graph, forward: "nx.DiGraph[str]") -> None:
                     edge=edge.id,
                 )
             )
+
+
+def step_keys(graph: Graph) -> dict[str, str]:
+    """How formulas call each step in `steps.<key>`: its name in lower case with underscores, numbered when taken."""
+    keys: dict[str, str] = {}
+    taken: set[str] = set()
+    for id_ in graph.placed:
+        base = re.sub(r"[^a-z0-9]+", "_", graph.title(id_).lower()).strip("_") or "step"
+        if base[0].isdigit():
+            base = f"step_{base}"
+        key, number = base, 2
+        while key in taken:
+            key, number = f"{base}_{number}", number + 1
+        taken.add(key)
+        keys[id_] = key
+    return keys
 
 
 def up_to(blueprint: Blueprint, node: str) -> Blueprint:

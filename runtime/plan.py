@@ -1,6 +1,5 @@
 """Blueprint → Plan: what the engine executes. Compiled once per document, immutable, shared by all its runs."""
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from nodes.base import Effect, Loop, Node
 from nodes.blueprint import Blueprint, Edge, Placed, Policy
 from nodes.catalog import Catalog
 from nodes.errors import FactoryError
-from nodes.graph import Graph, read_graph
+from nodes.graph import Graph, read_graph, step_keys
 
 
 class PlanError(FactoryError):
@@ -171,7 +170,7 @@ class _Compiler:
             policy=placed.policy,
             effect=effect,
             inline=effect is Effect.E0 and not isinstance(node, Loop) and type(node).resume is Node.resume,
-            first=node.join == "first",
+            first=node.join_here() == "first",
             scope=scope,
             index=len(scope.steps),
             first_input=next(iter(inputs), ""),
@@ -199,22 +198,6 @@ class _Compiler:
         assert loop is not None
         loop.incoming += 1
         self.links[edge.source][edge.source_port].append(Link(loop, "", False, number))
-
-
-def step_keys(graph: Graph) -> dict[str, str]:
-    """How formulas call each step in `steps.<key>`: its name in lower case with underscores, numbered when taken."""
-    keys: dict[str, str] = {}
-    taken: set[str] = set()
-    for id_ in graph.placed:
-        base = re.sub(r"[^a-z0-9]+", "_", graph.title(id_).lower()).strip("_") or "step"
-        if base[0].isdigit():
-            base = f"step_{base}"
-        key, number = base, 2
-        while key in taken:
-            key, number = f"{base}_{number}", number + 1
-        taken.add(key)
-        keys[id_] = key
-    return keys
 
 
 def _forecast(scope: Scope) -> float:
