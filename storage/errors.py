@@ -88,6 +88,16 @@ def newer(path: str) -> StorageError:
     )
 
 
+def unprintable() -> StorageError:
+    """A text holds the character NUL, which PostgreSQL cannot keep."""
+    return StorageError(
+        "A text holds a character that cannot be kept: the one with the number 0.",
+        code="storage.text",
+        fix="Remove that character, then try again.",
+        status=422,
+    )
+
+
 def failed(error: BaseException) -> StorageError:
     """Anything else the database said."""
     return StorageError(
@@ -126,6 +136,8 @@ def explained(error: BaseException) -> BaseException:
             return locked()
         if state[:2] in ("08", "57"):
             return lost()
+        if state in ("22021", "22P05"):
+            return unprintable()
         if state[:2] == "23":
             return _clash(error)
         return failed(error)

@@ -136,4 +136,7 @@ def explained(error: BaseException, record: RunRecord) -> BaseException:
     if isinstance(error, LostRace):
         wanted = f" in state {' or '.join(record.expected)}" if record.expected else ""
         return LostRace(f"There is no run {record.run_id}{wanted}: it ended or changed in the meantime.")
-    return errors.explained(error)
+    known = errors.explained(error)
+    if isinstance(known, StorageError):
+        return known
+    return StorageError(f"The run could not be kept: {error}.", code="storage.record", status=500)

@@ -1,0 +1,155 @@
+"""Migrations: from nothing to exactly the tables of the code, whole or not at all, and never backwards."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from storage import migrations, setting
+from storage.database import Database
+from storage.errors import StorageError
+from storage.tables import metadata
+
+
+async def on(url: str, fn: Callable[[Connection], Any]) -> Any:
+    """Call `fn` with a plain connection to the database."""
+    if url.startswith("sqlite"):
+        engine = create_engine(url)
+        try:
+            with engine.begin() as connection:
+                return fn(connection)
+        finally:
+            engine.dispose()
+    server = create_async_engine(url)
+    try:
+        async with server.begin() as connection:
+            return await connection.run_sync(fn)
+    finally:
+        await server.dispose()
+
+
+async def test_an_empty_database_gets_exactly_the_tables_of_the_code(database_url: str) -> None:
+    async with Database(database_url):
+        pass
+    options = {"compare_type": True, "compare_server_default": True}
+    differences = await on(
+        database_url, lambda c: compare_metadata(MigrationContext.configure(c, opts=options), metadata)
+    )
+    assert differences == []
+
+
+async def test_partial_indexes_keep_their_conditions(database_url: str) -> None:
+    """Comparing metadata does not look at conditions, so this does."""
+    async with Database(database_url):
+        pass
+
+    def conditions(connection: Connection) -> int:
+        query = "SELECT sql FROM sqlite_master WHERE type = 'index'"
+        if connection.dialect.name == "postgresql":
+            query = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"
+        return sum(" WHERE " in (sql or "") for (sql,) in connection.exec_driver_sql(query))
+
+    wanted = sum(
+        index.dialect_options["sqlite"]["where"] is not None
+        for table in metadata.tables.values()
+        for index in table.indexes
+    )
+    assert await on(database_url, conditions) == wanted > 0
+
+
+def test_the_newest_revision_is_the_one_that_the_program_asks_for() -> None:
+    config = Config()
+    config.set_main_option("script_location", "storage:migrations")
+    script = ScriptDirectory.from_config(config)
+    assert script.get_heads() == [migrations.HEAD]
+
+
+async def test_what_is_kept_survives_the_next_start(database_url: str) -> None:
+    async with Database(database_url) as db:
+        await db.write("a", lambda session: setting.put(session, "k", 1, at=1.0))
+    async with Database(database_url) as db:
+        assert await db.read("a", lambda session: setting.get(session, "k")) == 1
+
+
+async def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
+    async with Database(database_url) as db:
+        await db.write("a", lambda session: setting.put(session, "k", 1, at=1.0))
+    await on(database_url, lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StorageError, match="newer") as refused:
+        await Database(database_url).start()
+    assert refused.value.code == "storage.newer"
+    assert refused.value.fix
+    version = await on(database_url, lambda c: c.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
+    assert version == "9999"
+    assert await on(database_url, lambda c: c.exec_driver_sql("SELECT count(*) FROM setting").scalar()) == 1
+
+
+async def test_a_migration_that_fails_leaves_nothing(database_url: str) -> None:
+    await on(database_url, lambda c: c.exec_driver_sql("CREATE TABLE approval (id INTEGER)").close())
+    with pytest.raises(StorageError):
+        await Database(database_url).start()
+
+    def tables(connection: Connection) -> list[str]:
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        if connection.dialect.name == "postgresql":
+            query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        return [name for (name,) in connection.exec_driver_sql(query)]
+
+    assert await on(database_url, tables) == ["approval"]
+
+
+async def test_a_file_that_is_no_database_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "factory.db").write_text("this is not a database, it is a letter\n" * 100)
+    with pytest.raises(StorageError, match="not a database"):
+        await Database(f"sqlite:///{tmp_path / 'factory.db'}").start()
+
+
+async def test_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "100% new" / "folder" / "factory.db"
+    async with Database(f"sqlite:///{path}"):
+        pass
+    found = sqlite3.connect(path)
+    assert found.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    found.close()
+
+
+def test_an_installed_package_brings_its_migrations(tmp_path: Path) -> None:
+    """From another folder, with only the package on the path, a database can be made."""
+    root = Path(__file__).resolve().parents[2]
+    code = (
+        "import asyncio, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from storage.database import Database\n"
+        "db = Database('sqlite:///here.db'); asyncio.run(db.start())\n"
+        "import os; os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(root)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "here.db").exists()
+
+
+async def test_a_start_with_nothing_to_migrate_does_not_load_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'factory.db'}"
+    async with Database(url):
+        pass
+    root = Path(__file__).resolve().parents[2]
+    code = (
+        "import asyncio, sys\n"
+        "from storage.database import Database\n"
+        "async def main():\n"
+        "    async with Database(sys.argv[1]): print('alembic' in sys.modules)\n"
+        "asyncio.run(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, url], cwd=root, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
