@@ -494,9 +494,9 @@ class Node(BaseModel):
         """How it waits for its incoming edges with these settings."""
         return self.join
 
-    def chooses(self) -> bool:
-        """Whether only one of its output ports fires each time, as with a decision."""
-        return False
+    def ways(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of output ports of which only one group fires each time, as with a decision; empty for all other nodes."""
+        return ()
 
     def labels(self) -> frozenset[Label]:
         """What the Rule of Two must know of this node with these settings."""

@@ -46,8 +46,8 @@ class Decide(Node):
             )
         return Branch(yes=value) if answer else Branch(no=value)
 
-    def chooses(self) -> bool:
-        return True
+    def ways(self) -> tuple[tuple[str, ...], ...]:
+        return ("yes",), ("no",)
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return dict.fromkeys(("yes", "no"), arriving.get("value", ANY))
