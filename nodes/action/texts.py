@@ -24,6 +24,14 @@ def as_text(value: Any) -> str:
     return value if type(value) is str else str(_AS_TEXT.evaluate({"value": value}))
 
 
+def as_json(value: Any, *, indent: bool = False) -> bytes:
+    """A value as JSON, to be sent or kept."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None)
+    except orjson.JSONEncodeError as error:
+        raise NodeError(f"This cannot be written as JSON: {error}.", fix="Make it flatter with “Transform”.") from None
+
+
 def names_of(item: Any, index: int) -> dict[str, Any]:
     """The names that a formula may use for one member of a list: its fields, `item` and `index`."""
     names = {key: part for key, part in item.items() if key not in _OURS} if isinstance(item, dict) else {}
@@ -50,15 +58,17 @@ def quoted(text: str, longest: int = 80) -> str:
 def host_in(address: str) -> str:
     """The host of an address with formulas in it; empty when only a run can tell."""
     start, found, _ = address.strip().partition("{{")
-    host = ""
+    scheme, colon, rest = start.partition("://")
+    place = rest
+    for sign in "/?#\\":
+        place = place.partition(sign)[0]
+    # A formula right behind the host could go on with its name.
+    if not colon or scheme.lower() not in ("http", "https") or (found and place == rest):
+        return ""
     try:
-        parts = urlsplit(start)
-        # What follows the host must begin before the first formula, or the formula could be part of the host.
-        if parts.scheme in ("http", "https") and (not found or parts.path.startswith("/")):
-            host = parts.hostname or ""
+        return urlsplit(f"{scheme}://{place}").hostname or ""
     except ValueError:
-        pass
-    return host
+        return ""
 
 
 def keep_host(written: str, address: str) -> None:

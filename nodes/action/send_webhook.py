@@ -1,0 +1,210 @@
+"""Send a webhook: tell another system that something happened."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from nodes.action.texts import as_json, body_of, filled, host_in, keep_host, quoted, refuse_failure
+from nodes.base import (
+    Context,
+    Effect,
+    Example,
+    Family,
+    Json,
+    LongText,
+    Node,
+    NodeError,
+    Out,
+    PortInfo,
+    Row,
+    Secret,
+    SecretRef,
+    Signature,
+    Simulated,
+    Text,
+)
+from nodes.filling import check_filling, fill
+from nodes.shape import NUMBER, Shape, record
+
+Method = Literal["POST", "PUT", "PATCH", "DELETE"]
+
+
+class Header(Row):
+    """One header of the call."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
+        max_length=100,
+        title="Header",
+        description="Its name, such as `X-Source`.",
+    )
+    value: Text = Field(default="", title="Value", description="A text, with `{{ … }}` for what arrived.")
+    secret: Secret = Field(
+        default="", title="Or secret", description="A secret to send instead; the value, if any, stands before it."
+    )
+
+
+class Called(Out):
+    """What the other system answered."""
+
+    status: Annotated[int, PortInfo(help="The number of the answer, 200 to 399.")]
+    body: Annotated[Any, PortInfo(help="The answer, as data when it is JSON.")]
+    headers: Annotated[dict[str, Any], PortInfo(help="The headers of the answer.")]
+
+
+class SendWebhook(Node):
+    """Calls another system's web address with data of this run.
+
+    The same step always sends the same `Idempotency-Key`, so a careful receiver acts once even when the call is repeated.
+    With a signature the receiver can check that it was us: `X-Factory-Signature` is `v1=` and the HMAC-SHA256 of
+    `v1.<X-Factory-Timestamp>.<body>`.
+    """
+
+    family, title, icon, effect = Family.ACTION, "Send a webhook", "send", Effect.E4
+    words = ("webhook", "http", "call", "post", "api", "notify", "push", "url", "send")
+    keyed = True
+    examples = (
+        Example(
+            "Send all that arrived",
+            {"url": "https://shop.example.com/orders"},
+            {"value": {"id": 7}},
+            {"status": 200, "body": {"ok": True}, "headers": {"content-type": "application/json"}},
+            given={"http": {"POST https://shop.example.com/orders": {"ok": True}}},
+        ),
+        Example(
+            "Chosen fields, signed, to a secret address",
+            {
+                "where": "secret",
+                "address": "partner_url",
+                "method": "PUT",
+                "send": "json",
+                "json_body": '{"order": "{{ id }}", "state": "done"}',
+                "sign_with": "partner_key",
+                "headers": [{"name": "Authorization", "value": "Bearer ", "secret": "partner_token"}],
+            },
+            {"value": {"id": 7}},
+            {"status": 202, "body": "", "headers": {"content-type": "text/plain"}},
+            given={"http": {"PUT [partner_url]": {"status": 202}}},
+        ),
+    )
+
+    where: Literal["here", "secret"] = Field(
+        default="here",
+        title="Address is",
+        description="Written here, or kept as a secret because who knows it may call it.",
+    )
+    url: Text = Field(
+        default="",
+        title="Address",
+        description="Where to call. Write `{{ id | url_encode }}` for what comes from outside.",
+        json_schema_extra={"placeholder": "https://api.example.com/orders", "show_when": {"where": "here"}},
+    )
+    address: Secret = Field(
+        default="",
+        title="Secret address",
+        description="The secret that holds the whole address.",
+        json_schema_extra={"show_when": {"where": "secret"}},
+    )
+    method: Method = Field(default="POST", title="Method", description="How to call: most systems want POST.")
+    send: Literal["value", "json", "text", "nothing"] = Field(
+        default="value", title="Send", description="All that arrived, JSON or a text of your own, or nothing."
+    )
+    json_body: Json = Field(
+        default="{}",
+        title="JSON",
+        description='With formulas between quotes: `"total": "{{ total }}"`; a number stays a number.',
+        json_schema_extra={"show_when": {"send": "json"}},
+    )
+    text: LongText = Field(
+        default="",
+        title="Text",
+        description="The text to send, with `{{ … }}` where something is filled in.",
+        json_schema_extra={"show_when": {"send": "text"}},
+    )
+    headers: list[Header] = Field(
+        default_factory=list, max_length=50, title="Headers", description="What else goes along, such as a token."
+    )
+    sign_with: Secret = Field(
+        default="", title="Sign with", description="The secret to sign the call with. Empty: not signed."
+    )
+    timeout: float = Field(default=30, gt=0, le=300, title="Patience", description="How many seconds to wait.")
+
+    @field_validator("json_body")
+    @classmethod
+    def _can_be_filled(cls, text: str) -> str:
+        return check_filling(text)
+
+    @model_validator(mode="after")
+    def _is_right(self) -> "SendWebhook":
+        if self.where == "here" and not self.url.strip():
+            raise ValueError("the address is still empty")
+        if self.where == "secret" and not self.address:
+            raise ValueError("choose the secret that holds the address")
+        return self
+
+    def hosts(self) -> tuple[str, ...] | None:
+        return (host_in(self.url) if self.where == "here" else "",)
+
+    async def run(self, ctx: Context, value: Any = None) -> Called:
+        url = self._url(ctx)
+        body, kind = self._body(ctx, value)
+        headers: dict[str, str | SecretRef] = {}
+        if body:
+            headers["Content-Type"] = kind
+        for row in self.headers:
+            text = filled(ctx, row.value)
+            headers[row.name] = SecretRef(row.secret, prefix=text) if row.secret else text
+        headers["Idempotency-Key"] = headers["X-Factory-Event"] = ctx.idempotency_key
+        if self.sign_with:
+            stamp = str(int(ctx.now().timestamp()))
+            headers["X-Factory-Timestamp"] = stamp
+            headers["X-Factory-Signature"] = Signature(
+                self.sign_with, prefix="v1=", body=b"v1." + stamp.encode() + b"." + body
+            )
+        reply = await ctx.http.request(self.method, url, headers=headers, content=body, timeout=self.timeout)
+        refuse_failure(reply, self._receiver, repeatable=True)
+        return Called(status=reply.status, body=body_of(reply), headers=dict(reply.headers))
+
+    async def simulate(self, ctx: Context, **inputs: Any) -> Simulated:
+        url = self._url(ctx)
+        body, _ = self._body(ctx, inputs.get("value"))
+        where = quoted(url, 200) if isinstance(url, str) else f"the address in “{self.address}”"
+        said = quoted(body.decode("utf-8", "replace"), 200)
+        return Simulated(
+            f"would call {where} with {self.method}: {said}" if said else f"would call {where} with {self.method}",
+            Called(status=200, body={}, headers={}),
+        )
+
+    @property
+    def _receiver(self) -> str:
+        return (host_in(self.url) if self.where == "here" else "") or "The other system"
+
+    def _url(self, ctx: Context) -> str | SecretRef:
+        if self.where == "secret":
+            return SecretRef(self.address)
+        url = filled(ctx, self.url).strip()
+        if not host_in(url):
+            raise NodeError(
+                f"“{quoted(url)}” is not a web address.",
+                category="configuration",
+                fix="Write it as in https://api.example.com/orders.",
+            )
+        keep_host(self.url, url)
+        return url
+
+    def _body(self, ctx: Context, value: Any) -> tuple[bytes, str]:
+        if self.send == "nothing":
+            return b"", ""
+        if self.send == "text":
+            return filled(ctx, self.text).encode("utf-8", "replace"), "text/plain; charset=utf-8"
+        return as_json(fill(ctx, self.json_body) if self.send == "json" else value), "application/json"
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        return {"status": NUMBER, "headers": record(open=True)}
+
+    def forecast_seconds(self) -> float:
+        return 0.5
+
+    def describe(self) -> str:
+        return f"{self.method} {quoted(self.url) if self.where == 'here' else 'a secret address'}"
