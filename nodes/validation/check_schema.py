@@ -1,0 +1,170 @@
+"""Check data: whether what arrives has the fields and kinds it should have."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from nodes.base import SKIP, Context, Effect, Example, Family, Json, Node, Out, Row
+from nodes.formula.functions.dates import is_moment
+from nodes.formula.values import a_kind
+from nodes.validation.rules import MOST_PROBLEMS, place, problems_of, rules_of
+
+Kind = Literal["any", "text", "number", "whole number", "yes/no", "moment", "list", "record"]
+
+_SHOWN: dict[str, str] = {
+    "text": "a text",
+    "number": "a number",
+    "whole number": "a whole number",
+    "yes/no": "yes or no",
+    "moment": "a date such as 2026-03-02",
+    "list": "a list",
+    "record": "a record",
+}
+
+
+class FieldRule(Row):
+    """One field that should be there."""
+
+    name: str = Field(
+        min_length=1, max_length=200, title="Field", description="Its name; `customer.name` is a field inside a record."
+    )
+    kind: Kind = Field(default="any", title="Kind", description="What it must hold.")
+    required: bool = Field(default=True, title="Required", description="Whether it must be there and not be empty.")
+
+
+class Checked(Out):
+    """The value leaves by `ok` or by `bad`; with `bad` come the problems."""
+
+    ok: Any = SKIP
+    bad: Any = SKIP
+    problems: list[Any] = SKIP
+
+
+class CheckSchema(Node):
+    """Checks that data has the right fields, and says what is wrong.
+
+    What is right leaves by “ok”. Everything else leaves by “bad”, together with a list of sentences that say what is
+    missing or wrong. Experts can write a JSON Schema instead of a list of fields.
+    """
+
+    family, title, icon, effect = Family.VALIDATION, "Check data", "fact_check", Effect.E0
+    words = ("schema", "validate", "fields", "required", "types", "json schema", "correct", "complete")
+    examples = (
+        Example(
+            "A complete order",
+            {"fields": [{"name": "customer.name", "kind": "text"}, {"name": "total", "kind": "number"}]},
+            {"value": {"customer": {"name": "Ada"}, "total": 12}},
+            {"ok": {"customer": {"name": "Ada"}, "total": 12}},
+        ),
+        Example(
+            "What is wrong with it",
+            {
+                "fields": [
+                    {"name": "customer.name"},
+                    {"name": "total", "kind": "number"},
+                    {"name": "note", "kind": "text", "required": False},
+                ]
+            },
+            {"value": {"total": "12"}},
+            {
+                "bad": {"total": "12"},
+                "problems": ["“customer.name” is missing.", "“total” must be a number, not a text."],
+            },
+        ),
+        Example(
+            "By a JSON Schema",
+            {"mode": "schema", "schema_text": '{"type": "object", "properties": {"age": {"minimum": 18}}}'},
+            {"value": {"age": 12}},
+            {"bad": {"age": 12}, "problems": ["“age” must be at least 18."]},
+        ),
+    )
+
+    mode: Literal["fields", "schema"] = Field(
+        default="fields", title="By", description="A list of fields, or a JSON Schema (for experts)."
+    )
+    fields: list[FieldRule] = Field(
+        default_factory=list,
+        max_length=200,
+        title="Fields",
+        description="The fields that should be there.",
+        json_schema_extra={"show_when": {"mode": "fields"}},
+    )
+    others: bool = Field(
+        default=True,
+        title="Other fields are fine",
+        description="Off: a field that is not listed is a problem.",
+        json_schema_extra={"show_when": {"mode": "fields"}},
+    )
+    schema_text: Json = Field(
+        default='{"type": "object"}',
+        title="JSON Schema",
+        description="Draft 2020-12. It can refer to its own `$defs` only.",
+        json_schema_extra={"show_when": {"mode": "schema"}},
+    )
+
+    @model_validator(mode="after")
+    def _is_right(self) -> "CheckSchema":
+        if self.mode == "schema":
+            rules_of(self.schema_text)
+        return self
+
+    async def run(self, ctx: Context, value: Any) -> Checked:
+        problems = problems_of(rules_of(self.schema_text), value) if self.mode == "schema" else self._problems(value)
+        return Checked(bad=value, problems=problems) if problems else Checked(ok=value)
+
+    def _problems(self, value: Any) -> list[str]:
+        if not isinstance(value, dict):
+            return [f"What arrived must be a record, not {a_kind(value)}."] if self.fields else []
+        problems: list[str] = []
+        for rule in self.fields:
+            found = _at(value, rule.name)
+            if found is None or found == "":
+                if rule.required:
+                    problems.append(f"{place([rule.name])} is missing.")
+            elif not _is(rule.kind, found):
+                problems.append(f"{place([rule.name])} must be {_SHOWN[rule.kind]}, not {_what(rule.kind, found)}.")
+        if not self.others:
+            known = {rule.name.partition(".")[0] for rule in self.fields} | {rule.name for rule in self.fields}
+            problems += [f"{place([name])} should not be there." for name in value if name not in known]
+        return problems[:MOST_PROBLEMS]
+
+    def describe(self) -> str:
+        if self.mode == "schema":
+            return "JSON Schema"
+        return ", ".join(rule.name for rule in self.fields)[:200]
+
+
+def _at(record: dict[str, Any], name: str) -> Any:
+    if name in record:
+        return record[name]
+    found: Any = record
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _is(kind: Kind, value: Any) -> bool:
+    match kind:
+        case "any":
+            return True
+        case "text":
+            return isinstance(value, str)
+        case "number":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "whole number":
+            return not isinstance(value, bool) and (
+                isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+            )
+        case "yes/no":
+            return isinstance(value, bool)
+        case "moment":
+            return is_moment(value)
+        case "list":
+            return isinstance(value, list)
+    return isinstance(value, dict)
+
+
+def _what(kind: Kind, value: Any) -> str:
+    if kind == "moment" and isinstance(value, str):
+        return f"“{value[:40]}”"
+    return str(value) if kind == "whole number" and isinstance(value, float) else a_kind(value)

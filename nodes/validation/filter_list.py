@@ -1,0 +1,70 @@
+"""Filter a list: keep the items for which something is true."""
+
+from typing import Any
+
+from pydantic import Field
+
+from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out
+from nodes.formula.values import a_kind
+
+_MOST = 100_000
+
+
+class Sorted(Out):
+    """The items that fulfil the condition, and the others."""
+
+    kept: list[Any]
+    dropped: list[Any]
+
+
+class FilterList(Node):
+    """Keeps the items of a list for which a condition is true.
+
+    In the condition, `item` is one item and `index` its place, counted from 0. The other items leave by “dropped”.
+    """
+
+    family, title, icon, effect = Family.VALIDATION, "Filter a list", "filter_alt", Effect.E0
+    words = ("where", "select", "keep", "remove", "items", "only", "list")
+    examples = (
+        Example(
+            "Only large orders",
+            {"condition": "item.total > 100"},
+            {"items": [{"total": 500}, {"total": 20}]},
+            {"kept": [{"total": 500}], "dropped": [{"total": 20}]},
+        ),
+        Example(
+            "Drop empty texts",
+            {"condition": "item is not empty"},
+            {"items": ["a", "", "b"]},
+            {"kept": ["a", "b"], "dropped": [""]},
+        ),
+    )
+
+    condition: Formula = Field(
+        min_length=1,
+        title="Condition",
+        description="What must be true of an `item` to keep it.",
+        json_schema_extra={"placeholder": "item.total > 100"},
+    )
+
+    async def run(self, ctx: Context, items: list[Any]) -> Sorted:
+        if not isinstance(items, list):
+            raise NodeError(f"A list is needed, but {a_kind(items)} arrived.", fix="Connect the list itself.")
+        if len(items) > _MOST:
+            raise NodeError(f"The list has {len(items):,} items; up to {_MOST:,} can be filtered.", category="limit")
+        kept, dropped = [], []
+        for index, item in enumerate(items):
+            answer = ctx.evaluate(self.condition, item=item, index=index)
+            if answer is True:
+                kept.append(item)
+            elif answer is False:
+                dropped.append(item)
+            else:
+                raise NodeError(
+                    f"For item {index} the condition gives {a_kind(answer)}, and it must give yes or no.",
+                    fix="Compare with something, as in `item.total > 100`.",
+                )
+        return Sorted(kept, dropped)
+
+    def describe(self) -> str:
+        return self.condition[:200]
