@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 
 import httpx
@@ -63,6 +64,7 @@ def _host(raw: str) -> str:
         return host
 
 
+@lru_cache(maxsize=1024)
 def read_pattern(text: str) -> str:
     """An allowed host, `api.example.com` or `*.example.com`, in the spelling of targets."""
     wild, bare = ("*.", text[2:]) if text.startswith("*.") else ("", text)
