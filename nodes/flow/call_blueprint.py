@@ -1,0 +1,66 @@
+"""Call a blueprint: another agent does a part of the work."""
+
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from nodes.base import BlueprintRef, Context, Effect, Example, Family, Json, Node, Out, Pause
+from nodes.filling import check_filling, fill
+
+
+class Called(Out):
+    """What the other agent ended with."""
+
+    value: Any
+
+
+class CallBlueprint(Node):
+    """Lets another agent of yours do a part of the work, and waits for what it ends with.
+
+    The other agent starts as if somebody pressed “Run”, with the input from here, and appears as a run of its own. Useful
+    for steps that several agents share, and to keep a large agent readable.
+    """
+
+    # E2: it starts a run inside the product; what that run does outside has effects of its own there.
+    family, title, icon, effect = Family.FLOW, "Call an agent", "account_tree", Effect.E2
+    words = ("subflow", "blueprint", "reuse", "agent", "call", "sub", "function", "delegate")
+    keyed = True
+    examples = (
+        Example(
+            "Pass on what arrives",
+            {"blueprint": "bp_credit_check"},
+            {"value": {"customer": "Ada"}},
+            {"value": {"rating": "good"}},
+            answer={"rating": "good"},
+        ),
+        Example(
+            "With an input of its own",
+            {"blueprint": "bp_translate", "input": '{"text": "{{ body }}", "to": "en"}'},
+            {"value": {"body": "Hallo"}},
+            {"value": "Hello"},
+            answer="Hello",
+        ),
+    )
+
+    blueprint: BlueprintRef = Field(min_length=1, title="Agent", description="The agent to call.")
+    input: Json = Field(
+        default="",
+        title="Input",
+        description="What it is started with: JSON with `{{ … }}` between quotes. Empty: all that arrives.",
+        json_schema_extra={"placeholder": '{"text": "{{ body }}"}'},
+    )
+
+    @field_validator("input")
+    @classmethod
+    def _can_be_filled(cls, text: str) -> str:
+        return check_filling(text)
+
+    async def run(self, ctx: Context, value: Any = None) -> Called | Pause:
+        given = fill(ctx, self.input) if self.input.strip() else value
+        return Pause("call", None, {"blueprint": self.blueprint, "input": given})
+
+    async def resume(self, ctx: Context, answer: Any, value: Any = None, **inputs: Any) -> Called:
+        return Called(answer)
+
+    def forecast_seconds(self) -> float:
+        return 1.0

@@ -1,0 +1,79 @@
+"""For each: the same steps for every item of a list."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from nodes.base import SKIP, Context, Effect, Example, Family, Formula, Loop, NodeError, Out, PortInfo
+from nodes.formula.values import a_kind
+
+
+class Each(Out):
+    """One item after the other, and in the end all results."""
+
+    item: Annotated[Any, PortInfo(help="Fires once for each item; connect the steps to repeat.")] = SKIP
+    done: Annotated[list[Any], PortInfo(help="Fires once, with the results in the order of the items.")] = SKIP
+
+
+class ForEach(Loop):
+    """Repeats steps for every item of a list and collects the results.
+
+    Connect the steps to repeat behind “item”, and the last of them back to “result”. When all items are through, “done”
+    gives the list of results. Inside, formulas know the `item` and its `index`, counted from 0.
+    """
+
+    family, title, icon, effect = Family.FLOW, "For each", "repeat", Effect.E0
+    words = ("loop", "repeat", "every", "items", "list", "iterate", "map", "batch")
+    examples = (
+        Example(
+            "Go through what arrives",
+            {},
+            {"items": [{"name": "Ada"}, {"name": "Bo"}]},
+            {"item": {"name": "Ada"}, "done": [{"name": "Ada"}, {"name": "Bo"}]},
+        ),
+        Example(
+            "Go through a field of it",
+            {"over": "order.lines", "parallel": 5},
+            {"items": {"order": {"lines": [1, 2]}}},
+            {"item": 1, "done": [1, 2]},
+        ),
+        Example("An empty list", {}, {"items": []}, {"done": []}),
+    )
+
+    over: Formula = Field(
+        default="",
+        title="List",
+        description="Which list to go through, such as `order.lines`. Empty: what arrives is the list.",
+        json_schema_extra={"placeholder": "order.lines"},
+    )
+    most: int = Field(
+        default=1_000, ge=1, le=10_000, title="At most", description="How many items there may be; more is an error."
+    )
+
+    async def run(
+        self,
+        ctx: Context,
+        items: Annotated[Any, PortInfo(help="The list, or a record that holds it.")],
+        result: Annotated[Any, PortInfo(back=True, help="Connect the last of the repeated steps here.")] = None,
+    ) -> Each:
+        # The engine runs the body; without one, every item is its own result.
+        return Each(done=self.items_of(ctx, items))
+
+    def items_of(self, ctx: Context, items: Any) -> list[Any]:
+        found = ctx.evaluate(self.over) if self.over.strip() else items
+        if not isinstance(found, list):
+            raise NodeError(
+                f"“For each” needs a list, but got {a_kind(found)}.",
+                fix="Say in its settings which list to go through, such as `order.lines`.",
+            )
+        if len(found) > self.most:
+            raise NodeError(
+                f"The list has {len(found):,} items, and {self.most:,} are allowed.",
+                category="limit",
+                fix="Filter the list first, or raise “At most”.",
+            )
+        return found
+
+    def describe(self) -> str:
+        many = f"{self.parallel} at once" if self.parallel > 1 else ""
+        return ", ".join(part for part in (self.over, many) if part)[:200]
