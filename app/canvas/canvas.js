@@ -90,7 +90,6 @@ export default {
     function close() {
       if (!popup.kind) return false;
       popup.kind = null;
-      dangling.value = null;
       nextTick(() => root.value?.contains(document.activeElement) || root.value?.focus({ preventScroll: true }));
       return true;
     }
@@ -232,7 +231,7 @@ export default {
     // ---- connecting by mouse ----------------------------------------------------------------------------------------------------------
     let drag = null;
     let pressed = null;
-    const dangling = shallowRef(null); // the loose end while the list is open
+    let dropped = false; // a line let go over the canvas ends with a click on it, which is not meant
     const asConnection = (from, to) => (from.type === "source" ? { source: from.nodeId, sourceHandle: from.handleId, target: to.nodeId, targetHandle: to.handleId } : { source: to.nodeId, sourceHandle: to.handleId, target: from.nodeId, targetHandle: from.handleId });
     const isValid = (connection) => trusting > 0 || !drag || graph.refusal(connection, drag.edge) === null;
     function startDrag(from, edge = null) {
@@ -266,6 +265,8 @@ export default {
     });
     flow.onConnectEnd((event) => {
       const ended = endDrag();
+      dropped = true;
+      setTimeout(() => (dropped = false));
       if (!ended || ended.made || !event || ended.edge) return;
       const { clientX: x, clientY: y } = event.changedTouches?.[0] ?? event;
       const under = document.elementFromPoint(x, y);
@@ -283,7 +284,6 @@ export default {
         dropOnNode(card.dataset.id, ended.from, from);
       } else if (!card && root.value.contains(under)) {
         const at = flow.screenToFlowCoordinate({ x, y });
-        dangling.value = { x, y };
         pickConnected(x, y, from, at);
       }
     });
@@ -325,7 +325,7 @@ export default {
     flow.onEdgeContextMenu(({ edge, event }) => (event.preventDefault(), menuForEdge(edge.id, event)));
     flow.onPaneContextMenu((event) => (event.preventDefault(), menuForPane(event)));
     flow.onSelectionContextMenu(({ event }) => (event.preventDefault(), menuForNode(gestures.selectedIds()[0], event)));
-    flow.onPaneClick(() => (close(), root.value.focus({ preventScroll: true })));
+    flow.onPaneClick(() => dropped || (close(), root.value.focus({ preventScroll: true })));
     flow.onEdgeMouseEnter(({ edge }) => hover(edge.id));
     flow.onEdgeMouseLeave(({ edge }) => unhover(edge.id));
     flow.onViewportChange((port) => (zoom.value = port.zoom));
@@ -428,7 +428,7 @@ export default {
     provide("canvas", canvas);
     return {
       nodeTypes, edgeTypes, flowId, root, end, options, readOnly, initialNodes, initialEdges, isValid, empty, popup, toasts, spoken, forget, online: wire.online, people, zoom,
-      starters, toolbar, minimapColour, initials, close, chosen, pick, middle, add, dangling, ConnectionMode,
+      starters, toolbar, minimapColour, initials, close, chosen, pick, middle, add, ConnectionMode,
       onKeydown: keyboard.onKeydown, onPointermove, onPointerleave: () => (pointer.inside = false), onDragover, onDrop,
       welcome: wire.welcome, applied: wire.applied, refused: wire.refused, reset: wire.reset, resend: wire.resend,
       set_status, clear_status, set_findings, set_presence, select: gestures.select, fit, layout: gestures.tidy, focus_node, undo: gestures.undo, redo: gestures.redo, say,

@@ -18,7 +18,7 @@ from app.canvas.element import DRAGGED, Canvas
 from app.canvas.session import Editor
 from app.canvas.sessions import Sessions
 from nodes.blueprint import Blueprint, Edge, Placed
-from nodes.catalog import catalog
+from nodes.catalog import catalog, ports_of
 from nodes.errors import Conflict
 
 DRAFTS: dict[str, tuple[Blueprint, int]] = {}
@@ -43,34 +43,32 @@ SESSIONS = Sessions(load, save)
 def filled(name: str, count: int) -> Blueprint:
     """A drawing of that many nodes, about one and a half connections each."""
     rng = random.Random(1)
-    types = [cls for cls in catalog() if cls.family != "trigger" and cls.model_construct().inputs]
+    types = [cls.type for cls in catalog() if cls.family != "trigger"]
     columns = max(4, int((count * 2) ** 0.5))
     nodes = [
         Placed(
             id=f"n{i}",
-            type="validation.decide" if i % 5 == 0 else rng.choice(types).type,
+            type="validation.decide" if i % 5 == 0 else rng.choice(types),
             settings={"condition": f"total > {i}"} if i % 5 == 0 else {},
             x=(i % columns) * 300,
             y=(i // columns) * 170,
         )
         for i in range(count)
     ]
+    ports = [ports_of(node, catalog()) for node in nodes]
     edges = []
     for number in range(int(count * 1.5)):
         a = rng.randrange(count - 1)
         b = min(count - 1, a + rng.randint(1, 5))
-        out = catalog().get(nodes[a].type).model_construct(**nodes[a].settings).outputs()
-        into = catalog().get(nodes[b].type).model_construct(**nodes[b].settings).inputs()
+        out, into = ports[a][1], ports[b][0]
         if out and into:
-            edges.append(
-                Edge(
-                    id=f"e{number}",
-                    source=f"n{a}",
-                    source_port=rng.choice(out).name,
-                    target=f"n{b}",
-                    target_port=into[0].name,
-                )
-            )
+            ends = {
+                "source": f"n{a}",
+                "source_port": rng.choice(out).name,
+                "target": f"n{b}",
+                "target_port": into[0].name,
+            }
+            edges.append(Edge(id=f"e{number}", **ends))
     return Blueprint(name=name, nodes=nodes, edges=edges)
 
 

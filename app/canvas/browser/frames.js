@@ -1,5 +1,6 @@
 /** Groups: a frame behind its members, with a title that can be dragged to move them all. */
 import { computed, defineComponent, inject, markRaw, nextTick, ref, watch } from "vue";
+import { focusSoon } from "./node.js";
 
 const PAD = 20, TOP = 44;
 const COLOURS = ["grey", "yellow", "blue", "green", "pink"];
@@ -25,9 +26,7 @@ const Frame = markRaw(
       });
       const field = ref(null);
       const editing = computed(() => canvas.naming.value === props.id);
-      watch(editing, async (now) => {
-        if (now) await nextTick(), field.value?.focus(), field.value?.select();
-      }, { immediate: true });
+      watch(editing, (now) => now && nextTick(() => focusSoon(field)), { immediate: true });
       function done(save) {
         if (!editing.value) return;
         const title = field.value.value.trim().slice(0, 120);

@@ -11,6 +11,13 @@ const STATES = {
   waiting: { icon: "hourglass_top", words: "waiting" },
   skipped: { icon: "redo", words: "skipped" },
 };
+/** Put the focus into a field as soon as it can take it: Vue Flow hides a new node until it has measured it. */
+export function focusSoon(field, frames = 30) {
+  field.value?.focus({ preventScroll: true });
+  if (field.value && document.activeElement === field.value) return field.value.select?.();
+  if (frames) requestAnimationFrame(() => focusSoon(field, frames - 1));
+}
+
 const FAMILIES = { trigger: "Trigger", context: "Context", action: "Action", validation: "Validation", flow: "Flow" };
 
 export const NodeCard = markRaw(
@@ -52,9 +59,7 @@ export const NodeCard = markRaw(
       const family = computed(() => kind.value?.family ?? "unknown");
       const naming = computed(() => canvas.naming.value === props.id);
       const field = ref(null);
-      watch(naming, async (now) => {
-        if (now) await nextTick(), field.value?.focus(), field.value?.select();
-      });
+      watch(naming, (now) => now && nextTick(() => focusSoon(field)));
       // Vue Flow measures handles when a node changes its size, not when they change places inside it.
       watch(() => JSON.stringify([face.value.inputs.map((port) => port.name), face.value.outputs.map((port) => port.name)]), () =>
         nextTick(() => canvas.flow.updateNodeInternals([props.id])));
@@ -119,9 +124,7 @@ export const NoteCard = markRaw(
       const size = ref(null); // while it is being resized
       const field = ref(null);
       const editing = computed(() => canvas.naming.value === props.id);
-      watch(editing, async (now) => {
-        if (now) await nextTick(), field.value?.focus();
-      }, { immediate: true });
+      watch(editing, (now) => now && nextTick(() => focusSoon(field)), { immediate: true });
       watch(note, (now) => now && canvas.flow.updateNode(props.id, { ariaLabel: `Note: ${now.text || "empty"}` }), { immediate: true });
       function done() {
         if (editing.value) canvas.noted(props.id, field.value.value.slice(0, 10_000));
