@@ -95,8 +95,13 @@ class Engine:
         """Run in the background; the engine keeps the task from being collected and logs what it dies of."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._spawned)
         return task
+
+    def _spawned(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._stopping:
+            log.error("something went wrong in the background", exc_info=error)
 
     # --- taking runs -----------------------------------------------------------------------------------------------------------
 

@@ -96,6 +96,10 @@ class Journal:
         goal, pause = ex.seq, 0.2
         while ex.saved < goal or ex.saved_state is not ex.state:
             first = ex.saved_state is None
+            if ex.saving is not None and ex.saving.done():
+                # Its outcome is noted by a callback that has not had its turn; awaiting a done future gives it none.
+                await asyncio.sleep(0)
+                continue
             if ex.saving is None:
                 if first and not self.plans.is_kept(ex.order.tenant, ex.plan):
                     await self.plans.keep(ex.order.tenant, ex.plan)
