@@ -128,9 +128,12 @@ class Guard:
         visit.note(scope)
         outgoing = self._outgoing(scope, visit, send)
         started = False
+        body: Body | None = None
 
         async def sending(message: Message) -> None:
             nonlocal started
+            if body is not None and body.over and not started:
+                return  # whatever the application makes of a body that was cut: the answer is that it was too large
             started = started or message["type"] == "http.response.start"
             await outgoing(message)
 
@@ -140,11 +143,14 @@ class Guard:
                 response = RedirectResponse(redirect, 303, headers={"Cache-Control": "no-store"})
                 await response(scope, receive, sending)
                 return
-            limit = self._limit(scope["method"], scope["path"])
-            await self._app(scope, _limited(receive, headers, limit), sending)
+            body = Body(receive, headers, self._limit(scope["method"], scope["path"]))
+            await self._app(scope, body.receive, sending)
+            if body.over and not started:
+                raise TooLarge(body.limit)
         except Exception as problem:
             error = explain(problem, place=scope["path"])
             if not started:
+                body = None
                 accept = headers.get("accept", "")
                 said = answer(error, path=scope["path"], accept=accept, theme=visit.theme)
                 await said(scope, receive, sending)
@@ -383,22 +389,25 @@ def _address(scope: Scope, headers: Headers, *, behind_proxy: bool) -> str:
     return client[0] if client else ""
 
 
-def _limited(receive: Receive, headers: Headers, limit: int) -> Receive:
-    """The body, but no more of it than the route takes."""
-    declared = headers.get("content-length", "0")
-    if not declared.isdecimal():
-        raise BadRequest("The Content-Length makes no sense.")
-    if int(declared) > limit:
-        raise TooLarge(limit)
-    seen = 0
+class Body:
+    """The body of a request, but no more of it than the route takes."""
 
-    async def receiving() -> Message:
-        nonlocal seen
-        message = await receive()
+    def __init__(self, receive: Receive, headers: Headers, limit: int) -> None:
+        declared = headers.get("content-length", "0")
+        if not (declared.isascii() and declared.isdecimal()):
+            raise BadRequest("The Content-Length makes no sense.")
+        if int(declared) > limit:
+            raise TooLarge(limit)
+        self.limit = limit
+        self.over = False
+        self._receive = receive
+        self._seen = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
         if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise TooLarge(limit)
+            self._seen += len(message.get("body", b""))
+            if self._seen > self.limit:
+                self.over = True
+                raise TooLarge(self.limit)
         return message
-
-    return receiving
