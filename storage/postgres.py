@@ -27,6 +27,7 @@ _LARGEST_GROUP = 2_048
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -76,15 +77,22 @@ class PostgresBackend:
         self._wake.set()
 
     async def read(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T:
-        assert self._readers is not None
-
         def call(connection: Connection) -> T:
             with make(connection) as session:
                 return fn(session)
 
-        async with self._readers.connect() as connection:
-            await connection.execution_options(postgresql_readonly=True, isolation_level="REPEATABLE READ")
-            return await connection.run_sync(call)
+        async def attempt() -> T:
+            assert self._readers is not None
+            async with self._readers.connect() as connection:
+                await connection.execution_options(postgresql_readonly=True, isolation_level="REPEATABLE READ")
+                return await connection.run_sync(call)
+
+        try:
+            return await attempt()
+        except Exception as error:
+            if not _lost(error):
+                raise
+            return await attempt()  # a connection that broke while nobody used it shows only now
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
@@ -153,8 +161,10 @@ class PostgresBackend:
             resolve(answers)
 
     async def _group(self, jobs: list[WriteJob]) -> list[Answer]:
-        """Write the jobs in one transaction; if the server was lost before it could keep them, once more."""
-        for _ in range(2):
+        """Write the jobs in one transaction; if the server was lost before it could keep them, again and again for a while."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._busy
+        while clock() < end:
             group = _Group(jobs)
             try:
                 await self._patiently(self._connect)
@@ -162,7 +172,7 @@ class PostgresBackend:
                 return group.answers
             except Exception as error:
                 await self._rolled_back()
-                if not _lost(error):
+                if not _lost(error) and not group.committing:
                     known = errors.explained(error)
                     if len(jobs) > 1 and getattr(known, "code", "") == "storage.full":
                         return [answer for job in jobs for answer in await self._group([job])]

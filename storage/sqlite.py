@@ -93,7 +93,7 @@ class SqliteBackend:
         except BaseException as error:
             if self._engine is not None:
                 self._engine.dispose()
-            raise errors.explained(error) from error
+            raise (errors.failed(error) if isinstance(error, OSError) else errors.explained(error)) from error
         self._readers = _engine(self._path, self._busy, pool_size=_READERS)
         event.listen(self._readers, "connect", lambda raw, _: raw.execute("PRAGMA query_only = ON"))
         event.listen(self._readers, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
@@ -194,15 +194,16 @@ def _transaction(connection: Connection, raw: sqlite3.Connection, jobs: list[Wri
 
 def _session(connection: Connection, raw: sqlite3.Connection, job: SessionJob) -> Answer:
     """Run one job in a savepoint; what it raises is its own, unless it broke the transaction."""
+    session = job.make(connection)
     try:
-        with job.make(connection) as session:
-            result = job.fn(session)
-            session.commit()
-        return job, result, None
+        result = job.fn(session)
+        session.commit()
+        session.close()
     except Exception as error:
-        if not raw.in_transaction or _fatal(error):
-            raise
+        _raise_if_fatal(error, raw)
+        session.close()
         return job, None, errors.explained(error)
+    return job, result, None
 
 
 def _records(raw: sqlite3.Connection, jobs: list[RecordJob], answers: list[Answer]) -> None:
@@ -214,8 +215,7 @@ def _records(raw: sqlite3.Connection, jobs: list[RecordJob], answers: list[Answe
         answers.extend((job, None, None) for job in jobs)
         return
     except Exception as error:
-        if not raw.in_transaction or _fatal(error):
-            raise
+        _raise_if_fatal(error, raw)
         raw.execute("ROLLBACK TO lane")
         raw.execute("RELEASE lane")
         if len(jobs) == 1:
@@ -272,7 +272,13 @@ def _quoted(name: str) -> str:
     return f'"{name}"'  # one of our own column names; `trigger` is also a word of SQL
 
 
-def _fatal(error: BaseException) -> bool:
-    """Whether the whole group is in doubt, not just the statement."""
-    original = getattr(error, "orig", None) or error
-    return isinstance(original, sqlite3.Error) and getattr(original, "sqlite_errorcode", 0) & 0xFF in _FATAL
+def _raise_if_fatal(error: BaseException, raw: sqlite3.Connection) -> None:
+    """Raise what broke the whole group, not just the statement. It can be what a later error only follows from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        original = getattr(cause, "orig", None) or cause
+        if isinstance(original, sqlite3.Error) and getattr(original, "sqlite_errorcode", 0) & 0xFF in _FATAL:
+            raise original
+        cause = cause.__cause__ or cause.__context__
+    if not raw.in_transaction:
+        raise error
