@@ -208,7 +208,7 @@ class HttpRequest(Node):
         return self
 
     async def run(self, ctx: Context, value: Any = None) -> Answer:
-        url = checked_address(str(ctx.render(self.url)))
+        url = final_address(ctx, self.url)
         headers = self._headers(ctx)
         payload, content = None, None
         if self.method not in _READS:
@@ -288,7 +288,7 @@ class HttpRequest(Node):
         return (literal_host(self.url),)
 
     async def simulate(self, ctx: Context, **inputs: Any) -> Simulated:
-        url = checked_address(str(ctx.render(self.url)))
+        url = final_address(ctx, self.url)
         body = orjson.loads(self.sample_answer) if self.sample_answer.strip() else {}
         shown = _shown(fill(ctx, self.body) if self.body_kind in ("json", "form") else None)
         sending = f", sending {shown}" if shown else ""
@@ -311,14 +311,23 @@ def literal_host(url: str) -> str:
     if not colon or scheme.lower() not in ("http", "https"):
         return ""
     authority = rest
-    for sign in "/?#\\":
+    for sign in "/?#":
         authority = authority.partition(sign)[0]
-    if open_ and authority == rest:
+    if "\\" in authority or (open_ and authority == rest):
         return ""  # the formula may go on with the host's name
     try:
         return urlsplit(f"{scheme}://{authority}").hostname or ""
     except ValueError:
         return ""
+
+
+def final_address(ctx: Context, template: str) -> str:
+    """The address with its formulas filled in, at the host that its author wrote. Raises BadAddress."""
+    url = checked_address(str(ctx.render(template)))
+    wanted = literal_host(template)
+    if wanted and urlsplit(url).hostname != wanted:
+        raise BadAddress(f"What arrived would change the address from {wanted} to another host")
+    return url
 
 
 def checked_address(url: str) -> str:

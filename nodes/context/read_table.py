@@ -1,14 +1,17 @@
 """Read a table: rows from CSV or JSON, from a file, or from a stored table."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from nodes.base import Context, Effect, Example, Family, FileName, Label, Node, NodeError, Out, Text
 from nodes.context.rows import as_rows, decode, read_csv, read_json
+from nodes.shape import ANY, Shape, list_of, one_of, shape_of
 
 _BIG = 200_000
+_SAMPLED = 50
 
 
 class Rows(Out):
@@ -161,6 +164,15 @@ class ReadTable(Node):
 
     def labels(self) -> frozenset[Label]:
         return frozenset({Label.PRIVATE}) if self.source in ("file", "table") else frozenset()
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        if self.source not in ("csv", "json") or "{{" in self.text:
+            return {}
+        try:
+            rows = self._read(self.text)
+        except NodeError:
+            return {}
+        return {"rows": list_of(one_of(*map(shape_of, rows[:_SAMPLED])) if rows else ANY)}
 
     def describe(self) -> str:
         return {"csv": "CSV", "json": "JSON", "file": self.file, "table": self.table}[self.source]

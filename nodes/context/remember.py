@@ -1,10 +1,12 @@
 """Remember: keep a value for later runs."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out, Text
+from nodes.shape import ANY, NUMBER, Shape, list_of
 
 
 class Kept(Out):
@@ -106,6 +108,10 @@ class Remember(Node):
             new = [*before, new][-self.longest :]
         await ctx.memory.set(key, new)
         return Kept(value, new)
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        stored = {"add": NUMBER, "append": list_of()}
+        return {"value": arriving.get("value", ANY), "stored": stored.get(self.mode, ANY)}
 
     def describe(self) -> str:
         return {"set": "", "add": "add to ", "append": "append to "}[self.mode] + self.key[:180]

@@ -1,12 +1,15 @@
 """Set values: add fields, or put new ones in place of what arrived."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from nodes.base import Context, Effect, Example, Family, Node, NodeError, Out, Row, Text
 from nodes.filling import check_filling, fill
-from nodes.formula import compile_formula
+from nodes.formula import compile_formula, infer, infer_text
+from nodes.shape import ANY, NUMBER, TEXT, YES_NO, Shape, record
 
 _AS_NUMBER = compile_formula("value | number")
 _AS_YES_NO = compile_formula("value | yes_no")
@@ -122,6 +125,20 @@ class SetValues(Node):
                 found[row.name] = new
         return Record(found)
 
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        main = arriving.get("value", ANY)
+        known = record({**main.fields, "value": main, "input": main}, optional=main.optional, open=True)
+        found = record()
+        if self.keep and main.kind == "record":
+            found = main
+        elif self.keep and main.kind != "nothing":
+            # What arrives may be a record, whose fields are kept, or something else, which becomes a field.
+            found = record(open=True) if main.kind in ("any", "one of") else record({"value": main})
+        for row in self.values:
+            path = [row.name] if row.name in found.fields else row.name.split(".")
+            found = _with(found, path, _shape(row, known))
+        return {"value": found}
+
     def describe(self) -> str:
         return ", ".join(row.name for row in self.values)[:200]
 
@@ -140,6 +157,26 @@ def _worked_out(ctx: Context, row: Assignment) -> Any:
     if kind == "yes/no":
         return _AS_YES_NO.evaluate({"value": value})
     return _AS_TEXT.evaluate({"value": value})
+
+
+def _shape(row: Assignment, known: Shape) -> Shape:
+    match row.kind:
+        case "formula":
+            return infer(row.value, known)
+        case "any":
+            return infer_text(row.value, known)
+        case "json":
+            return ANY
+    return {"number": NUMBER, "yes/no": YES_NO}.get(row.kind, TEXT)
+
+
+def _with(whole: Shape, path: list[str], new: Shape) -> Shape:
+    """The shape of a record with one more field, maybe deep inside."""
+    name, *rest = path
+    if rest:
+        inner = whole.fields.get(name)
+        new = _with(inner if inner and inner.kind == "record" else record(open=whole.open or bool(inner)), rest, new)
+    return replace(whole, fields={**whole.fields, name: new}, optional=whole.optional - {name})
 
 
 def _put(record: dict[str, Any], path: list[str], value: Any) -> None:

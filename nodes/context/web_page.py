@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from nodes.base import Context, Effect, Example, Family, Label, Node, NodeError, Out, PortInfo, Text
-from nodes.context.http_request import checked_address, failure, literal_host
+from nodes.context.http_request import checked_address, failure, final_address, literal_host
 from nodes.context.page import Page, charset_of, read_page, tidy
+from nodes.shape import TEXT, Shape, list_of, record
 
 _MOST_READ = 2_000_000
 _BIG = 100_000
@@ -85,7 +87,7 @@ class WebPage(Node):
         return self
 
     async def run(self, ctx: Context, value: Any = None) -> Read:
-        url = checked_address(str(ctx.render(self.url)))
+        url = final_address(ctx, self.url)
         headers = {"Accept": "text/html, application/xhtml+xml, text/plain;q=0.9"}
         reply = await ctx.http.request("GET", url, headers=headers, timeout=self.timeout)
         if not 200 <= reply.status < 300:
@@ -120,6 +122,9 @@ class WebPage(Node):
 
     def forecast_seconds(self) -> float:
         return 1.0
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        return {"links": list_of(record({"text": TEXT, "url": TEXT}))}
 
     def describe(self) -> str:
         return self.url.removeprefix("https://")[:200]

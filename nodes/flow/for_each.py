@@ -1,11 +1,14 @@
 """For each: the same steps for every item of a list."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from nodes.base import SKIP, Context, Effect, Example, Family, Formula, Loop, NodeError, Out, PortInfo
+from nodes.formula import infer
 from nodes.formula.values import a_kind
+from nodes.shape import ANY, Shape, list_of, record
 
 
 class Each(Out):
@@ -73,6 +76,13 @@ class ForEach(Loop):
                 fix="Filter the list first, or raise “At most”.",
             )
         return found
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        if not self.over.strip():
+            return {}
+        main = arriving.get("items", ANY)
+        known = record({**main.fields, "items": main, "input": main}, optional=main.optional, open=True)
+        return {"item": infer(self.over, known).items, "done": list_of()}
 
     def describe(self) -> str:
         many = f"{self.parallel} at once" if self.parallel > 1 else ""

@@ -1,11 +1,13 @@
 """Merge: several ways become one again."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from nodes.base import Context, Effect, Example, Family, Node, NodeError, Out, PortInfo, PortType
 from nodes.formula.values import a_kind
+from nodes.shape import ANY, Shape, list_of, record
 
 
 class Merged(Out):
@@ -83,6 +85,17 @@ class Merge(Node):
 
     def join_here(self) -> Literal["all", "first"]:
         return self.mode
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        values = arriving.get("values", list_of())
+        one = values.items
+        if self.mode == "first" or self.combine == "one":
+            return {"value": one}
+        if self.combine == "list":
+            return {"value": values}
+        if self.combine == "lists":
+            return {"value": one if one.kind == "list" else list_of()}
+        return {"value": one if one.kind == "record" else record(open=True) if one.kind == "any" else ANY}
 
     def describe(self) -> str:
         if self.mode == "first":

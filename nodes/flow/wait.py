@@ -1,15 +1,19 @@
 """Wait: let time pass."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out, Pause
 from nodes.formula import compile_formula
+from nodes.moments import zone
+from nodes.shape import ANY, Shape
 
 _SECONDS = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400}
 _YEAR = 366 * 86_400
-_EPOCH = compile_formula("moment | date(zone=zone) | timestamp")
+_MOMENT = compile_formula("moment | date(zone=zone)")
 
 
 class Passed(Out):
@@ -69,8 +73,7 @@ class Wait(Node):
         if self.mode == "for":
             wake = now + self.amount * _SECONDS[self.unit]
         else:
-            moment = ctx.evaluate(self.until)
-            wake = float(_EPOCH.evaluate({"moment": moment, "zone": ctx.time_zone or "UTC"}))
+            wake = _epoch(ctx.evaluate(self.until), ctx.time_zone or "UTC")
             if wake > now + _YEAR:
                 raise NodeError("That moment is more than a year away.", category="limit", fix="Wait at most a year.")
         return Pause("until", wake) if wake > now else Passed(value)
@@ -78,8 +81,18 @@ class Wait(Node):
     async def resume(self, ctx: Context, answer: Any, value: Any = None, **inputs: Any) -> Passed:
         return Passed(value)
 
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        return {"value": arriving.get("value", ANY)}
+
     def describe(self) -> str:
         if self.mode == "until":
             return f"until {self.until}"[:200]
         unit = self.unit.removesuffix("s") if self.amount == 1 else self.unit
         return f"{self.amount:g} {unit}"
+
+
+def _epoch(given: Any, where: str) -> float:
+    """The second that a value means; a day alone is its midnight in the time zone."""
+    text = _MOMENT.evaluate({"moment": given, "zone": where})
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=zone(where))).timestamp()

@@ -1,5 +1,6 @@
 """Chat: a conversation on a page that we host."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -7,6 +8,7 @@ from pydantic import Field
 from nodes.base import Context, Effect, Example, Family, Label, Node, NodeError, Out, PortInfo
 from nodes.ids import new_token
 from nodes.listen import Chat as Conversation
+from nodes.shape import TEXT, Shape, list_of, record
 from nodes.trigger.answers import PATH
 
 _LONGEST = 100_000
@@ -103,6 +105,9 @@ class Chat(Node):
 
     def sample(self) -> dict[str, Any]:
         return {"text": "Where is my order?", "conversation": "sample", "history": []}
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        return {"history": list_of(record({"role": TEXT, "text": TEXT}))}
 
     def describe(self) -> str:
         return self.heading

@@ -1,6 +1,7 @@
 """Form: a page of questions that we host."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -8,8 +9,10 @@ from nodes.base import Context, Effect, Example, Family, Label, Node, NodeError,
 from nodes.ids import new_token
 from nodes.listen import Form as Page
 from nodes.listen import FormField
+from nodes.shape import MOMENT, NOTHING, NUMBER, TEXT, YES_NO, Shape, one_of, record
 from nodes.trigger.answers import NAME, PATH, read_answers
 
+_SHAPES: Final[Mapping[str, Shape]] = {"number": NUMBER, "yes/no": YES_NO, "date": MOMENT}
 _SAMPLES = {
     "text": "Ada Lovelace",
     "long text": "The coffee machine on the second floor is broken.",
@@ -156,6 +159,9 @@ class Form(Node):
     def sample(self) -> dict[str, Any]:
         return {"answers": {field.name: _believable(field) for field in self.fields}}
 
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        return {"answers": record({field.name: _shape(field) for field in self.fields})}
+
     def describe(self) -> str:
         return f"{self.heading}: {len(self.fields)} question{'s' if len(self.fields) > 1 else ''}"[:200]
 
@@ -168,6 +174,11 @@ class Form(Node):
 
 def _choices(field: Question) -> tuple[str, ...]:
     return tuple(choice.strip() for choice in field.choices if choice.strip()) if field.kind == "choice" else ()
+
+
+def _shape(field: Question) -> Shape:
+    shape = _SHAPES.get(field.kind, TEXT)
+    return shape if field.required or field.kind == "yes/no" else one_of(shape, NOTHING)
 
 
 def _believable(field: Question) -> Any:

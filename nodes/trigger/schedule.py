@@ -21,7 +21,7 @@ class Due(Out):
     """The moment that has come."""
 
     moment: Annotated[str, PortInfo(type=PortType.MOMENT)]
-    date: str
+    date: Annotated[str, PortInfo(type=PortType.MOMENT, help="The day alone.")]
 
 
 class Schedule(Node):

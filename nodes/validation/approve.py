@@ -1,11 +1,13 @@
 """Approve: a person decides."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
 from nodes.base import SKIP, Context, Effect, Example, Family, LongText, Node, Out, Pause, Simulated, Text
 from nodes.formula import compile_formula
+from nodes.shape import ANY, Shape
 
 _AS_TEXT = compile_formula("value | text")
 
@@ -96,6 +98,12 @@ class Approve(Node):
 
     def _choices(self) -> list[str]:
         return [self.approve_label, self.reject_label]
+
+    def ways(self) -> tuple[tuple[str, ...], ...]:
+        return ("approved",), ("rejected",)
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        return dict.fromkeys(("approved", "rejected"), arriving.get("value", ANY))
 
     def describe(self) -> str:
         return self.question[:200]

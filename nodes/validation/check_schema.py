@@ -1,12 +1,15 @@
 """Check data: whether what arrives has the fields and kinds it should have."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
+import orjson
 from pydantic import Field, model_validator
 
 from nodes.base import SKIP, Context, Effect, Example, Family, Json, Node, Out, Row
 from nodes.formula.functions.dates import is_moment
 from nodes.formula.values import a_kind
+from nodes.shape import ANY, MOMENT, NOTHING, NUMBER, TEXT, YES_NO, Shape, from_json_schema, list_of, one_of, record
 from nodes.validation.rules import MOST_PROBLEMS, place, problems_of, rules_of
 
 Kind = Literal["any", "text", "number", "whole number", "yes/no", "moment", "list", "record"]
@@ -19,6 +22,17 @@ _SHOWN: dict[str, str] = {
     "moment": "a date such as 2026-03-02",
     "list": "a list",
     "record": "a record",
+}
+
+
+_SHAPES: Final[Mapping[str, Shape]] = {
+    "text": TEXT,
+    "number": NUMBER,
+    "whole number": NUMBER,
+    "yes/no": YES_NO,
+    "moment": MOMENT,
+    "list": list_of(),
+    "record": record(open=True),
 }
 
 
@@ -128,16 +142,45 @@ class CheckSchema(Node):
             problems += [f"{place([name])} should not be there." for name in value if name not in known]
         return problems[:MOST_PROBLEMS]
 
+    def ways(self) -> tuple[tuple[str, ...], ...]:
+        return ("ok",), ("bad", "problems")
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        value = arriving.get("value", ANY)
+        return {"ok": self._checked() if value.kind == "any" else value, "bad": value, "problems": list_of(TEXT)}
+
+    def _checked(self) -> Shape:
+        """What is known of a value once it is found right."""
+        if self.mode == "schema":
+            return from_json_schema(orjson.loads(self.schema_text))
+        if not self.fields:
+            return ANY
+        plain = [rule for rule in self.fields if "." not in rule.name]
+        inner = {rule.name.partition(".")[0]: record(open=True) for rule in self.fields if "." in rule.name}
+        fields = {rule.name: _shape(rule) for rule in plain}
+        optional = [
+            name
+            for name in (*inner, *fields)
+            if not any(r.required and r.name.partition(".")[0] == name for r in self.fields)
+        ]
+        return record({**inner, **fields}, optional=optional, open=self.others)
+
     def describe(self) -> str:
         if self.mode == "schema":
             return "JSON Schema"
         return ", ".join(rule.name for rule in self.fields)[:200]
 
 
-def _at(record: dict[str, Any], name: str) -> Any:
-    if name in record:
-        return record[name]
-    found: Any = record
+def _shape(rule: FieldRule) -> Shape:
+    shape = _SHAPES.get(rule.kind, ANY)
+    # Something that is not required may be there and be empty.
+    return shape if rule.required or shape is ANY else one_of(shape, NOTHING, TEXT)
+
+
+def _at(whole: dict[str, Any], name: str) -> Any:
+    if name in whole:
+        return whole[name]
+    found: Any = whole
     for part in name.split("."):
         found = found.get(part) if isinstance(found, dict) else None
     return found

@@ -1,13 +1,16 @@
 """Filter a list: keep the items for which something is true."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from pydantic import Field
 
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out
 from nodes.formula.values import a_kind
+from nodes.shape import ANY, Shape, with_member
 
-_MOST = 100_000
+_MOST: Final = 100_000
+_OURS: Final = frozenset({"input", "steps", "vars", "run"})
 
 
 class Sorted(Out):
@@ -20,7 +23,8 @@ class Sorted(Out):
 class FilterList(Node):
     """Keeps the items of a list for which a condition is true.
 
-    In the condition, `item` is one item and `index` its place, counted from 0. The other items leave by “dropped”.
+    In the condition, `item` is one item and `index` its place, counted from 0; the fields of an item can be named directly.
+    The other items leave by “dropped”.
     """
 
     family, title, icon, effect = Family.VALIDATION, "Filter a list", "filter_alt", Effect.E0
@@ -28,7 +32,7 @@ class FilterList(Node):
     examples = (
         Example(
             "Only large orders",
-            {"condition": "item.total > 100"},
+            {"condition": "total > 100"},
             {"items": [{"total": 500}, {"total": 20}]},
             {"kept": [{"total": 500}], "dropped": [{"total": 20}]},
         ),
@@ -43,8 +47,8 @@ class FilterList(Node):
     condition: Formula = Field(
         min_length=1,
         title="Condition",
-        description="What must be true of an `item` to keep it.",
-        json_schema_extra={"placeholder": "item.total > 100"},
+        description="What must be true of an item to keep it: its fields are known by name, and all of it as `item`.",
+        json_schema_extra={"placeholder": "total > 100"},
     )
 
     async def run(self, ctx: Context, items: list[Any]) -> Sorted:
@@ -54,7 +58,9 @@ class FilterList(Node):
             raise NodeError(f"The list has {len(items):,} items; up to {_MOST:,} can be filtered.", category="limit")
         kept, dropped = [], []
         for index, item in enumerate(items):
-            answer = ctx.evaluate(self.condition, item=item, index=index)
+            names = {key: part for key, part in item.items() if key not in _OURS} if isinstance(item, dict) else {}
+            names["item"], names["index"] = item, index
+            answer = ctx.evaluate(self.condition, **names)
             if answer is True:
                 kept.append(item)
             elif answer is False:
@@ -62,9 +68,16 @@ class FilterList(Node):
             else:
                 raise NodeError(
                     f"For item {index} the condition gives {a_kind(answer)}, and it must give yes or no.",
-                    fix="Compare with something, as in `item.total > 100`.",
+                    fix="Compare with something, as in `total > 100`.",
                 )
         return Sorted(kept, dropped)
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        items = arriving.get("items", ANY)
+        return dict.fromkeys(("kept", "dropped"), items) if items.kind == "list" else {}
+
+    def known_in(self, field: str, known: Shape, arriving: Mapping[str, Shape]) -> Shape:
+        return with_member(known, arriving.get("items", ANY).items)
 
     def describe(self) -> str:
         return self.condition[:200]

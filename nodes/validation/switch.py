@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Port, PortType, Row
 from nodes.formula import compile_formula
 from nodes.formula.values import a_kind
+from nodes.shape import ANY, Shape
 
 _AS_TEXT = compile_formula("value | text")
 _OTHERWISE = "otherwise"
@@ -158,6 +159,12 @@ class Switch(Node):
 
     def _folded(self, text: str) -> str:
         return text.strip().casefold() if self.ignore_case else text.strip()
+
+    def ways(self) -> tuple[tuple[str, ...], ...]:
+        return tuple((name,) for name in (*self._ports, _OTHERWISE)) if self.take == "first" else ()
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        return dict.fromkeys((*self._ports, _OTHERWISE), arriving.get("value", ANY))
 
     def describe(self) -> str:
         names = ", ".join(case.name for case in self.cases)

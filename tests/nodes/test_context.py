@@ -15,6 +15,7 @@ from nodes.context.page import read_page
 from nodes.context.rows import decode, read_csv, read_json
 from nodes.filling import check_filling, fill
 from nodes.formula import FormulaError
+from nodes.shape import shape_of
 from tests.nodes.fakes import FakeContext, FakeHttp, make, run
 
 # --- JSON with formulas ------------------------------------------------------------------------------------------------
@@ -102,6 +103,21 @@ async def test_a_text_that_arrives_is_kept_as_a_field() -> None:
 def test_wrong_lines_are_refused(row: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         make("context.set_values", values=[row])
+
+
+def test_checks_know_what_a_record_holds_afterwards() -> None:
+    node = make(
+        "context.set_values",
+        values=[
+            {"name": "customer.city", "value": "x"},
+            {"name": "gross", "value": "total * 2", "kind": "formula"},
+            {"name": "all", "value": "{{ items }}"},
+        ],
+    )
+    arriving = shape_of({"total": 1, "items": ["a"], "customer": {"name": "Ada"}})
+    assert node.shapes({"value": arriving})["value"] == shape_of(
+        {"total": 1, "items": ["a"], "customer": {"name": "Ada", "city": "x"}, "gross": 2, "all": ["a"]}
+    )
 
 
 # --- tables ------------------------------------------------------------------------------------------------------------
@@ -331,6 +347,8 @@ async def test_another_status_can_count_as_success() -> None:
         ("https://api.example.com", "api.example.com"),
         ("https://api.example.com{{ rest }}", ""),
         ("https://user@{{ host }}/x", ""),
+        ("https://api.example.com\\{{ rest }}", ""),
+        ("https://api.example.com\\@evil.example/{{ rest }}", ""),
         ("{{ url }}", ""),
         ("https://{{ host }}.example.com/", ""),
         ("ftp://example.com/", ""),

@@ -17,6 +17,7 @@ from nodes.blueprint import Placed
 from nodes.catalog import BadSettings, catalog, describe, ports_of
 from nodes.errors import FactoryError
 from nodes.formula import FormulaError
+from nodes.shape import shape_of
 from tests.nodes.fakes import FakeContext, fired, keeps_contract, outcome_of, run_example
 
 ICONS = frozenset(Path(__file__).with_name("material_icons.txt").read_text().split())
@@ -171,6 +172,32 @@ async def test_its_examples_tell_the_truth(cls: type[Node], example: Example) ->
         assert await run_example(cls, example) == example.out
         ports = {port.name for port in cls.model_validate(dict(example.settings)).outputs()}
         assert set(example.out) <= ports
+
+
+@pytest.mark.parametrize(("cls", "example"), EXAMPLES)
+async def test_what_it_says_of_its_outputs_is_true(cls: type[Node], example: Example) -> None:
+    if example.error:
+        pytest.skip("it has no outputs")
+    node = cls.model_validate(dict(example.settings))
+    fired_ports = await run_example(cls, example)
+    claimed = node.shapes({name: shape_of(value) for name, value in example.inputs.items()})
+    assert set(claimed) <= {port.name for port in node.outputs()}
+    for port, value in fired_ports.items():
+        if port in claimed:
+            Draft202012Validator(claimed[port].as_json_schema()).validate(value)
+    # A step that knows nothing of what arrives says less, and nothing wrong.
+    for port, shape in node.shapes({}).items():
+        if port in fired_ports:
+            Draft202012Validator(shape.as_json_schema()).validate(fired_ports[port])
+
+
+@pytest.mark.parametrize(("cls", "example"), EXAMPLES)
+async def test_only_one_of_its_ways_is_taken(cls: type[Node], example: Example) -> None:
+    ways = cls.model_validate(dict(example.settings)).ways()
+    if example.error or not ways:
+        pytest.skip("it does not choose a way")
+    chosen = set(await run_example(cls, example))
+    assert sum(bool(chosen & set(ports)) for ports in ways) == 1
 
 
 @pytest.mark.parametrize(("cls", "example"), EXAMPLES)

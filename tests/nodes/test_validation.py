@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from nodes.base import Effect, NodeError, Pause
-from nodes.formula import FormulaError
+from nodes.formula import FormulaError, check_formula
+from nodes.shape import record, shape_of
 from nodes.validation.rules import problems_of, rules_of
 from tests.nodes.fakes import NOW, FakeContext, make, outcome_of, run
 
@@ -205,6 +206,15 @@ async def test_the_place_of_an_item_is_known() -> None:
 async def test_what_is_no_list_cannot_be_filtered(items: Any) -> None:
     with pytest.raises(NodeError, match="list"):
         await run(make("validation.filter_list", condition="true"), {"items": items})
+
+
+async def test_fields_of_an_item_are_known_by_name() -> None:
+    node = make("validation.filter_list", condition="total > 1 and item.total > 1 and input | length == 2")
+    out = await run(node, {"items": [{"total": 1, "input": "x"}, {"total": 2, "input": "x"}]})
+    assert out["kept"] == [{"total": 2, "input": "x"}]
+    known = node.known_in("condition", record(), {"items": shape_of([{"total": 1}])})
+    assert check_formula("total > 1", known) == []
+    assert check_formula("item.totl > 1", known)
 
 
 # --- approval ----------------------------------------------------------------------------------------------------------
