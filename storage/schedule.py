@@ -41,6 +41,7 @@ class Firing(Owned, table=True):
 
     __table_args__ = (
         ForeignKeyConstraint(["tenant_id", "schedule_id"], ["schedule.tenant_id", "schedule.id"], ondelete="CASCADE"),
+        Index("firing_at", "fired_at"),
     )
 
     schedule_id: str = Field(primary_key=True)
@@ -105,6 +106,11 @@ def firings(session: TenantSession, id: str, limit: int = 50) -> Sequence[Firing
     return session.exec(
         select(Firing).where(Firing.schedule_id == id).order_by(col(Firing.due_at).desc()).limit(limit)
     ).all()
+
+
+def forget(session: Session, before: float) -> int:
+    """Forget when schedules fired before then; through Database.write_all."""
+    return session.exec(delete(Firing).where(col(Firing.fired_at) < before)).rowcount
 
 
 def due(session: Session, now: float, limit: int = 1_000) -> Sequence[Schedule]:

@@ -187,6 +187,7 @@ async def test_a_due_moment_fires_once(db: Database) -> None:
     assert await db.read_all(schedule.next_due) == 20.0
     assert [row.id for row in await db.read("a", schedule.listed)] == ["sch_2", "sch_1"]
     assert [each.run_id for each in await db.read_all(lambda s: schedule.unstarted(s, 0.0))] == ["run_0"]
+    assert await db.write_all(lambda s: schedule.forget(s, 16.0)) == 1
 
 
 async def test_paused_schedules_are_not_due(db: Database) -> None:
@@ -241,8 +242,8 @@ async def test_lists_of_runs_are_newest_first_filtered_and_in_pages(ready: Datab
 
 async def test_counts_of_a_day_do_not_count_the_day_before(ready: Database, new: New) -> None:
     at = 1_700_000_000.0
-    for n, seconds in enumerate((-90_000.0, -86_400.5, -86_000.0, -1.0, 0.0)):
-        await ready.record(new(f"{run.first_id(at + seconds + 1.0)}{n:016}", accepted_at=at + seconds))
+    for n, seconds in enumerate((-90_000.0, -86_400.001, -86_400.0, -1.0, 0.0)):
+        await ready.record(new(f"{run.first_id(at + seconds)}{n:016}", accepted_at=at + seconds))
     assert await ready.read("a", lambda s: run.counts(s, since=at - 86_400.0)) == {"accepted": 3}
 
 

@@ -179,6 +179,7 @@ def _triggers() -> None:
             ["tenant_id", "schedule_id"], ["schedule.tenant_id", "schedule.id"], ondelete="CASCADE"
         ),
     )
+    op.create_index("firing_at", "firing", ["fired_at"])
     op.create_table(
         "event_seen",
         sa.Column("tenant_id", sa.String(), nullable=False),
@@ -214,9 +215,8 @@ def _runs() -> None:
     )
     op.create_index("run_in_state", "run", ["state", "tenant_id", "id"])
     op.create_index("run_of_blueprint", "run", ["blueprint_id", "id"])
-    _partial_index("run_of_parent", "run", ["parent_run"], "parent_run IS NOT NULL")
+    _partial_index("run_of_parent", "run", ["parent_run", "tenant_id", "id"], "parent_run IS NOT NULL")
     _partial_index("run_to_wake", "run", ["wake_at"], "wake_at IS NOT NULL")
-    _partial_index("run_unfinished", "run", ["id"], "finished_at IS NULL")
     op.create_table(
         "journal",
         sa.Column("tenant_id", sa.String(), nullable=False),
