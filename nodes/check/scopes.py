@@ -1,0 +1,220 @@
+"""What can arrive at each step: shapes carried along the edges, and so the names that its formulas know."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Final
+
+from nodes.base import Family, Loop, Node, Port, PortType
+from nodes.check.findings import asked
+from nodes.check.routes import Routes
+from nodes.graph import step_keys
+from nodes.shape import (
+    ANY,
+    MOMENT,
+    NOTHING,
+    NUMBER,
+    TEXT,
+    YES_NO,
+    Shape,
+    list_of,
+    one_of,
+    record,
+    shape_of,
+)
+
+_LOOSE: Final = record(open=True)
+_BY_TYPE: Final[Mapping[PortType, Shape]] = {
+    PortType.TEXT: TEXT,
+    PortType.NUMBER: NUMBER,
+    PortType.YES_NO: YES_NO,
+    PortType.MOMENT: MOMENT,
+    PortType.LIST: list_of(),
+    PortType.RECORD: _LOOSE,
+    PortType.FILE: _LOOSE,
+    PortType.MESSAGE: _LOOSE,
+}
+_ERROR: Final = record(
+    {"code": TEXT, "message": TEXT, "fix": one_of(TEXT, NOTHING), "where": _LOOSE, "category": TEXT, "details": ANY},
+    optional=["category", "details"],
+)
+_RUN: Final = record({"id": TEXT, "started_at": NUMBER, "sandbox": YES_NO, "agent": TEXT})
+
+
+class Scopes:
+    """Shapes of everything that can arrive. With `guess` samples count as what comes in, else only what is certain."""
+
+    def __init__(self, routes: Routes, *, guess: bool) -> None:
+        self.routes = routes
+        self.graph = routes.graph
+        self.guess = guess
+        self.arriving: dict[str, dict[str, Shape]] = {}
+        self.leaving: dict[str, dict[str, Shape]] = {}
+        for id_ in routes.order:
+            self.arriving[id_] = self._arriving(id_)
+            self.leaving[id_] = self._leaving(id_)
+            self._give_back(id_)
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """How formulas call each step."""
+        return step_keys(self.graph)
+
+    @cached_property
+    def by_key(self) -> dict[str, str]:
+        """Which step formulas mean by a name in `steps`."""
+        return {key: id_ for id_, key in self.keys.items()}
+
+    @cached_property
+    def variables(self) -> Shape:
+        """The shape of `vars`."""
+        found = {variable.name: shape_of(variable.value) for variable in self.graph.blueprint.variables}
+        return record(
+            {name: ANY if shape is NOTHING or shape.kind == "nothing" else shape for name, shape in found.items()}
+        )
+
+    def main(self, id_: str) -> Shape | None:
+        """What `input` is."""
+        first = next(iter(self.graph.inputs[id_]), "")
+        return self.arriving[id_].get(first) if first else None
+
+    def known(self, id_: str, *, steps: bool = True) -> Shape:
+        """The record of names that a formula in this step can use; without `steps` these are left unknown."""
+        main = self.main(id_)
+        fields: dict[str, Shape] = {}
+        optional: frozenset[str] = frozenset()
+        loose = False
+        if main is not None:
+            options = main.options if main.kind == "one of" else (main,)
+            records = [option for option in options if option.kind == "record"]
+            if records:
+                whole = one_of(*records)
+                fields, optional, loose = dict(whole.fields), whole.optional, whole.open
+                if len(records) < len(options):
+                    optional = frozenset(fields)
+            loose = loose or main.kind == "any"
+        fields |= self.arriving[id_]
+        fields |= {"input": NOTHING if main is None else main, "vars": self.variables, "run": _RUN}
+        fields["steps"] = self.steps(id_) if steps else _LOOSE
+        around = self.graph.loops_around(id_)
+        if around:
+            fields |= {"item": self.leaving[around[0]].get("item", ANY), "index": NUMBER}
+        ours = {*self.arriving[id_], "input", "vars", "run", "steps", *(("item", "index") if around else ())}
+        return record(fields, optional=optional - ours, open=loose)
+
+    def steps(self, id_: str) -> Shape:
+        """What `steps` holds: what surely ran before, and as optional what did on some ways only.
+
+        All other steps are in it as anything: that they cannot be read here is said by a finding of its own.
+        """
+        routes = self.routes
+        before, sure = routes.before.get(id_, 0), routes.surely_before.get(id_, 0)
+        around = set(self.graph.loops_around(id_))
+        fields: dict[str, Shape] = {}
+        optional = []
+        for other, key in self.keys.items():
+            bit = 1 << routes.place[other]
+            if not before & bit or other in around:
+                fields[key] = ANY
+                continue
+            placed = self.graph.placed[other]
+            ports = self.leaving[other]
+            one_way = bool(routes.graph.nodes.get(other)) and len(set(routes.doors[other].values())) > 1
+            fields[key] = record(ports, optional=ports if one_way or placed.disabled else ())
+            if not sure & bit:
+                optional.append(key)
+        return record(fields, optional=optional)
+
+    # --- along the edges -----------------------------------------------------------------------------------------------
+
+    def _arriving(self, id_: str) -> dict[str, Shape]:
+        ports = self.graph.inputs[id_]
+        found: dict[str, list[Shape]] = {}
+        for edge in self.routes.into[id_]:
+            # An edge of a circle comes from a step that is not read yet.
+            given = self.leaving.get(edge.source, {}).get(edge.source_port, ANY)
+            if self.routes.when.get(edge.source) is not None or edge.source not in self.leaving:
+                found.setdefault(edge.target_port, []).append(given)
+            else:
+                found.setdefault(edge.target_port, [])
+        shapes = {}
+        for name, options in found.items():
+            one = one_of(*options) if options else ANY
+            shapes[name] = list_of(one) if name in ports and ports[name].many else one
+        for name, port in ports.items():
+            if name not in shapes and port.required and not port.back:
+                shapes[name] = list_of() if port.many else NOTHING
+        return shapes
+
+    def _leaving(self, id_: str) -> dict[str, Shape]:
+        placed, node = self.graph.placed[id_], self.graph.nodes.get(id_)
+        ports = self.graph.outputs[id_]
+        found = {name: _BY_TYPE.get(port.type, ANY) for name, port in ports.items()}
+        if "error" in found and placed.policy.on_error == "port":
+            found["error"] = _ERROR
+        if node is None:
+            return found
+        first = next(iter(ports), "")
+        if placed.disabled and node.family is not Family.TRIGGER:
+            return {first: self.main(id_) or NOTHING} if first else {}
+        said = self._said(id_, node)
+        for name in ports:
+            if (shape := said.get(name)) is not None:
+                found[name] = _together(found[name], shape)
+        if self.guess and placed.pinned is not None:
+            for name, value in placed.pinned.items():
+                if name in found and found[name].kind == "any":
+                    found[name] = shape_of(value)
+        if placed.policy.on_error == "continue" and first:
+            found[first] = one_of(found[first], NOTHING)
+        return found
+
+    def _said(self, id_: str, node: Node) -> Mapping[str, Shape]:
+        arriving = self.arriving[id_]
+        own: Mapping[str, Shape] = asked(lambda: dict(node.shapes(arriving)), {})
+        if isinstance(node, Loop):
+            return {**self._of_loop(id_, arriving.get("items", ANY)), **own}
+        if node.family is Family.TRIGGER and self.guess:
+            return {**_of_sample(asked(node.sample, None), self.graph.outputs[id_].values()), **own}
+        return own
+
+    def _of_loop(self, id_: str, items: Shape) -> dict[str, Shape]:
+        return {"item": items.items, "done": list_of() if self.routes.results[id_] else items}
+
+    def _give_back(self, id_: str) -> None:
+        """What a repeated step gives to its loop is what comes out when the loop is left."""
+        for loop in self.routes.gives_to[id_]:
+            if "done" in self.leaving.get(loop, {}):
+                given = [
+                    self.leaving[edge.source].get(edge.source_port, ANY)
+                    for edge in self.routes.results[loop]
+                    if edge.source in self.leaving
+                ]
+                node = self.graph.nodes.get(loop)
+                if isinstance(node, Loop) and node.on_item_error == "continue":
+                    given.append(NOTHING)
+                self.leaving[loop]["done"] = list_of(one_of(*given))
+
+
+def _of_sample(sample: Any, ports: Iterable[Port]) -> dict[str, Shape]:
+    """The shapes of what a trigger gives, by its sample: port by port, or all of it by the only port."""
+    ports = [port for port in ports if port.name != "error"]
+    if isinstance(sample, dict) and any(port.name in sample for port in ports):
+        given = {port.name: sample[port.name] for port in ports if port.name in sample}
+    elif len(ports) == 1 and sample is not None:
+        given = {ports[0].name: sample}
+    else:
+        return {}
+    # An empty record in a sample stands for any record: the query of a call, its headers.
+    return {
+        name: _LOOSE if value == {} or name == "headers" else shape_of(value)
+        for name, value in given.items()
+        if value is not None
+    }
+
+
+def _together(by_type: Shape, said: Shape) -> Shape:
+    """What a node type says of a port, unless it is less than the port's type says."""
+    if said.kind == "any":
+        return by_type
+    return replace(said, item=said.item or ANY) if said.kind == "list" else said
