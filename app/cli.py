@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import os
@@ -10,7 +11,6 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
 
@@ -25,6 +25,7 @@ from runtime.policy import Actor, Role
 if TYPE_CHECKING:
     from app.accounts import Accounts
     from app.auth import Auth
+    from nodes.check import Finding
     from runtime.factory import Factory
     from runtime.views import RunView
 
@@ -112,7 +113,9 @@ def serve() -> None:
             timeout_graceful_shutdown=5,
         )
     )
-    server.run()
+    # It leaves with SystemExit when it cannot start, and with KeyboardInterrupt after Ctrl-C has ended it well.
+    with contextlib.suppress(SystemExit, KeyboardInterrupt):
+        server.run()
     if door.problem is not None:
         fail(door.problem)
     if not server.started:
@@ -147,7 +150,7 @@ def check(file: Path, as_json: Annotated[bool, typer.Option("--json", help="Find
     """Check an agent in a file. Ends with 1 when something must be repaired before it can be deployed."""
     blueprint = read_blueprint(file)
 
-    async def find() -> list[Any]:
+    async def find() -> list[Finding]:
         async with bench() as (factory, who):
             return list(await factory.blueprints.check(who, blueprint))
 
@@ -159,18 +162,18 @@ def check(file: Path, as_json: Annotated[bool, typer.Option("--json", help="Find
     else:
         for one in findings:
             _print_finding(blueprint, one)
-    if any(str(one.severity) == "error" for one in findings):
+    if any(one.severity == "error" for one in findings):
         raise typer.Exit(1)
 
 
-def _print_finding(blueprint: Blueprint, one: Any) -> None:
+def _print_finding(blueprint: Blueprint, one: Finding) -> None:
     placed = blueprint.node(one.node) if one.node else None
     place = f"“{placed.name or placed.type}”: " if placed else ""
-    colour = {"error": "red", "warning": "yellow"}.get(str(one.severity))
+    colour = {"error": "red", "warning": "yellow"}.get(one.severity)
     typer.secho(f"{one.severity} ({one.tier})", fg=colour, nl=False)
     typer.echo(f"  {place}{one.sentence}")
     if one.fix:
-        typer.echo(f"    → {one.fix if isinstance(one.fix, str) else getattr(one.fix, 'sentence', one.fix)}")
+        typer.echo(f"    → {one.fix}")
 
 
 @cli.command()
@@ -281,7 +284,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def bench(settings: Settings | None = None) -> AsyncIterator[tuple[Factory, Actor]]:
     """A Factory of its own in a temporary folder, with one person in it; gone at the end."""
     from app.accounts import NOBODY_SIGNS_IN, Accounts
@@ -346,7 +349,7 @@ def token_create(
     print(asyncio.run(make()))
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def accounts() -> AsyncIterator[tuple[Auth, Accounts]]:
     """The accounts of this installation, beside a server that may be running."""
     from app.accounts import Accounts

@@ -189,6 +189,7 @@ async def test_confirming_and_taking_back(admin: User) -> None:
     admin.find("Ask").click()
     await admin.should_see("Its runs stay.")
     admin.find(kind=ui.button, content="Delete").click()
+    await admin.should_not_see("Its runs stay.")
     admin.find("Take away").click()
     await admin.should_see("Taken away.")
     admin.find("Undo").click()
