@@ -76,11 +76,12 @@ class Database:
 
     def record(self, batch: RunRecord) -> asyncio.Future[None]:
         """Queue something about a run; the future is done when it is durable. Call it on the loop that started the database."""
+        if not self._open:
+            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            refused.set_exception(errors.stopped())
+            return refused
         future: asyncio.Future[None] = self._loop.create_future()
-        if self._open:
-            self._backend.put(RecordJob(batch, future))
-        else:
-            future.set_exception(errors.stopped())
+        self._backend.put(RecordJob(batch, future))
         return future
 
     async def _read(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T:

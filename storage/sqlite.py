@@ -116,7 +116,11 @@ class SqliteBackend:
             except Empty:
                 pass
             if jobs:
-                self._loop.call_soon_threadsafe(resolve, _group(connection, raw, jobs))
+                answers = _group(connection, raw, jobs)
+                try:
+                    self._loop.call_soon_threadsafe(resolve, answers)
+                except RuntimeError:
+                    log.warning("%d writes were kept after those who asked for them were gone", len(jobs))
             if job is None:
                 connection.close()
                 return

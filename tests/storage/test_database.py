@@ -12,6 +12,7 @@ from storage import setting
 from storage.database import Database
 from storage.errors import Clash, StorageError
 from storage.memory import Memory
+from storage.records import RunRecord
 from storage.setting import Setting
 from storage.tenancy import TenantSession
 
@@ -115,6 +116,8 @@ async def test_stopping_writes_what_is_queued(database_url: str) -> None:
 
 async def test_a_closed_database_says_so(database_url: str) -> None:
     db = Database(database_url)
+    with pytest.raises(StorageError, match="closed"):
+        await db.record(RunRecord("run_1", "a"))
     await db.start()
     await db.stop()
     with pytest.raises(StorageError, match="closed") as refused:
