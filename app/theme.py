@@ -129,6 +129,7 @@ def _head() -> str:
     """Links to our own style and script, with their fingerprints so that browsers keep them until they change."""
     return (
         f'<link rel="stylesheet" href="{asset_url("css", "theme.css")}">'
+        f'<link rel="stylesheet" href="{asset_url("css", "pages.css")}">'
         f'<script defer src="{asset_url("js", "shell.js")}"></script>'
     )
 

@@ -87,6 +87,12 @@ class Runs:
         )
         return [run_info(row) for row in found]
 
+    async def latest(self, who: Actor) -> dict[str, RunInfo]:
+        """The newest run of each agent that has one, by the agent's id."""
+        who.require(Permission.VIEW)
+        found = await self._db.read(who.tenant, rows.latest)
+        return {blueprint_id: run_info(row) for blueprint_id, row in found.items()}
+
     async def counts(self, who: Actor, *, since: float = 0.0, blueprint_id: str | None = None) -> dict[str, int]:
         """How many runs there are in each state, accepted since then."""
         who.require(Permission.VIEW)
