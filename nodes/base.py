@@ -162,7 +162,8 @@ class Pause:
     """Returned by `run` to let the run wait as rows only; `resume` is called with the answer.
 
     `until`: the epoch second to wake at. `approval`: a person decides, `data` holds `title`, `details` and `choices`.
-    `call`: another blueprint's run, `data` holds `blueprint` and `input`; the answer is its output.
+    The answer holds `approved`, `expired`, `by`, `note` and `choice`.
+    `call`: another blueprint's run, `data` holds `blueprint` and `input`; the answer holds `run`, `state`, `output`, `error`.
     """
 
     kind: Literal["until", "approval", "call"]

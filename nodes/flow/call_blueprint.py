@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from nodes.base import BlueprintRef, Context, Effect, Example, Family, Json, Node, Out, Pause
+from nodes.base import BlueprintRef, Context, Effect, Example, Family, Json, Node, NodeError, Out, Pause
 from nodes.filling import check_filling, fill
 
 
@@ -31,14 +31,22 @@ class CallBlueprint(Node):
             {"blueprint": "bp_credit_check"},
             {"value": {"customer": "Ada"}},
             {"value": {"rating": "good"}},
-            answer={"rating": "good"},
+            answer={"run": "run_1", "state": "succeeded", "output": {"rating": "good"}, "error": None},
         ),
         Example(
             "With an input of its own",
             {"blueprint": "bp_translate", "input": '{"text": "{{ body }}", "to": "en"}'},
             {"value": {"body": "Hallo"}},
             {"value": "Hello"},
-            answer="Hello",
+            answer={"run": "run_2", "state": "succeeded", "output": "Hello", "error": None},
+        ),
+        Example(
+            "The other agent fails",
+            {"blueprint": "bp_translate"},
+            {"value": "Hallo"},
+            {},
+            answer={"run": "run_3", "state": "failed", "output": None, "error": {"message": "No model is set up."}},
+            error="The called agent failed: No model is set up.",
         ),
     )
 
@@ -60,7 +68,18 @@ class CallBlueprint(Node):
         return Pause("call", None, {"blueprint": self.blueprint, "input": given})
 
     async def resume(self, ctx: Context, answer: Any, value: Any = None, **inputs: Any) -> Called:
-        return Called(answer)
+        said = answer if isinstance(answer, dict) else {}
+        state = said.get("state")
+        if state == "succeeded":
+            return Called(said.get("output"))
+        error = said.get("error")
+        why = str((error.get("message") if isinstance(error, dict) else "") or "it gave no reason.")[:500]
+        raise NodeError(
+            "The called agent was cancelled." if state == "cancelled" else f"The called agent failed: {why}",
+            category="remote",
+            fix="Open its run to see what happened there.",
+            details={"run": said.get("run")},
+        )
 
     def forecast_seconds(self) -> float:
         return 1.0

@@ -133,3 +133,10 @@ def test_a_call_needs_somebody_to_call_and_an_input_that_can_be_read() -> None:
     for settings in ({"blueprint": ""}, {"blueprint": "bp_1", "input": "{"}):
         with pytest.raises(ValidationError):
             make("flow.call_blueprint", **settings)
+
+
+async def test_a_called_agent_that_was_cancelled_stops_the_caller() -> None:
+    node = make("flow.call_blueprint", blueprint="bp_1")
+    with pytest.raises(NodeError, match="cancelled") as caught:
+        await run(node, {"value": 1}, answer={"run": "run_9", "state": "cancelled", "output": None, "error": None})
+    assert caught.value.details == {"run": "run_9"}
