@@ -60,11 +60,12 @@ def fold(records: Iterable[RunRecord]) -> Fold:
     inserts: dict[tuple[str, str], dict[str, Any]] = {}
     updates: dict[tuple[str, str], tuple[dict[str, Any], tuple[str, ...]]] = {}
     facts: list[tuple[str, str, int, str]] = []
+    noted: set[tuple[str, str]] = set()
     for record in records:
         key = (record.tenant, record.run_id)
         new = record.insert
         if new is not None:
-            if key in inserts or key in updates or (new.get("tenant_id"), new.get("id")) != key:
+            if key in inserts or key in updates or key in noted or (new.get("tenant_id"), new.get("id")) != key:
                 raise Unfoldable
             inserts[key] = new
         change = record.update
@@ -83,6 +84,7 @@ def fold(records: Iterable[RunRecord]) -> Fold:
             else:
                 updates[key] = (change, record.expected)
         if record.facts:
+            noted.add(key)
             facts.append((record.tenant, record.run_id, record.seq, record.facts.decode()))
     changes: dict[Shape, list[tuple[Any, ...]]] = {}
     for (tenant, run_id), (change, expected) in updates.items():
