@@ -19,6 +19,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import itsdangerous
 import orjson
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
 from nicegui import __version__ as nicegui_version
 from nicegui.client import Client
 from starlette.datastructures import Headers, MutableHeaders
@@ -32,7 +35,7 @@ from app.plain import answer
 from app.problems import explain
 from app.settings import Settings, Theme
 from app.visit import Session, SignedOut, Visit
-from nodes.errors import Denied, FactoryError, NotFound
+from nodes.errors import Denied, FactoryError, NotFound, TooMany
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,6 +48,10 @@ SOCKET_PATH = "/_nicegui_ws/socket.io/"
 FORMS = frozenset({"/login", "/setup", "/logout"})
 """Plain forms: they carry their CSRF word in a field and check it themselves."""
 PAGE_COOKIE_AGE = 14 * 86400
+PUBLIC_RATE = RateLimitItemPerMinute(120)
+"""Each public page that is opened takes memory for a minute, so an address cannot open them without end."""
+SOCKETS_MOST = 64
+"""Open pages of one session."""
 
 _FILES = tuple(
     f"/_nicegui/{nicegui_version}/{kind}/"
@@ -109,6 +116,7 @@ class Guard:
         if settings.https:
             self._headers["strict-transport-security"] = "max-age=31536000"
         self._sockets: dict[str, set[Frames]] = defaultdict(set)
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
         auth.on_end(self._end_sockets)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,6 +130,8 @@ class Guard:
     # --- HTTP ----------------------------------------------------------------------------------------------------
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # NiceGUI writes this header into its pages; nobody but a proxy of ours may set it, and ours do not.
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"x-forwarded-prefix"]
         headers = Headers(scope=scope)
         cookies = read_cookies(headers)
         visit = Visit(nonce=secrets.token_urlsafe(16), theme=read_theme(cookies), address=self._address(scope, headers))
@@ -177,6 +187,8 @@ class Guard:
             return ""
         if method in ("GET", "HEAD") and (path in self._files or path.startswith(_FILES)):
             return ""
+        if self._doors.is_public_page(method, path) and not self._limiter.hit(PUBLIC_RATE, visit.address):
+            raise TooMany("Too many pages in a short time.", fix="Wait a minute, then load it again.")
         if not self._doors.is_public("GET" if method == "HEAD" else method, path):
             if visit.session is None:
                 return self._to_login(scope, headers)
@@ -261,6 +273,9 @@ class Guard:
         Visit(session=session, theme=read_theme(cookies), address=self._address(scope, headers)).note(scope)
         frames = Frames(receive, send, client_id, self._alive(owner))
         key = owner.id if owner else ""
+        if key and len(self._sockets.get(key, ())) >= SOCKETS_MOST:
+            await send({"type": "websocket.close", "code": 1008})
+            return
         self._sockets[key].add(frames)
         try:
             await self._app(scope, frames.receive, frames.send)

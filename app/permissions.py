@@ -258,11 +258,15 @@ class Doors:
     """(method, path, permission) of every declared route and page: the register, for tests and for people."""
 
     def is_public(self, method: str, path: str) -> bool:
-        if (method, path) in self.public:
-            return True
+        """Whether anybody may ask for this."""
+        return (method, path) in self.public or self.is_public_page(method, path)
+
+    def is_public_page(self, method: str, path: str) -> bool:
+        """Whether it is a page that was declared for anybody."""
         return method in ("GET", "HEAD") and any(pattern.match(path) for pattern in self.public_pages)
 
     def limit(self, method: str, path: str) -> int:
+        """The largest body that the route takes."""
         for wide_method, pattern, limit in self.wide:
             if wide_method == method and pattern.match(path):
                 return limit

@@ -447,3 +447,17 @@ async def test_a_signed_in_page_is_not_opened_by_the_cookie_of_a_public_one(prob
     with pytest.raises(REFUSED):
         async with socket(probe, private.client_id, public.cookies):
             pass
+
+
+async def test_one_address_cannot_open_public_pages_without_end(probe: Probe) -> None:
+    async with httpx.AsyncClient(base_url=probe.url, headers={"Accept": "text/html"}) as stranger:
+        statuses = [(await stranger.get("/open/order")).status_code for _ in range(130)]
+    assert statuses[0] == 200
+    assert statuses[-1] == 429
+
+
+async def test_a_prefix_from_outside_does_not_get_into_a_page(probe: Probe) -> None:
+    async with httpx.AsyncClient(base_url=probe.url, cookies=probe.people["alice"]) as browser:
+        answer = await browser.get("/probe", headers={"X-Forwarded-Prefix": "/evil", "Accept": "text/html"})
+    assert answer.status_code == 200
+    assert "/evil" not in answer.text
