@@ -312,10 +312,6 @@ class _Door:
             encoded = base64.b64encode(f"{ref.user}:{value}".encode()).decode()
             scrub.add(encoded)
             return f"Basic {encoded}"
-        if isinstance(ref, BasicAuth):
-            encoded = base64.b64encode(f"{ref.user}:{value}".encode()).decode()
-            scrub.add(encoded)
-            return f"Basic {encoded}"
         return f"{ref.prefix}{value.strip()}{ref.suffix}"
 
     async def _send(self, sending: _Sending, timeout: float) -> HttpReply:
