@@ -65,6 +65,7 @@ class Engine:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._driving: defaultdict[str, int] = defaultdict(int)
         self._queues: defaultdict[str, deque[Execution]] = defaultdict(deque)
+        self._acts: defaultdict[str, list[Callable[[Execution], None]]] = defaultdict(list)
         self._taking_up: dict[str, asyncio.Task[Execution | None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
@@ -182,15 +183,31 @@ class Engine:
 
     # --- taking up, answering, waking --------------------------------------------------------------------------------------------
 
-    async def submit(self, tenant: str, run_id: str) -> Execution | None:
-        """Take up a run from its rows, unless it is in memory or has ended. Raises NotFound."""
-        if (ex := self.active.get(run_id)) is not None:
+    async def submit(
+        self, tenant: str, run_id: str, act: Callable[[Execution], None] | None = None
+    ) -> Execution | None:
+        """Take up a run from its rows, unless it is in memory or has ended. Raises NotFound.
+
+        `act` is done to the run before it goes on: a run that only waits leaves the memory again at once.
+        """
+        ex = self.active.get(run_id) or self.sandboxes.get(run_id)
+        if ex is not None:
+            if ex.order.tenant != tenant:
+                raise NotFound("There is no such run.", fix="Look for it in the list of runs.")
+            if act is not None:
+                act(ex)
             return ex
+        if act is not None:
+            self._acts[run_id].append(act)
         if (taking := self._taking_up.get(run_id)) is None:
             taking = self.spawn(self._take_up(tenant, run_id))
             self._taking_up[run_id] = taking
-            taking.add_done_callback(lambda _: self._taking_up.pop(run_id, None))
+            taking.add_done_callback(lambda _: self._taken_up(run_id))
         return await asyncio.shield(taking)
+
+    def _taken_up(self, run_id: str) -> None:
+        self._taking_up.pop(run_id, None)
+        self._acts.pop(run_id, None)
 
     async def _take_up(self, tenant: str, run_id: str) -> Execution | None:
         row, plan, facts = await self.journal.load(tenant, run_id)
@@ -218,6 +235,8 @@ class Engine:
             self.active.pop(run_id, None)
             raise
         ex.state = RunState.RUNNING
+        for act in self._acts.pop(run_id, ()):
+            act(ex)
         self.launch(ex)
         return ex
 
@@ -246,23 +265,19 @@ class Engine:
 
     async def answer(self, tenant: str, run_id: str, node: str, iteration: str, answer: Any) -> None:
         """Give a waiting step what it waits for. Nothing happens if the run has ended or the step has its answer."""
-        ex = self.active.get(run_id) or self.sandboxes.get(run_id)
-        if ex is None or ex.order.tenant != tenant:
-            ex = await self.submit(tenant, run_id)
-        if ex is not None:
-            ex.answer(node, iteration, answer)
+        await self.submit(tenant, run_id, lambda ex: ex.answer(node, iteration, answer))
 
     async def cancel(self, tenant: str, run_id: str) -> None:
         """End a run. Raises NotFound; a run that has ended stays as it is."""
-        ex = self.active.get(run_id) or self.sandboxes.get(run_id)
-        if ex is not None and ex.order.tenant != tenant:
-            raise NotFound("There is no such run.")
+        called: list[str] = []
+
+        def stop(ex: Execution) -> None:
+            called.extend(wait["data"]["run"] for wait in ex.progress.waiting.values() if wait["wait"] == "call")
+            ex.cancel()
+
+        ex = await self.submit(tenant, run_id, stop)
         if ex is None:
-            ex = await self.submit(tenant, run_id)
-        if ex is None or ex.ended.is_set():
             return
-        called = [wait["data"]["run"] for wait in ex.progress.waiting.values() if wait["wait"] == "call"]
-        ex.cancel()
         await ex.ended.wait()
         if not ex.sandbox:
             now = self.clock()
@@ -292,23 +307,31 @@ class Engine:
     async def wake(self, tenant: str, run_id: str) -> None:
         """Give the steps of a run whose time has come their answer."""
         try:
-            ex = await self.submit(tenant, run_id)
+            await self.submit(tenant, run_id, self._wake_steps)
         except FactoryError as error:
             await self._fail_row(tenant, run_id, error)
-            return
-        if ex is None:
-            return
+
+    def _wake_steps(self, ex: Execution) -> None:
         now = self.clock()
         for (node, iteration), wait in list(ex.progress.waiting.items()):
             if wait["until"] is None or wait["until"] > now:
                 continue
             if wait["wait"] == "until":
                 ex.answer(node, iteration, {"at": now})
-                continue
-            id_ = str(wait["data"]["approval"])
-            if await self.db.write(tenant, lambda session, id_=id_: _expire(session, id_, now)):  # type: ignore[misc]
-                self.bus.publish(tenant, ("approvals",), {"id": id_, "state": ApprovalState.EXPIRED.value})
-                ex.answer(node, iteration, {"approved": False, "expired": True, "by": "", "note": "", "choice": ""})
+            else:
+                self.spawn(self._expire(ex, node, iteration, str(wait["data"]["approval"])))
+
+    async def _expire(self, ex: Execution, node: str, iteration: str, id_: str) -> None:
+        tenant, now = ex.order.tenant, self.clock()
+
+        def write(session: TenantSession) -> bool:
+            pending, expired = ApprovalState.PENDING.value, ApprovalState.EXPIRED.value
+            return approval.move(session, id_, expected=pending, to=expired, decided_at=now)
+
+        if await self.db.write(tenant, write):
+            self.bus.publish(tenant, ("approvals",), {"id": id_, "state": ApprovalState.EXPIRED.value})
+            answer = {"approved": False, "expired": True, "by": "", "note": "", "choice": ""}
+            await self.answer(tenant, ex.id, node, iteration, answer)
 
     # --- waiting for people, clocks and other runs ------------------------------------------------------------------------------
 
@@ -432,12 +455,6 @@ def closing(ex: Execution) -> Response:
         return Response(202, {"run": ex.id, "state": "waiting"}, {})
     error = {"code": "run.failed", "message": "The agent could not finish.", "fix": None, "where": {"run": ex.id}}
     return Response(502, {"error": error}, {})
-
-
-def _expire(session: TenantSession, id_: str, now: float) -> bool:
-    return approval.move(
-        session, id_, expected=ApprovalState.PENDING.value, to=ApprovalState.EXPIRED.value, decided_at=now
-    )
 
 
 def decision(row: approval.Approval) -> dict[str, Any]:

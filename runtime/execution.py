@@ -168,7 +168,8 @@ class Execution:
     def _raise_doubts(self) -> None:
         """An effect that began, has no result, and cannot be told apart by a key asks a person."""
         for frame, step in list(self.progress.ready):
-            unsure = step.index in frame.begun and step.effect >= Effect.E4 and not step.node.keyed
+            begun = frame.status[step.index] == READY and step.index in frame.begun
+            unsure = begun and step.effect >= Effect.E4 and not step.node.keyed
             if unsure and (step.id, frame.path) not in self.progress.resumed:
                 title = f"Did “{step.name}” happen? The server stopped while it was at it."
                 data = {"title": title, "details": None, "choices": [DOUBT_AGAIN, DOUBT_DONE, DOUBT_STOP]}

@@ -70,9 +70,11 @@ class Rig:
     async def waiting(self, run_id: str) -> RunView:
         """The run when only rows are left of it."""
         async with asyncio.timeout(20):
-            while run_id in self.engine.active:
+            while True:
+                view = await self.runs.get(WHO, run_id)
+                if view.info.state == "waiting" and run_id not in self.engine.active:
+                    return view
                 await asyncio.sleep(0.005)
-        return await self.runs.get(WHO, run_id)
 
 
 @asynccontextmanager
