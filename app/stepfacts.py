@@ -1,0 +1,145 @@
+"""What one step did, unfolded: its error in words, what it waits for, input and output, its log, and what it promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nicegui import ui
+
+from app.pieces import ago, duration, json_tree, relative_time
+from app.sentences import count, durability
+from runtime.events import Fact
+from runtime.plan import Step
+from runtime.views import StepView
+
+_AROUND = 3
+_LINES = 200
+_PRINTED = 20_000
+
+
+def details(step: StepView, planned: Step, wait: Fact | None) -> None:
+    """Everything that is known of a step."""
+    if step.error and step.state in ("failed", "retrying"):
+        _error(step, planned)
+    if wait is not None and step.state in ("waiting", "in doubt"):
+        _wait(step, wait)
+    elif step.note and step.state != "failed":
+        ui.label(step.note[:1].upper() + step.note[1:] + ".").classes("af-muted")
+    output, printed = _split(step.output)
+    with ui.element("div").classes("af-two"):
+        _data("What came in", step.input)
+        _data("What went out", output, missing="Nothing yet." if step.finished_at is None else "Nothing.")
+    if printed:
+        _text("What the code printed", printed)
+    if step.log:
+        _log(step)
+    _facts(step, planned)
+
+
+def _error(step: StepView, planned: Step) -> None:
+    error = step.error or {}
+    more = error.get("details") if isinstance(error.get("details"), dict) else {}
+    with ui.element("div").classes("af-note is-bad").props("role=alert"):
+        ui.icon("error").props("aria-hidden=true")
+        with ui.element("div").classes("min-w-0"):
+            ui.label(str(error.get("message", ""))).classes("af-strong break-words")
+            if error.get("fix"):
+                ui.label(str(error["fix"])).classes("break-words")
+    line = more.get("line") if more else None
+    code = planned.placed.settings.get("code")
+    if isinstance(line, int) and isinstance(code, str):
+        _excerpt(code, line)
+    for name, words in (("stdout", "What the code printed"), ("stderr", "Its error output")):
+        if more and more.get(name):
+            _text(words, str(more[name]))
+    rest = {key: value for key, value in (more or {}).items() if key not in ("line", "stdout", "stderr", "kind")}
+    if rest:
+        _data("More about the error", rest)
+
+
+def _excerpt(code: str, line: int) -> None:
+    lines = code.splitlines()
+    first = max(line - _AROUND, 1)
+    with ui.element("div").classes("af-excerpt").props('aria-label="The code around the error"'):
+        for number in range(first, min(line + _AROUND, len(lines)) + 1):
+            with ui.element("div").classes("af-excerpt-line" + (" is-here" if number == line else "")):
+                ui.label(str(number)).classes("af-muted")
+                ui.label(lines[number - 1]).classes("whitespace-pre-wrap break-words")
+
+
+def _wait(step: StepView, wait: Fact) -> None:
+    data = wait.get("data") or {}
+    with ui.element("div").classes("af-note is-warn"):
+        ui.icon("hourglass_empty").props("aria-hidden=true")
+        with ui.element("div"):
+            if wait["wait"] == "until":
+                ui.label("It rests until its time has come.")
+                if wait.get("until"):
+                    with ui.element("span"):
+                        ui.label("It goes on ").classes("af-inline")
+                        relative_time(wait["until"])
+            elif wait["wait"] == "call":
+                ui.label("It waits for the agent that it called.")
+                if data.get("run"):
+                    ui.link("Look at that run", f"/runs/{data['run']}")
+            else:
+                ui.label("It waits for a person: see the question above, or all under Approvals.")
+                if wait.get("until"):
+                    ui.label(f"Without a decision it counts as rejected {ago(wait['until'])}.").classes("af-small")
+                ui.link("Go to Approvals", "/approvals")
+
+
+def _split(output: Any) -> tuple[Any, str]:
+    """The output as people think of it: a single port's value alone, and what code printed by itself."""
+    if not isinstance(output, dict):
+        return output, ""
+    ports = dict(output)
+    printed = ports.pop("printed", "") if "result" in ports else ""
+    shown = next(iter(ports.values())) if len(ports) == 1 and next(iter(ports)) in ("value", "result") else ports
+    return shown, printed if isinstance(printed, str) else ""
+
+
+def _data(title: str, value: Any, *, missing: str = "Nothing.") -> None:
+    with ui.element("div").classes("af-data min-w-0"):
+        ui.label(title).classes("af-overline")
+        with ui.element("div").classes("af-well"):
+            if value is None or value == {}:
+                ui.label(missing).classes("af-muted af-small")
+            else:
+                json_tree(value)
+
+
+def _text(title: str, text: str) -> None:
+    with ui.element("div").classes("af-data"):
+        ui.label(title).classes("af-overline")
+        with ui.element("div").classes("af-well"):
+            ui.label(text[:_PRINTED]).classes("af-mono whitespace-pre-wrap break-words")
+
+
+def _log(step: StepView) -> None:
+    with ui.element("div").classes("af-data"):
+        ui.label("Log").classes("af-overline")
+        with ui.element("div").classes("af-well"):
+            for entry in step.log[:_LINES]:
+                with ui.element("div").classes("af-log"):
+                    ui.label(f"+{duration(entry['at'] - step.started_at)}").classes("af-muted af-number")
+                    with ui.element("div").classes("min-w-0"):
+                        ui.label(str(entry["message"])).classes("break-words")
+                        if entry.get("data"):
+                            json_tree(entry["data"], open_levels=0)
+            if len(step.log) > _LINES:
+                ui.label(f"and {count(len(step.log) - _LINES, 'more line')}").classes("af-muted")
+
+
+def _facts(step: StepView, planned: Step) -> None:
+    with ui.element("div").classes("af-facts af-small"):
+        with ui.element("span"):
+            ui.label("Began ").classes("af-inline")
+            relative_time(step.started_at)
+        if step.finished_at is not None:
+            ui.label(f"took {duration(step.seconds)}")
+        if step.attempt > 1:
+            ui.label(f"try {step.attempt} of {planned.policy.retries + 1}")
+        elif planned.policy.retries:
+            ui.label(f"may try {planned.policy.retries + 1} times")
+        ui.label(durability(planned.node))
