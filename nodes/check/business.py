@@ -45,7 +45,7 @@ def _read_branches(reading: Reading, findings: Findings) -> None:
         }
         groups = ways(node)
         idle = [group for group in groups if not used & set(group)]
-        if groups and len(idle) == len(groups):
+        if groups and routes.into[id_] and len(idle) == len(groups):
             findings.add(
                 "warning",
                 "decision.unused",
@@ -53,7 +53,7 @@ def _read_branches(reading: Reading, findings: Findings) -> None:
                 "Connect its ways with what should happen next.",
                 node=id_,
             )
-        elif idle:
+        elif idle and len(idle) < len(groups):
             ports = graph.outputs[id_]
             said = listed((ports[group[0]].label for group in idle if group[0] in ports), "or")
             findings.add(

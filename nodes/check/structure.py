@@ -97,6 +97,8 @@ def _read_triggers(reading: Reading, findings: Findings) -> None:
     for id_ in graph.placed:
         if id_ in routes.from_trigger or routes.into[id_] or graph.placed[id_].disabled or not routes.triggers:
             continue
+        if any(port.required and not port.back for port in graph.inputs[id_].values()):
+            continue  # that it gets nothing to work on says enough
         if not routes.out[id_] and not routes.gives_to[id_]:
             findings.add(
                 "warning",
