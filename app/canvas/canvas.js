@@ -6,7 +6,7 @@ import { MiniMap } from "@vue-flow/minimap";
 import { WireLine } from "agent-factory-canvas/edge.js";
 import { FRAME_COLOURS, Frames } from "agent-factory-canvas/frames.js";
 import { createGestures } from "agent-factory-canvas/gestures.js";
-import { createGraph, newId } from "agent-factory-canvas/graph.js";
+import { clone, createGraph, newId } from "agent-factory-canvas/graph.js";
 import { createKeyboard } from "agent-factory-canvas/keyboard.js";
 import { NodeCard, NoteCard } from "agent-factory-canvas/node.js";
 import { Keys, Menu, Picker } from "agent-factory-canvas/popups.js";
@@ -15,17 +15,18 @@ import { createWire } from "agent-factory-canvas/wire.js";
 
 const DRAGGED = "application/x-agent-node";
 const NOTE_COLOURS = ["yellow", "blue", "green", "pink", "grey"];
+const STARTERS = ["trigger.webhook", "trigger.schedule", "trigger.form", "trigger.manual"];
 const nodeTypes = { card: NodeCard, note: NoteCard };
 const edgeTypes = { wire: WireLine };
 
 export default {
   components: { Background, Frames, Keys, Menu, MiniMap, Picker, VueFlow },
-  props: { graph: Object, kinds: Object, fitting: Object, options: Object },
+  props: { graph: String, types: String, options: Object },
   emits: ["hello", "batch", "sync", "selection", "open", "action"],
   setup(props, { emit }) {
     const began = performance.now();
-    const { kinds, fitting } = JSON.parse(JSON.stringify({ kinds: props.kinds, fitting: props.fitting }));
-    const options = { minimap: true, readOnly: false, hint: true, actions: [], key: "", ...JSON.parse(JSON.stringify(props.options ?? {})) };
+    const { kinds, fitting } = JSON.parse(props.types);
+    const options = { minimap: true, readOnly: false, hint: true, actions: [], key: "", ...clone(props.options ?? {}) };
     const readOnly = options.readOnly;
     const root = ref(null);
     const end = ref(null);
@@ -68,8 +69,8 @@ export default {
     const naming = shallowRef(null); // what is being renamed or written on
     const zoom = ref(1);
 
-    const first = props.graph ?? { revision: -1, nodes: [], edges: [], notes: [], groups: [], faces: {}, broken: {} };
-    graph.fill(JSON.parse(JSON.stringify(first)));
+    const first = props.graph ? JSON.parse(props.graph) : { revision: -1, nodes: [], edges: [], notes: [], groups: [], faces: {}, broken: {} };
+    graph.fill(first);
     const initialNodes = [...[...graph.nodes.values()].map(pictureOf.node), ...[...graph.notes.values()].map(pictureOf.note)];
     const initialEdges = [...graph.edges.values()].map(pictureOf.edge);
     const empty = computed(() => graph.nodes.size === 0 && graph.notes.size === 0);
@@ -226,7 +227,7 @@ export default {
     let leaving = null;
     const hover = (id) => (clearTimeout(leaving), (hovered.value = id));
     const unhover = (id) => (leaving = setTimeout(() => hovered.value === id && (hovered.value = null), 180));
-    const keyboard = createKeyboard({ graph, flow, gestures, root, end, open, ui: { edit, escape, fit, groupSelected, menuByKeyboard, pickAfter, pickTarget, showKeys, addNote: () => addNote() } });
+    const keyboard = createKeyboard({ graph, flow, gestures, root, end, open, ui: { edit, escape, fit, groupSelected, menuByKeyboard, pickAfter, pickTarget, showKeys, addNote: () => addNote(), writing: () => naming.value !== null } });
 
     // ---- connecting by mouse ----------------------------------------------------------------------------------------------------------
     let drag = null;
@@ -410,7 +411,8 @@ export default {
     const add = (type) => gestures.add(type);
     const initials = (name) => name.split(/\s+/).map((word) => word[0]).join("").slice(0, 2).toUpperCase();
 
-    const starters = Object.values(kinds).filter((kind) => kind.family === "trigger").slice(0, 4);
+    const triggers = Object.values(kinds).filter((kind) => kind.family === "trigger");
+    const starters = [...STARTERS.map((type) => kinds[type]).filter(Boolean), ...triggers.filter((kind) => !STARTERS.includes(kind.type))].slice(0, 4);
     const minimapColour = (node) => {
       const now = status.get(node.id)?.state;
       const known = { running: "info", done: "good", failed: "bad", waiting: "warn" }[now] ?? kinds[graph.nodes.get(node.id)?.type]?.family;
@@ -424,7 +426,7 @@ export default {
       null, { icon: "keyboard", title: "Keys (?)", run: showKeys },
     ];
 
-    const canvas = { graph, kinds, flow, gestures, status, counts, findings, others, hovered, naming, readOnly, open, edit, named, noted, hover, unhover, pickBetween, menuForGroup };
+    const canvas = { graph, kinds, flow, gestures, status, counts, findings, others, hovered, naming, readOnly, open, edit, named, noted, hover, unhover, pickBetween, menuForEdge, menuForGroup };
     provide("canvas", canvas);
     return {
       nodeTypes, edgeTypes, flowId, root, end, options, readOnly, initialNodes, initialEdges, isValid, empty, popup, toasts, spoken, forget, online: wire.online, people, zoom,
@@ -439,7 +441,7 @@ export default {
          @keydown="onKeydown" @dragover="onDragover" @drop="onDrop" @pointermove="onPointermove" @pointerleave="onPointerleave" @pointerdown="popup.kind && close()">
       <VueFlow :id="flowId" :nodes="initialNodes" :edges="initialEdges" :node-types="nodeTypes" :edge-types="edgeTypes" :is-valid-connection="isValid" :connection-mode="ConnectionMode.Strict"
                :delete-key-code="null" :multi-selection-key-code="['Control', 'Meta']" selection-key-code="Shift" selection-mode="partial" :min-zoom="0.08" :max-zoom="2" :zoom-on-double-click="false"
-               :elevate-edges-on-select="true" :edges-updatable="!readOnly" :nodes-draggable="!readOnly" :nodes-connectable="!readOnly" :connection-radius="26" :connect-on-click="false"
+               :elevate-edges-on-select="true" :edges-updatable="!readOnly" :edge-updater-radius="14" :nodes-draggable="!readOnly" :nodes-connectable="!readOnly" :connection-radius="26" :connect-on-click="false"
                :disable-keyboard-a11y="true" :edges-focusable="false" :snap-to-grid="true" :snap-grid="[10, 10]" :node-drag-threshold="2">
         <template #zoom-pane><Frames /></template>
         <Background :gap="20" :size="1.4" color="var(--c-dot)" />

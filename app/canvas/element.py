@@ -5,11 +5,12 @@ the tab is closed. Palette entries are dragged in as HTML drag data of the type 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeVar
 
-from nicegui import ui
+import orjson
+from nicegui import background_tasks, ui
 from nicegui.events import GenericEventArguments
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -113,9 +114,10 @@ class Canvas(ui.element, component="canvas.js", esm={name: str(path) for name, p
         self._status: dict[str, Any] = {}
         self._traffic: dict[str, Any] = {}
         self._flushing: asyncio.TimerHandle | None = None
-        self._props["graph"] = session.snapshot()
-        self._props["kinds"] = kinds(types if types is not None else catalog())
-        self._props["fitting"] = fitting()
+        # As texts: NiceGUI and Vue would else wrap every value in them to watch it.
+        self._props["graph"] = orjson.dumps(session.snapshot()).decode()
+        shown = {"kinds": kinds(types if types is not None else catalog()), "fitting": fitting()}
+        self._props["types"] = orjson.dumps(shown).decode()
         self._props["options"] = {
             "key": session.id,
             "readOnly": not editor.may_edit(),
@@ -218,14 +220,18 @@ class Canvas(ui.element, component="canvas.js", esm={name: str(path) for name, p
             revision=self.session.revision,
             graph=self.session.snapshot() if stale else None,
         )
-        self._props["graph"] = None  # from here on the browser follows; do not send the old one again with every update
+        with self._props.suspend_updates():
+            self._props["graph"] = (
+                ""  # from here on the browser follows; the old one is not sent again with every update
+            )
         self._show_people([editor.as_json() for editor in self.session.editors if not editor.away])
 
     def _batch(self, event: GenericEventArguments) -> None:
         """A gesture was finished in the browser, which already shows it."""
         said = _read(_Batch, event.args)
         if said is None:
-            self._reset("That change could not be read.")
+            seq = event.args.get("seq") if isinstance(event.args, dict) else None
+            self._refuse(seq if isinstance(seq, int) else 0, "That change could not be read.", None)
             return
         try:
             batch = self.session.receive(self.editor, said.seq, said.todo, said.ops)
@@ -286,12 +292,23 @@ class Canvas(ui.element, component="canvas.js", esm={name: str(path) for name, p
             case Presence(editors=editors):
                 self._show_people(editors)
             case Saving():
-                if self._on_saving:
-                    with self:
-                        self._on_saving(event)
-        if isinstance(event, Batch | Replaced) and self._on_change:
-            with self:
-                self._on_change(event)
+                self._call(self._on_saving, event)
+        if isinstance(event, Batch | Replaced):
+            self._call(self._on_change, event)
+
+    def _call(self, callback: Callable[[Any], Any] | None, event: Event) -> None:
+        """Call back into the page, in its place; an async callback goes on by itself."""
+        if callback is None or self.is_deleted:
+            return
+        with self:
+            result = callback(event)
+        if isinstance(result, Awaitable):
+
+            async def finish() -> None:
+                with self:
+                    await result
+
+            background_tasks.create(finish(), name="canvas callback")
 
     def _show_people(self, editors: list[dict[str, Any]]) -> None:
         if not self.is_deleted:

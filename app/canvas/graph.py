@@ -254,8 +254,8 @@ class Graph:
             case RemoveGroup(id=id_):
                 return self.groups.get(id_)
             case SetNote(id=id_, patch=patch) | SetGroup(id=id_, patch=patch):
-                part = self.notes.get(id_) or self.groups.get(id_)
-                return part and [getattr(part, key) for key in patch]
+                member = self.notes.get(id_) or self.groups.get(id_)
+                return member and [getattr(member, key) for key in patch]
             case SetBlueprint(patch=patch):
                 return [getattr(self.head, key) for key in patch]
 
@@ -330,7 +330,7 @@ class Graph:
         self.bytes += _size(part)
 
 
-def _patched(part: P, patch: Mapping[str, Any], unset: Iterable[str] = ()) -> P:
+def _patched(part: P, patch: Mapping[Any, Any], unset: Iterable[str] = ()) -> P:
     """The part with some fields replaced; of settings and policy only the named entries."""
     values: dict[str, Any] = {}
     for key, value in patch.items():
@@ -359,7 +359,7 @@ def _bare(part: BaseModel) -> dict[str, Any]:
     return {name: getattr(part, name) for name, info in type(part).model_fields.items() if info.is_required()}
 
 
-def _unpatch(node: Placed, patch: Mapping[str, Any], unset: Iterable[str]) -> SetNode:
+def _unpatch(node: Placed, patch: Mapping[Any, Any], unset: Iterable[str]) -> SetNode:
     """The operation that brings back what the patch replaced."""
     back: dict[Any, Any] = {key: getattr(node, key) for key in patch if key not in ("settings", "policy")}
     if isinstance(policy := patch.get("policy"), Mapping):

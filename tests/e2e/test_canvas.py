@@ -298,6 +298,32 @@ def test_a_node_dropped_on_a_connection_goes_in_between(three: Drawing) -> None:
     three.sees(4, 2)
 
 
+def test_the_end_of_a_connection_is_led_to_another_port(three: Drawing) -> None:
+    x, y = three.port(three.node("validation.decide"), "value", "target")
+    three.drag((x - 16, y), three.port(three.node("action.text_template"), "value", "target"))
+    found = three.until(lambda found: wires(found) == {("start", "value", "text", "value")})
+    assert found["revision"] == 2
+    three.press("Control+z")
+    three.until(lambda found: wires(found) == {("start", "value", "decide", "value")})
+
+
+def test_a_connection_is_removed_by_menu_and_by_key(three: Drawing) -> None:
+    path = three.page.locator('.vue-flow__edge[data-id="first"] .vue-flow__edge-path')
+    three.page.mouse.click(*three.middle(path), button="right")
+    three.page.get_by_role("menuitem", name="Remove the connection").click()
+    three.sees(3, 0)
+    three.press("Control+z")
+    three.sees(3, 1)
+    x, y = three.page.evaluate(
+        """() => { const path = document.querySelector('.vue-flow__edge[data-id="first"] .vue-flow__edge-path');
+                   const { x, y } = path.getPointAtLength(path.getTotalLength() * 0.2).matrixTransform(path.getScreenCTM());
+                   return [x, y]; }"""
+    )
+    three.page.mouse.click(x, y)
+    three.press("Delete")
+    three.sees(3, 0)
+
+
 # --- moving, selecting, removing, taking back ----------------------------------------------------------------------------
 
 
@@ -626,8 +652,8 @@ def test_a_lost_connection_shows_and_what_was_done_meanwhile_arrives_once(three:
     ).to_be_visible()
     three.root.focus()
     three.press("Control+a", "ArrowDown", "ArrowDown")
-    three.page.locator('[data-palette="validation.decide"]')
     three.press("Escape", "n")
+    expect(three.page.get_by_label("Text of the note")).to_be_focused()
     three.page.keyboard.type("Written without a connection")
     three.page.mouse.click(*_below(three))
     assert three.look()["notes"] == []
@@ -649,6 +675,20 @@ def test_changes_made_without_a_connection_survive_a_reload(three: Drawing) -> N
     expect(three.page.locator(".afc-toast")).to_contain_text("sent now")
 
 
+def test_after_a_restart_what_had_arrived_is_not_done_twice_and_the_rest_is_done(three: Drawing) -> None:
+    start = {"op": "add_node", "node": {"id": "start", "type": "trigger.manual", "x": 0, "y": 0}}
+    late = {"op": "add_node", "node": {"id": "late", "type": "flow.wait", "x": 640, "y": 200}}
+    kept = [{"seq": 7, "todo": "ops", "ops": [start]}, {"seq": 8, "todo": "ops", "ops": [late]}]
+    three.page.evaluate(
+        "([name, kept]) => sessionStorage.setItem(`agent-factory-canvas:${name}`, JSON.stringify(kept))",
+        [three.name, {"editor": "editor_of_a_server_that_is_gone", "seq": 8, "pending": kept}],
+    )
+    three.page.reload()
+    three.sees(4, 1)
+    three.page.wait_for_function("window.__canvas.wire.waiting() === 0")
+    expect(three.page.get_by_role("alert")).to_have_count(0)
+
+
 def test_a_refused_change_is_taken_back_with_its_reason(three: Drawing) -> None:
     three.page.evaluate(
         """window.__canvas.gestures.commit([{op: 'add_edge',
@@ -659,6 +699,15 @@ def test_a_refused_change_is_taken_back_with_its_reason(three: Drawing) -> None:
     three.root.focus()
     three.press("n", "Escape")
     three.sees(3, 1, 1)
+
+
+def test_a_message_that_makes_no_sense_is_answered_and_work_goes_on(three: Drawing) -> None:
+    three.page.evaluate("window.__canvas.wire.send('explode')")
+    expect(three.page.get_by_role("alert")).to_contain_text("could not be read")
+    three.root.focus()
+    three.press("Control+a", "ArrowDown")
+    three.until(lambda found: [node["y"] for node in found["nodes"]] == [10, 10, 10])
+    three.page.wait_for_function("window.__canvas.wire.waiting() === 0")
 
 
 def test_a_missing_batch_is_sent_again(three: Drawing) -> None:

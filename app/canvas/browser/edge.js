@@ -28,7 +28,7 @@ export const WireLine = markRaw(
     template: `
       <BaseEdge :id="id" :path="path[0]" :marker-end="markerEnd" :interaction-width="22" :class="{'afc-broken': why, 'afc-busy': busy}" />
       <EdgeLabelRenderer v-if="open || why || count">
-        <div class="afc-edgelabel nodrag nopan" :style="at" :data-edge="id" @mouseenter="canvas.hover(id)" @mouseleave="canvas.unhover(id)">
+        <div class="afc-edgelabel nodrag nopan" :style="at" :data-edge="id" @mouseenter="canvas.hover(id)" @mouseleave="canvas.unhover(id)" @contextmenu.stop.prevent="canvas.menuForEdge(id, $event)">
           <button v-if="open" type="button" class="afc-plus" aria-label="Put a node in between" title="Put a node in between" @click.stop="canvas.pickBetween(id, $event)"><i class="material-icons">add</i></button>
           <span v-else-if="why" class="afc-why" tabindex="0" :aria-label="why"><i class="material-icons">link_off</i><span class="afc-tip" role="tooltip"><span>{{ why }}</span></span></span>
           <span v-else class="afc-count">{{ count }}</span>

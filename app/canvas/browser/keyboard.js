@@ -93,7 +93,7 @@ export function createKeyboard({ graph, flow, gestures, root, end, ui, open }) {
     return false;
   }
   function onKeydown(event) {
-    if (inField(event.target) || event.isComposing) return;
+    if (inField(event.target) || event.isComposing || ui.writing()) return;
     const button = event.target.closest("button, [role=menuitem]");
     if (button && ["Enter", " ", "Tab"].includes(event.key)) return;
     const used = event.ctrlKey || event.metaKey ? withModifier(event.key.toLowerCase(), event.shiftKey) : plain(event);

@@ -18,8 +18,6 @@ export function focusSoon(field, frames = 30) {
   if (frames) requestAnimationFrame(() => focusSoon(field, frames - 1));
 }
 
-const FAMILIES = { trigger: "Trigger", context: "Context", action: "Action", validation: "Validation", flow: "Flow" };
-
 export const NodeCard = markRaw(
   defineComponent({
     name: "NodeCard",
@@ -36,7 +34,7 @@ export const NodeCard = markRaw(
       const title = computed(() => placed.value?.name || kind.value?.title || placed.value?.type || "");
       const line = computed(() => {
         if (!kind.value) return "This node type is not installed here";
-        return face.value.line || (placed.value?.name ? kind.value.title : FAMILIES[kind.value.family]);
+        return face.value.line || (placed.value?.name ? kind.value.title : kind.value.summary);
       });
       const state = computed(() => status.get(props.id) ?? null);
       const look = computed(() => STATES[state.value?.state] ?? null);
