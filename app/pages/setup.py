@@ -57,7 +57,8 @@ def form(
 
     def entry(name: str, label: str, hint: str, attributes: str) -> str:
         wrong = name == field
-        more = ' aria-invalid="true" autofocus' if wrong else ""
+        first = name == "name" and not problem
+        more = ' aria-invalid="true" autofocus' if wrong else " autofocus" if first else ""
         said = f'<span class="af-field-error" role="alert">{escape(problem)}</span>' if wrong else ""
         small = f'<span class="af-hint">{escape(hint)}</span>' if hint and not wrong else ""
         value = escape(typed.get(name, ""))
@@ -69,7 +70,7 @@ def form(
 {entry("name", "Your name", "", 'autocomplete="name" maxlength="100"')}
 {entry("email", "E-mail", "You sign in with it. Nothing is sent to it.", 'type="email" autocomplete="username" maxlength="254"')}
 {entry("password", "Password", f"At least {PASSWORD_LEAST} characters. A few unrelated words work well.", f'type="password" autocomplete="new-password" minlength="{PASSWORD_LEAST}" maxlength="200"')}
-{entry("team", "Team name", "Your company or group. You can invite others later.", 'autocomplete="organization" maxlength="100"')}
+{entry("team", "Team name", "Your company or group. You can add others later.", 'autocomplete="organization" maxlength="100"')}
 <input type="hidden" name="token" value="{escape(token)}"><input type="hidden" name="csrf" value="{word}">
 <button class="af-button" type="submit">Create the factory</button>
 </form>"""
