@@ -298,7 +298,7 @@ def verify(outer: FastAPI) -> Doors:
         if (method, path) in OWN_PUBLIC or (method, path) in _OWN_SIGNED_IN:
             entries.append((method, path, "anyone" if (method, path) in OWN_PUBLIC else "signed in"))
             continue
-        declared = _declaration(route)
+        declared = declaration(route)
         if declared is None:
             raise UndeclaredRoute(
                 f"{method} {path} has no permission: take `Annotated[Actor, allow(Permission.…)]` in its function."
@@ -336,7 +336,7 @@ def _routes(outer: FastAPI) -> Iterator[tuple[str, str, Any]]:
                 yield method, context.path or "", context
 
 
-def _declaration(route: Any) -> Allowed | None:
+def declaration(route: Any) -> Allowed | None:
     """The `Allowed` among a route's dependencies, however deep."""
     waiting = [getattr(route, "dependant", None)]
     while waiting:
@@ -395,6 +395,7 @@ __all__ = [
     "current_factory",
     "current_people",
     "current_session",
+    "declaration",
     "on",
     "page",
     "public_page",
