@@ -6,40 +6,61 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
-_END: Final = r"(?![A-Za-z0-9_-])"
-_KEYS: Final[tuple[tuple[str, str], ...]] = (
-    ("a private key", r"-----BEGIN (?:[A-Z]{2,10} ){0,3}PRIVATE KEY(?: BLOCK)?-----"),
-    ("a key of Anthropic", r"\bsk-ant-[A-Za-z0-9_-]{20,}"),
-    ("a key of a model provider", r"\bsk-(?:proj|svcacct|or|lf)-[A-Za-z0-9_-]{20,}"),
-    ("a key of a model provider", r"\bsk-[A-Za-z0-9]{32,}" + _END),
-    ("a key of a model provider", r"\b(?:gsk_|xai-|r8_|pplx-)[A-Za-z0-9]{32,}" + _END),
-    ("a token of Hugging Face", r"\bhf_[A-Za-z0-9]{30,}" + _END),
-    ("a key of Stripe", r"\b(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,}" + _END),
-    ("a signing secret of Stripe", r"\bwhsec_[A-Za-z0-9+/]{24,}"),
-    ("a token of GitHub", r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,})" + _END),
-    ("a token of GitLab", r"\bglpat-[A-Za-z0-9_-]{20,}"),
-    ("a token of Slack", r"\bxox[abeoprs]-[A-Za-z0-9-]{20,}|\bxapp-[0-9]-[A-Za-z0-9-]{20,}"),
-    (
-        "an address of Slack that anybody can post to",
-        r"\bhooks\.slack\.com/(?:services|workflows)/[A-Z0-9]{8,}/[A-Za-z0-9/]{16,}",
-    ),
-    (
-        "an address of Discord that anybody can post to",
-        r"\bdiscord(?:app)?\.com/api/webhooks/[0-9]{15,}/[A-Za-z0-9_-]{40,}",
-    ),
-    ("an access key of AWS", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}" + _END),
-    ("a key of Google", r"\bAIza[A-Za-z0-9_-]{35}" + _END),
-    ("a token of Google", r"\bya29\.[A-Za-z0-9_-]{30,}"),
-    ("a key of SendGrid", r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{30,}"),
-    ("a key of Mailgun", r"\bkey-[0-9a-f]{32}" + _END),
-    ("a token of npm", r"\bnpm_[A-Za-z0-9]{36}" + _END),
-    ("a token of PyPI", r"\bpypi-AgE[A-Za-z0-9_-]{50,}"),
-    ("a token of Shopify", r"\bshp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}" + _END),
-    ("a token of DigitalOcean", r"\bdo[opr]_v1_[0-9a-f]{64}" + _END),
-    ("a token of Telegram", r"\b[0-9]{8,10}:AA[A-Za-z0-9_-]{33}" + _END),
-    ("a signed token", r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}"),
+_WORDS: Final = {
+    "private": "a private key",
+    "anthropic": "a key of Anthropic",
+    "model": "a key of a model provider",
+    "huggingface": "a token of Hugging Face",
+    "stripe": "a key of Stripe",
+    "signing": "a secret to sign with",
+    "github": "a token of GitHub",
+    "gitlab": "a token of GitLab",
+    "slack": "a token of Slack",
+    "slack_address": "an address of Slack that anybody can post to",
+    "discord_address": "an address of Discord that anybody can post to",
+    "aws": "an access key of AWS",
+    "google": "a key of Google",
+    "sendgrid": "a key of SendGrid",
+    "mailgun": "a key of Mailgun",
+    "packages": "a token of a package registry",
+    "shopify": "a token of Shopify",
+    "digitalocean": "a token of DigitalOcean",
+    "telegram": "a token of Telegram",
+    "signed": "a signed token",
+}
+_ANY_KEY: Final = re.compile(
+    r"""
+    (?P<private>-----BEGIN[ ](?:[A-Z]{2,10}[ ]){0,3}PRIVATE[ ]KEY(?:[ ]BLOCK)?-----)
+    |(?P<anthropic>\bsk-ant-[A-Za-z0-9_-]{20,})
+    |(?P<model>\bsk-(?:proj|svcacct|or|lf)-[A-Za-z0-9_-]{20,} | \bsk-[A-Za-z0-9]{32,}(?![A-Za-z0-9_-])
+        | \b(?:gsk_|xai-|r8_|pplx-)[A-Za-z0-9]{32,}(?![A-Za-z0-9_-]))
+    |(?P<huggingface>\bhf_[A-Za-z0-9]{30,}(?![A-Za-z0-9_-]))
+    |(?P<stripe>\b(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,}(?![A-Za-z0-9_-]))
+    |(?P<signing>\bwhsec_[A-Za-z0-9+/]{24,})
+    |(?P<github>\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,})(?![A-Za-z0-9_-]))
+    |(?P<gitlab>\bglpat-[A-Za-z0-9_-]{20,})
+    |(?P<slack>\bxox[abeoprs]-[A-Za-z0-9-]{20,} | \bxapp-[0-9]-[A-Za-z0-9-]{20,})
+    |(?P<slack_address>\bhooks\.slack\.com/(?:services|workflows)/[A-Z0-9]{8,}/[A-Za-z0-9/]{16,})
+    |(?P<discord_address>\bdiscord(?:app)?\.com/api/webhooks/[0-9]{15,}/[A-Za-z0-9_-]{40,})
+    |(?P<aws>\b(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9_-]))
+    |(?P<google>\bAIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-]) | \bya29\.[A-Za-z0-9_-]{30,})
+    |(?P<sendgrid>\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{30,})
+    |(?P<mailgun>\bkey-[0-9a-f]{32}(?![A-Za-z0-9_-]))
+    |(?P<packages>\bnpm_[A-Za-z0-9]{36}(?![A-Za-z0-9_-]) | \bpypi-AgE[A-Za-z0-9_-]{50,})
+    |(?P<shopify>\bshp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}(?![A-Za-z0-9_-]))
+    |(?P<digitalocean>\bdo[opr]_v1_[0-9a-f]{64}(?![A-Za-z0-9_-]))
+    |(?P<telegram>\b[0-9]{8,10}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-]))
+    |(?P<signed>\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,})
+    """,
+    re.VERBOSE,
 )
-_ANY_KEY: Final = re.compile("|".join(f"({pattern})" for _, pattern in _KEYS))
+# What a text must hold before it is worth a closer look: this is asked of every text of every step.
+_MARKS: Final = (
+    "PRIVATE KEY", "sk-", "gsk_", "xai-", "r8_", "pplx-", "hf_", "_live_", "_test_", "whsec_", "ghp_", "gho_", "ghu_", "ghs_",
+    "ghr_", "github_pat_", "glpat-", "xox", "xapp-", "hooks.slack.com", "/api/webhooks/", "AKIA", "ASIA", "AIza", "ya29.", "SG.",
+    "key-", "npm_", "pypi-AgE", "shpat_", "shpca_", "shppa_", "shpss_", "_v1_", ":AA", "eyJ",
+)  # fmt: skip
+_NAMES: Final = ("key", "passw", "pwd", "secret", "token", "credential")
 _BEARER: Final = re.compile(r"\b(?:bearer|basic)\s+([A-Za-z0-9._~+/-]{16,}=*)", re.IGNORECASE)
 _URL_PASSWORD: Final = re.compile(
     r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@{}<>\"']{1,100}:([^\s/@{}<>\"']{3,200})@[A-Za-z0-9\[]"
@@ -63,19 +84,22 @@ def leaks(text: str) -> Iterator[str]:
     text = text[:_LONGEST]
     if len(text) < 8:
         return
-    found = _ANY_KEY.search(text)
-    if found and found.lastindex and not _is_sample(found[0]):
-        yield _KEYS[found.lastindex - 1][0]
+    if any(mark in text for mark in _MARKS):
+        for found in _ANY_KEY.finditer(text):
+            if not _is_sample(found[0]):
+                yield _WORDS[found.lastgroup or ""]
+                break
     if "://" in text:
         for match in _URL_PASSWORD.finditer(text):
             if not _PLACEHOLDER.search(match[1]) and match[1].lower() not in ("pass", "pwd"):
                 yield "a password in an address"
                 break
-    for match in _BEARER.finditer(text):
+    lower = text.lower()
+    for match in _BEARER.finditer(text) if "bearer" in lower or "basic" in lower else ():
         if looks_random(match[1]):
             yield "a token to sign in with"
             break
-    for match in _NAMED.finditer(text):
+    for match in _NAMED.finditer(text) if any(name in lower for name in _NAMES) else ():
         if looks_random(match[2]):
             yield f"a secret behind “{match[1]}”"
             break
