@@ -241,7 +241,7 @@ async def test_any_prefix_of_the_facts_leads_to_the_same_end(tmp_path: object) -
     )  # fmt: skip
     async with open_rig(f"sqlite:///{tmp_path}/f.db") as rig:
         whole = await rig.run(blueprint, [0, 1, 2, 3, 4])
-        _, plan, facts = await rig.engine.journal.load(TENANT, whole.info.id)
+        _, _, facts = await rig.engine.journal.load(TENANT, whole.info.id)
         assert whole.output == [0, [2, 2], 4, [4, 4], 16]
         for cut in range(1, len(facts)):
             again = await rig.begin(blueprint, None)

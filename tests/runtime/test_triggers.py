@@ -1,0 +1,296 @@
+"""How the outside starts runs: addresses, signatures, and the clock."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from nodes.errors import FactoryError, NotFound
+from runtime.execution import Response
+from runtime.factory import Factory
+from runtime.triggers import BadCall, as_reply, read_body
+from storage import schedule
+from tests.runtime.factories import ADMIN, agent, new_factory
+
+
+@pytest.fixture
+async def factory(database_url: str) -> AsyncIterator[Factory]:
+    async with new_factory(database_url) as factory:
+        yield factory
+
+
+def hook(respond: str = "end", secret: str = "", path: str = "orders") -> "object":
+    return agent(
+        {
+            "in": ("trigger.webhook", {"path": path, "respond": respond, "secret": secret}),
+            "big": ("validation.decide", {"condition": "total > 100"}),
+            "out": ("action.respond", {}),
+        },
+        "in.body > big.value", "big.yes > out.value",
+    )  # fmt: skip
+
+
+async def deploy(factory: Factory, blueprint: "object", **more: object) -> str:
+    draft = await factory.blueprints.create(ADMIN, blueprint)  # type: ignore[arg-type]
+    return (await factory.deployments.deploy(ADMIN, draft.id)).id
+
+
+async def call(factory: Factory, body: "object", path: str = "orders", **headers: str) -> tuple[int, object]:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    sent = [(b"content-type", b"application/json")] + [
+        (k.encode().replace(b"_", b"-"), v.encode()) for k, v in headers.items()
+    ]
+    reply = await factory.hooks.handle(path, "POST", sent, raw)
+    return reply.status, json.loads(reply.body) if reply.body else None
+
+
+async def test_a_call_that_waits_gets_the_answer(factory: Factory) -> None:
+    await deploy(factory, hook())
+    assert await call(factory, {"total": 120}) == (200, {"total": 120})
+    [run] = await factory.runs.list(ADMIN)
+    assert (run.state, run.version) == ("succeeded", 1)
+
+
+async def test_a_call_that_does_not_wait_is_answered_when_the_run_is_safe(factory: Factory) -> None:
+    await deploy(factory, hook("now"))
+    status, said = await call(factory, {"total": 1})
+    assert status == 202 and isinstance(said, dict)
+    view = await factory.runs.wait(ADMIN, said["run"], 10)
+    assert view.info.state == "succeeded" and view.input["body"] == {"total": 1}
+
+
+async def test_an_address_that_leads_nowhere_says_so(factory: Factory) -> None:
+    with pytest.raises(NotFound, match="Nothing answers"):
+        await call(factory, {}, path="nowhere")
+
+
+async def test_the_method_has_to_fit(factory: Factory) -> None:
+    await deploy(factory, hook())
+    with pytest.raises(BadCall) as caught:
+        await factory.hooks.handle("orders", "GET", [], b"")
+    assert caught.value.status == 405
+
+
+async def test_a_failing_agent_is_told_without_its_inside(factory: Factory) -> None:
+    await deploy(factory, hook())
+    status, said = await call(factory, {"wrong": 1})
+    assert status == 502 and "total" not in json.dumps(said)
+
+
+async def test_a_paused_agent_takes_no_calls_and_a_resumed_one_does(factory: Factory) -> None:
+    id_ = await deploy(factory, hook())
+    await factory.deployments.pause(ADMIN, id_)
+    with pytest.raises(BadCall) as caught:
+        await call(factory, {"total": 120})
+    assert caught.value.status == 503
+    await factory.deployments.resume(ADMIN, id_)
+    assert (await call(factory, {"total": 120}))[0] == 200
+    await factory.deployments.stop(ADMIN, id_)
+    with pytest.raises(NotFound):
+        await call(factory, {"total": 120})
+
+
+async def test_deploying_again_loses_no_call(factory: Factory) -> None:
+    draft = await factory.blueprints.create(ADMIN, hook())  # type: ignore[arg-type]
+    await factory.deployments.deploy(ADMIN, draft.id)
+    answered: list[int] = []
+
+    async def knock() -> None:
+        while len(answered) < 150:
+            answered.append((await call(factory, {"total": 120}))[0])
+            await asyncio.sleep(0)
+
+    knocking = [asyncio.ensure_future(knock()) for _ in range(4)]
+    for number in range(5):
+        raw = draft.blueprint.model_copy(update={"description": f"take {number}"})
+        draft_now = await factory.blueprints.get(ADMIN, draft.id)
+        await factory.blueprints.save(ADMIN, draft.id, raw, revision=draft_now.revision)
+        await factory.deployments.deploy(ADMIN, draft.id)
+    await asyncio.gather(*knocking)
+    assert set(answered) == {200}
+    assert (await factory.deployments.of(ADMIN, draft.id)).version == 6  # type: ignore[union-attr]
+
+
+async def test_rolling_back_answers_with_the_version_before(factory: Factory) -> None:
+    draft = await factory.blueprints.create(ADMIN, hook())  # type: ignore[arg-type]
+    first = await factory.deployments.deploy(ADMIN, draft.id)
+    changed = agent(
+        {
+            "in": ("trigger.webhook", {"path": "orders", "respond": "end"}),
+            "new": ("context.set_values", {"values": [{"name": "new", "value": "yes"}]}),
+            "out": "action.respond",
+        },
+        "in.body > new.value", "new.value > out.value",
+    )  # fmt: skip
+    await factory.blueprints.save(ADMIN, draft.id, changed, revision=1)
+    await factory.deployments.deploy(ADMIN, draft.id)
+    assert (await call(factory, {"total": 120}))[1] == {"total": 120, "new": "yes"}
+    back = await factory.deployments.rollback(ADMIN, first.id)
+    assert (back.version, back.previous) == (1, 2)
+    assert (await call(factory, {"total": 120}))[1] == {"total": 120}
+
+
+async def test_two_agents_cannot_have_one_address(factory: Factory) -> None:
+    await deploy(factory, hook())
+    with pytest.raises(FactoryError, match="in use by another agent"):
+        await deploy(factory, hook())
+
+
+def signed(secret: str, body: bytes, at: float | None = None, **more: str) -> dict[str, str]:
+    stamp = str(int(time.time() if at is None else at))
+    digest = hmac.new(secret.encode(), b"v1." + stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    return {"x_factory_timestamp": stamp, "x_factory_signature": f"v1={digest}", **more}
+
+
+async def test_a_signed_address_hears_only_who_knows_the_secret(factory: Factory) -> None:
+    await factory.vault.put(ADMIN, "shop", "s3cret")
+    await deploy(factory, hook(secret="shop"))
+    body = b'{"total": 120}'
+    assert (await call(factory, body, **signed("s3cret", body)))[0] == 200
+    refused = [
+        {},
+        signed("wrong", body),
+        signed("s3cret", body + b" "),
+        signed("s3cret", body, at=time.time() - 400),
+        signed("s3cret", body, at=time.time() + 400),
+        signed("s3cret", body) | {"x_factory_timestamp": "later"},
+        signed("s3cret", body) | {"x_factory_signature": ""},
+    ]
+    for headers in refused:
+        with pytest.raises(BadCall) as caught:
+            await call(factory, body, **headers)
+        assert caught.value.status == 401
+    assert len(await factory.runs.list(ADMIN)) == 1
+
+
+async def test_a_signed_call_cannot_be_repeated(factory: Factory) -> None:
+    await factory.vault.put(ADMIN, "shop", "s3cret")
+    await deploy(factory, hook(secret="shop"))
+    body = b'{"total": 120}'
+    headers = signed("s3cret", body, x_factory_event="evt-1")
+    assert (await call(factory, body, **headers))[0] == 200
+    with pytest.raises(BadCall) as caught:
+        await call(factory, body, **headers)
+    assert caught.value.status == 409
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "value"),
+    [
+        (b"", "application/json", None),
+        (b'{"a": 1}', "", {"a": 1}),
+        (b"a=1&b=&a=2", "application/x-www-form-urlencoded", {"a": "2", "b": ""}),
+        (b"just words", "text/plain", "just words"),
+        (b"\xff\xfe", "application/octet-stream", "\ufffd\ufffd"),
+    ],
+)
+def test_a_body_is_fields_json_or_text(body: bytes, kind: str, value: object) -> None:
+    assert read_body(body, kind) == value
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"{", "application/json"),
+        (b"x", "multipart/form-data; boundary=x"),
+        (b"[" * 100 + b"]" * 100, ""),
+        (b"1e999", "application/json"),
+    ],
+)
+def test_a_body_that_cannot_be_kept_is_refused_in_words(body: bytes, kind: str) -> None:
+    with pytest.raises(BadCall):
+        read_body(body, kind)
+
+
+def test_an_answer_cannot_set_cookies_or_run_scripts_here() -> None:
+    headers = {
+        "Set-Cookie": "a=b",
+        "X-Note": "fine",
+        "X-Bad\r\nSet-Cookie": "a=b",
+        "X-Worse": "a\r\nSet-Cookie: a=b",
+        "Content-Type": "text/html",
+    }
+    reply = as_reply(Response(200, "<script>alert(1)</script>", headers))
+    names = [name for name, _ in reply.headers]
+    assert b"set-cookie" not in names and not any(b"\n" in value for _, value in reply.headers)
+    assert dict(reply.headers)[b"content-security-policy"].startswith(b"sandbox")
+    assert (b"x-note", b"fine") in reply.headers and (b"content-type", b"text/html") in reply.headers
+
+
+# --- the clock -----------------------------------------------------------------------------------------------------------
+
+
+def every_hour(catch_up: str) -> "object":
+    return agent(
+        {
+            "at": ("trigger.schedule", {"mode": "every", "every": 1, "unit": "hours", "catch_up": catch_up}),
+            "note": ("context.set_values", {"values": [{"name": "seen", "value": "{{ input }}"}]}),
+        },
+        "at.moment > note.value",
+    )
+
+
+async def at(factory: Factory, moment: float) -> int:
+    """Tick at that moment; how many runs there are then."""
+    factory.clock._now = lambda: moment
+    await factory.clock.tick()
+    return len(await factory.runs.list(ADMIN))
+
+
+@pytest.mark.parametrize(("catch_up", "runs"), [("skip", 0), ("once", 1), ("all", 4)])
+async def test_after_a_pause_the_policy_says_what_is_made_up(factory: Factory, catch_up: str, runs: int) -> None:
+    await deploy(factory, every_hour(catch_up))
+    [row] = await factory.db.read(ADMIN.tenant, schedule.listed)
+    assert row.next_due is not None
+    assert await at(factory, row.next_due - 1) == 0
+    assert await at(factory, row.next_due + 3 * 3600 + 100) == runs
+    assert await at(factory, row.next_due + 3 * 3600 + 101) == runs, "nothing comes twice"
+    assert await at(factory, row.next_due + 4 * 3600) == runs + 1
+
+
+async def test_a_schedule_on_time_starts_a_run_with_its_moment(factory: Factory) -> None:
+    await deploy(factory, every_hour("skip"))
+    [row] = await factory.db.read(ADMIN.tenant, schedule.listed)
+    assert row.next_due is not None
+    await at(factory, row.next_due)
+    [run] = await factory.runs.list(ADMIN)
+    view = await factory.runs.wait(ADMIN, run.id, 10)
+    assert datetime.fromisoformat(view.input["moment"]) == datetime.fromtimestamp(row.next_due, UTC)
+
+
+async def test_a_clock_that_is_set_back_doubles_nothing(factory: Factory) -> None:
+    await deploy(factory, every_hour("all"))
+    [row] = await factory.db.read(ADMIN.tenant, schedule.listed)
+    assert row.next_due is not None
+    assert await at(factory, row.next_due) == 1
+    assert await at(factory, row.next_due - 7200) == 1
+    assert await at(factory, row.next_due + 10) == 1
+
+
+async def test_a_moment_that_was_claimed_before_a_crash_gets_its_run(database_url: str) -> None:
+    async with new_factory(database_url) as factory:
+        await deploy(factory, every_hour("once"))
+        [row] = await factory.db.read(ADMIN.tenant, schedule.listed)
+        due = row.next_due
+        assert due is not None
+        await factory.db.write(
+            ADMIN.tenant,
+            lambda session: schedule.fire(
+                session, row.id, due_at=due, next_due=due + 3600, at=time.time(), run_id="run_claimed"
+            ),
+        )
+    async with new_factory(database_url, ticking=True) as factory:
+        assert (await factory.runs.wait(ADMIN, "run_claimed", 10)).info.state == "succeeded"
+
+
+async def test_a_paused_agent_is_not_started_by_the_clock(factory: Factory) -> None:
+    id_ = await deploy(factory, every_hour("once"))
+    [row] = await factory.db.read(ADMIN.tenant, schedule.listed)
+    await factory.deployments.pause(ADMIN, id_)
+    assert row.next_due is not None
+    assert await at(factory, row.next_due + 10) == 0
