@@ -100,9 +100,10 @@ def _declare(
 class Allowed:
     """The dependency behind `allow` and `anyone`: it is the declaration and the check in one."""
 
-    def __init__(self, permission: Permission | None, limit: int) -> None:
+    def __init__(self, permission: Permission | None, limit: int, *, hosted: bool = False) -> None:
         self.permission = permission
         self.limit = limit
+        self.hosted = hosted
 
     def __call__(self, request: Request) -> Actor | None:
         if self.permission is None:
@@ -122,6 +123,11 @@ def allow(permission: Permission, *, limit: int = BODY_LIMIT) -> Any:
 def anyone(*, limit: int = 64 * 1024) -> Any:
     """For the few API routes without a session (sign in, set up): `_: Annotated[None, anyone()]`. Exact paths only."""
     return Depends(Allowed(None, limit))
+
+
+def visitor(*, limit: int = 256 * 1024) -> Any:
+    """For the plain pages that agents host for anybody: their paths end with one part of their own, as `/forms/{path}`."""
+    return Depends(Allowed(None, limit, hosted=True))
 
 
 def the_factory(request: Request) -> Factory:
@@ -252,6 +258,8 @@ class Doors:
     public_pages: tuple[re.Pattern[str], ...] = ()
     public_page_paths: frozenset[str] = frozenset()
     """Path templates of the public pages, as NiceGUI's clients remember them."""
+    hosted: tuple[tuple[str, re.Pattern[str]], ...] = ()
+    """(method, path pattern) of the plain pages that agents host for anybody."""
     wide: tuple[tuple[str, re.Pattern[str], int], ...] = ()
     """(method, path pattern, limit) of the routes that take more than the usual body."""
     entries: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
@@ -263,6 +271,8 @@ class Doors:
 
     def is_public_page(self, method: str, path: str) -> bool:
         """Whether it is a page that was declared for anybody."""
+        if any(known == ("GET" if method == "HEAD" else method) and one.match(path) for known, one in self.hosted):
+            return True
         return method in ("GET", "HEAD") and any(pattern.match(path) for pattern in self.public_pages)
 
     def limit(self, method: str, path: str) -> int:
@@ -292,6 +302,7 @@ _NICEGUI_FILES = ("static", "libraries", "components", "resources", "esm", "dyna
 def verify(outer: FastAPI) -> Doors:
     """Walk all routes and socket events; raise UndeclaredRoute naming the first that nobody declared."""
     public: set[tuple[str, str]] = set(OWN_PUBLIC)
+    hosted: list[tuple[str, re.Pattern[str]]] = []
     wide: list[tuple[str, re.Pattern[str], int]] = []
     entries: list[tuple[str, str, str]] = []
     for method, path, route in _routes(outer):
@@ -303,7 +314,13 @@ def verify(outer: FastAPI) -> Doors:
             raise UndeclaredRoute(
                 f"{method} {path} has no permission: take `Annotated[Actor, allow(Permission.…)]` in its function."
             )
-        if declared.permission is None:
+        if declared.hosted:
+            if path.count("{") != 1 or not path.endswith("/{path}"):
+                raise UndeclaredRoute(
+                    f"{method} {path} is hosted for anyone, so its path must end with /{{path}} alone."
+                )
+            hosted.append((method, compile_path(path)[0]))
+        elif declared.permission is None:
             if "{" in path:
                 raise UndeclaredRoute(f"{method} {path} is for anyone, so its path may not have parameters.")
             public.add((method, path))
@@ -317,6 +334,7 @@ def verify(outer: FastAPI) -> Doors:
         public=frozenset(public),
         public_pages=tuple(compile_path(one.path)[0] for one in open_pages),
         public_page_paths=frozenset(one.path for one in open_pages),
+        hosted=tuple(hosted),
         wide=tuple(wide),
         entries=tuple(entries),
     )
@@ -399,4 +417,5 @@ __all__ = [
     "on",
     "page",
     "public_page",
+    "visitor",
 ]
