@@ -21,9 +21,9 @@ from app.permissions import TheFactory, visitor
 from app.talk import MESSAGE, Talk, opened
 from app.theme import asset_url
 from app.visit import Visit
+from nodes.answers import read_answers
 from nodes.errors import FactoryError, TooMany
 from nodes.listen import Chat, Form, FormField
-from nodes.trigger.answers import read_answers
 from runtime.execution import Response as Answer
 from runtime.triggers import Route
 

@@ -5,11 +5,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from nodes.action.texts import as_text, names_of
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out, Row
 from nodes.formula.meter import Meter
 from nodes.formula.values import NUMBERS, a_kind, checked, key_of
 from nodes.shape import ANY, NUMBER, TEXT, Shape, list_of, record, with_member
+from nodes.texts import as_text, names_of
 
 Do = Literal["count", "sum", "average", "min", "max", "first", "last", "join", "unique", "collect"]
 

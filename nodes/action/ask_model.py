@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from nodes.action.texts import filled, quoted
 from nodes.base import SKIP, Context, Effect, Example, Family, LongText, Node, NodeError, Out, Port, PortType, Row
 from nodes.formula.values import a_kind
 from nodes.shape import NUMBER, TEXT, YES_NO, Shape, list_of, record
+from nodes.texts import filled, quoted
 
 Kind = Literal["text", "number", "yes/no", "choice", "list of texts"]
 

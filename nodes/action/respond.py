@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from nodes.action.texts import filled
 from nodes.base import Context, Effect, Example, Family, Json, LongText, Node, NodeError, Out, PortInfo, Row, Text
 from nodes.filling import check_filling, fill
 from nodes.shape import ANY, Shape
+from nodes.texts import filled
 
 _WITHOUT_BODY = frozenset({204, 205, 304})
 

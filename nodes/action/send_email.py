@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from nodes.action.texts import as_text, filled, quoted
 from nodes.base import Context, Effect, Example, Family, LongText, Node, NodeError, Out, PortInfo, Simulated, Text
 from nodes.shape import TEXT, Shape, list_of
+from nodes.texts import as_text, filled, quoted
 
 _MOST = 50
 

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from nodes.action.texts import as_json, body_of, filled, host_in, keep_host, quoted, refuse_failure
 from nodes.base import (
     Context,
     Effect,
@@ -26,6 +25,7 @@ from nodes.base import (
 )
 from nodes.filling import check_filling, fill
 from nodes.shape import NUMBER, Shape, record
+from nodes.texts import as_json, body_of, filled, host_in, keep_host, quoted, refuse_failure
 
 Method = Literal["POST", "PUT", "PATCH", "DELETE"]
 

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from nodes.action.texts import filled, quoted, refuse_failure
 from nodes.base import (
     Context,
     Effect,
@@ -21,6 +20,7 @@ from nodes.base import (
     Simulated,
 )
 from nodes.shape import TEXT, Shape
+from nodes.texts import filled, quoted, refuse_failure
 
 _LONGEST = 40_000
 

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from nodes.action.texts import shape_by
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out
 from nodes.formula.values import a_kind
 from nodes.shape import ANY, NUMBER, TEXT, Shape, list_of
+from nodes.texts import shape_by
 
 _MOST = 100_000
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import Field
 
-from nodes.action.texts import filled, quoted
 from nodes.base import Context, Effect, Example, Family, LongText, Node, Out
 from nodes.shape import TEXT, Shape
+from nodes.texts import filled, quoted
 
 
 class Written(Out):

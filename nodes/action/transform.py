@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from nodes.action.texts import names_of, shape_by
 from nodes.base import Context, Effect, Example, Family, Formula, Node, Out, Row
 from nodes.shape import ANY, Shape, list_of, record, with_member
+from nodes.texts import names_of, shape_by
 
 
 class NewField(Row):

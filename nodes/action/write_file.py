@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nodes.action.texts import as_json, as_text, filled, quoted
 from nodes.base import (
     Context,
     Effect,
@@ -24,6 +23,7 @@ from nodes.base import (
 )
 from nodes.formula.values import a_kind
 from nodes.shape import NUMBER, TEXT, Shape, record
+from nodes.texts import as_json, as_text, filled, quoted
 
 _MOST = 25 * 1024 * 1024
 _KINDS = {"text": "text/plain; charset=utf-8", "json": "application/json", "csv": "text/csv; charset=utf-8"}

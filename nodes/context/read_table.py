@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from nodes.base import Context, Effect, Example, Family, FileName, Label, Node, NodeError, Out, Text
-from nodes.context.rows import as_rows, decode, read_csv, read_json
+from nodes.rows import as_rows, decode, read_csv, read_json
 from nodes.shape import ANY, Shape, list_of, one_of, shape_of
 
 _BIG = 200_000

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from nodes.answers import PATH
 from nodes.base import Context, Effect, Example, Family, Label, Node, NodeError, Out, PortInfo
 from nodes.ids import new_token
 from nodes.listen import Chat as Conversation
 from nodes.shape import TEXT, Shape, list_of, record
-from nodes.trigger.answers import PATH
 
 _LONGEST = 100_000
 

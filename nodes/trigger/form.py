@@ -5,12 +5,12 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from nodes.answers import NAME, PATH, read_answers
 from nodes.base import Context, Effect, Example, Family, Label, Node, NodeError, Out, Row
 from nodes.ids import new_token
 from nodes.listen import Form as Page
 from nodes.listen import FormField
 from nodes.shape import MOMENT, NOTHING, NUMBER, TEXT, YES_NO, Shape, one_of, record
-from nodes.trigger.answers import NAME, PATH, read_answers
 
 _SHAPES: Final[Mapping[str, Shape]] = {"number": NUMBER, "yes/no": YES_NO, "date": MOMENT}
 _SAMPLES = {

@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from nodes.answers import NAME, read_number, read_yes_no
 from nodes.base import Context, Effect, Example, Family, Node, Out, Row
 from nodes.listen import Manual as Pressed
-from nodes.trigger.answers import NAME, read_number, read_yes_no
 
 
 class SampleField(Row):

@@ -5,10 +5,10 @@ from typing import Any, Literal
 import orjson
 from pydantic import Field, field_validator
 
+from nodes.answers import PATH
 from nodes.base import Context, Effect, Example, Family, Json, Label, Node, Out, Secret
 from nodes.ids import new_token
 from nodes.listen import Webhook as Call
-from nodes.trigger.answers import PATH
 
 
 class Arrived(Out):

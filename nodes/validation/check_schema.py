@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from nodes.base import SKIP, Context, Effect, Example, Family, Json, Node, Out, Row
 from nodes.formula.functions.dates import is_moment
 from nodes.formula.values import a_kind
+from nodes.rules import MOST_PROBLEMS, place, problems_of, rules_of
 from nodes.shape import ANY, MOMENT, NOTHING, NUMBER, TEXT, YES_NO, Shape, from_json_schema, list_of, one_of, record
-from nodes.validation.rules import MOST_PROBLEMS, place, problems_of, rules_of
 
 Kind = Literal["any", "text", "number", "whole number", "yes/no", "moment", "list", "record"]
 

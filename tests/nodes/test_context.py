@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from nodes.base import Effect, Label, NodeError
 from nodes.context.http_request import failure, literal_host
-from nodes.context.page import read_page
-from nodes.context.rows import decode, read_csv, read_json
 from nodes.filling import check_filling, fill
 from nodes.formula import FormulaError
+from nodes.page import read_page
+from nodes.rows import decode, read_csv, read_json
 from nodes.shape import shape_of
 from tests.nodes.fakes import FakeContext, FakeHttp, make, run
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from nodes import listen
+from nodes.answers import read_answers, read_number
 from nodes.base import Label, NodeError
 from nodes.catalog import catalog
 from nodes.moments import check_cron, upcoming, zone
-from nodes.trigger.answers import read_answers, read_number
 from nodes.trigger.schedule import Schedule
 from tests.nodes.fakes import make, run
 

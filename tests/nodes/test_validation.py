@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from nodes.base import Effect, NodeError, Pause
 from nodes.formula import FormulaError, check_formula
+from nodes.rules import problems_of, rules_of
 from nodes.shape import record, shape_of
-from nodes.validation.rules import problems_of, rules_of
 from tests.nodes.fakes import NOW, FakeContext, make, outcome_of, run
 
 # --- decide ------------------------------------------------------------------------------------------------------------

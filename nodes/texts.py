@@ -1,4 +1,4 @@
-"""What the actions share: texts filled in, names that a list's member gives to formulas, and answers of other systems."""
+"""What node types share: texts filled in, names that a list's member gives to formulas, and answers of other systems."""
 
 from collections.abc import Mapping
 from typing import Any
