@@ -1,5 +1,6 @@
 """Blueprints as people work with them: drafts saved at every gesture, numbered versions, the bin, and the checks."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -148,7 +149,7 @@ class Blueprints:
         """Everything the tiers have to say about a document, errors first."""
         who.require(Permission.VIEW)
         around = await self._db.read(who.tenant, lambda session: surroundings(session, id))
-        return check(blueprint, self._types, around)
+        return await asyncio.to_thread(check, blueprint, self._types, around)
 
     async def _row(self, who: Actor, id_: str) -> rows.Blueprint:
         row = await self._db.read(who.tenant, lambda session: rows.get(session, id_))
