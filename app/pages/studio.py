@@ -1,0 +1,15 @@
+"""The studio's page: one agent to draw, set up, test and deploy."""
+
+from __future__ import annotations
+
+from app.permissions import current_actor, current_factory, page
+from app.studio.studio import studio
+from app.theme import frame
+
+
+@page("/studio/{id}", "Studio")
+async def show(id: str) -> None:
+    """Open an agent."""
+    draft = await current_factory().blueprints.get(current_actor(), id)
+    with frame(draft.blueprint.name, width="full", crumbs=(("Home", "/"),)):
+        await studio(id)

@@ -1,0 +1,309 @@
+"""What the formulas of a step can use: names, the shape of their values, and a sample of each to pick from and try with.
+
+The sample is what really arrived in the last test; before any test it is made from the trigger's sample and from shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from nodes.base import SKIP, Family, Node, Out
+from nodes.blueprint import Blueprint
+from nodes.catalog import Catalog
+from nodes.formula.conditions import quoted
+from nodes.graph import Graph, read_graph, step_keys
+from nodes.shape import ANY, NUMBER, TEXT, Shape, list_of, one_of, record, shape_of
+from runtime.views import StepView
+
+RESERVED: Final = ("input", "steps", "vars", "run", "item", "index")
+ERROR: Final = record({"message": TEXT, "category": TEXT, "fix": TEXT, "code": TEXT}, open=True)
+DEEPEST: Final = 4
+MOST_PATHS: Final = 300
+_SAMPLES: Final[Mapping[str, Any]] = {
+    "text": "text",
+    "number": 1,
+    "yes/no": True,
+    "moment": "2026-03-02T09:00:00+00:00",
+    "nothing": None,
+    "any": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The names of one step. `real` says that the sample came from a test run."""
+
+    sample: dict[str, Any] = field(default_factory=dict)
+    shape: Shape = field(default_factory=lambda: record(open=True))
+    main: Any = None
+    real: bool = False
+    arriving: Mapping[str, Shape] = field(default_factory=dict)
+
+    def within(self, node: Node | None, kind: str) -> Known:
+        """The same for one setting (`cases.condition`), where an `item` or more may be known besides."""
+        if node is None:
+            return self
+        try:
+            shape = node.known_in(kind, self.shape, self.arriving)
+        except Exception:  # node types come from other packages too, and a picker must never break the form
+            return self
+        if shape is self.shape:
+            return self
+        sample = dict(self.sample)
+        member = self.main[0] if isinstance(self.main, list) and self.main else None
+        if "item" in shape.fields:
+            sample["item"] = member if member is not None else example(shape.fields["item"])
+            sample["index"] = 0
+            if isinstance(sample["item"], dict):
+                sample |= {name: value for name, value in sample["item"].items() if name not in RESERVED}
+        for name, inside in shape.fields.items():
+            sample.setdefault(name, example(inside))
+        return Known(sample, shape, self.main, self.real, self.arriving)
+
+    def paths(self) -> list[tuple[str, Any]]:
+        """Every path that a person may choose, with its sample, nearest first."""
+        found: list[tuple[str, Any]] = []
+        for name, value in self.sample.items():
+            if name not in ("steps", "run", "vars", "input"):
+                _walk(found, identifier(name), value, 1)
+        for name in ("input", "vars", "steps"):
+            if name in self.sample:
+                _walk(found, name, self.sample[name], 1 if name == "input" else 0)
+        return found[:MOST_PATHS]
+
+
+def known_at(
+    blueprint: Blueprint, types: Catalog, node: str, steps: Mapping[str, StepView] | None = None
+) -> tuple[Known, Node | None]:
+    """What is known at a node, and the node itself when its settings can be read. `steps` are those of the last test."""
+    graph = read_graph(blueprint, types)
+    if node not in graph.placed:
+        return Known(), None
+    arriving, leaving = _shapes(graph)
+    samples = _Samples(graph, arriving, leaving)
+    own = arriving[node]
+    first = next((name for name, port in graph.inputs[node].items() if not port.back), "")
+    ports = {name: samples.of(shape, name) for name, shape in own.items()}
+    real = False
+    if steps and (seen := steps.get(node)) is not None and not _is_trigger(graph, node):
+        ports |= _arrived(seen.input, list(graph.inputs[node]), first)
+        real = True
+    main = ports.get(first)
+    main_shape = own.get(first, ANY)
+    if main_shape.kind == "any" and isinstance(main, dict):
+        main_shape = record(shape_of(main).fields, open=True)
+    keys = step_keys(graph)
+    before = _before(graph, node)
+    said = {keys[id_]: _outputs(graph, samples, leaving, id_, steps) for id_ in before}
+    variables = {variable.name: variable.value for variable in blueprint.variables}
+    about = {"id": "run_…", "started_at": 0.0, "sandbox": True, "agent": blueprint.name}
+    fields = dict(main_shape.fields) if main_shape.kind == "record" else {}
+    fields |= {name: own.get(name, ANY) for name in graph.inputs[node]}
+    fields |= {
+        "input": main_shape,
+        "steps": record({keys[id_]: record(leaving[id_], open=True) for id_ in before}, open=False),
+        "vars": shape_of(variables),
+        "run": shape_of(about),
+    }
+    sample = {**(main if isinstance(main, dict) else {}), **ports}
+    if graph.loops_around(node):
+        loop = graph.loops_around(node)[0]
+        fields |= {"item": leaving[loop].get("item", ANY), "index": NUMBER}
+        sample |= {"item": _loop_item(samples, leaving[loop].get("item", ANY), loop, steps), "index": 0}
+    sample |= {"input": main, "vars": variables, "steps": said, "run": about}
+    optional = main_shape.optional & set(fields)
+    loose = main_shape.kind in ("any", "one of") or main_shape.open
+    shape = record(fields, optional=optional, open=loose)
+    return Known(sample, shape, main, real, own), graph.nodes.get(node)
+
+
+def outputs_of(step: StepView | None) -> dict[str, Any] | None:
+    """What a step gave by its ports, when it did."""
+    return step.output if step is not None and isinstance(step.output, dict) and step.state == "succeeded" else None
+
+
+def identifier(name: str) -> str:
+    """A top-level name as a formula writes it."""
+    return name if name.isidentifier() else f"input[{quoted(name)}]"
+
+
+def join(path: str, key: str | int) -> str:
+    """A path with one more step."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if key.isidentifier() else f"{path}[{quoted(key)}]"
+
+
+def example(shape: Shape) -> Any:
+    """A believable value of a shape."""
+    match shape.kind:
+        case "record":
+            return {name: example(part) for name, part in shape.fields.items()}
+        case "list":
+            return [example(shape.items)] if shape.items.kind != "any" else []
+        case "one of":
+            return example(next((option for option in shape.options if option.kind != "nothing"), ANY))
+    return _SAMPLES.get(shape.kind)
+
+
+# --- shapes along the edges ------------------------------------------------------------------------------------------
+
+Shapes = dict[str, dict[str, Shape]]
+
+
+def _shapes(graph: Graph) -> tuple[Shapes, Shapes]:
+    """What arrives at and leaves by every port."""
+    arriving: Shapes = {}
+    leaving: Shapes = {}
+    for id_ in graph.order:
+        coming: dict[str, list[Shape]] = {}
+        for edge in graph.edges:
+            if edge.target == id_:
+                coming.setdefault(edge.target_port, []).append(leaving.get(edge.source, {}).get(edge.source_port, ANY))
+        arriving[id_] = {}
+        for name, shapes in coming.items():
+            port = graph.inputs[id_].get(name)
+            arriving[id_][name] = list_of(one_of(*shapes)) if port and port.many else one_of(*shapes)
+        leaving[id_] = _leaving(graph, id_, arriving[id_])
+    return arriving, leaving
+
+
+def _leaving(graph: Graph, id_: str, arriving: Mapping[str, Shape]) -> dict[str, Shape]:
+    node, found = graph.nodes.get(id_), dict.fromkeys(graph.outputs[id_], ANY)
+    if node is None:
+        return found
+    try:
+        given = node.shapes(arriving)
+    except Exception:  # a node type's own failure to foresee its shapes says nothing, and must not break the form
+        given = {}
+    found |= {name: shape for name, shape in given.items() if name in found}
+    if "error" in found and "error" not in given:
+        found["error"] = ERROR
+    return found
+
+
+class _Samples:
+    """Samples by shape: nodes pass the shapes of records on as they are, so the sample of one goes where its shape goes.
+
+    Plain shapes are the same object everywhere; for them a field of the same name and kind is the best guess.
+    """
+
+    def __init__(self, graph: Graph, arriving: Shapes, leaving: Shapes) -> None:
+        self._by_shape: dict[int, Any] = {}
+        self._by_name: dict[tuple[str, str], Any] = {}
+        self._kept = (arriving, leaving)  # ids of shapes are only good while the shapes live
+        for id_, node in graph.nodes.items():
+            if node.family is Family.TRIGGER:
+                for port, value in _begun(node).items():
+                    self._note(leaving.get(id_, {}).get(port, ANY), value, port)
+
+    def of(self, shape: Shape, name: str = "") -> Any:
+        if id(shape) in self._by_shape:
+            return self._by_shape[id(shape)]
+        if shape.kind == "record":
+            return {key: self.of(part, key) for key, part in shape.fields.items()}
+        if shape.kind == "list" and shape.items.kind != "any":
+            return [self.of(shape.items, name)]
+        known = self._by_name.get((name, shape.kind))
+        return example(shape) if known is None else known
+
+    def _note(self, shape: Shape, value: Any, name: str) -> None:
+        if isinstance(value, dict | list):
+            if shape is not ANY:
+                self._by_shape.setdefault(id(shape), value)
+        else:
+            self._by_name.setdefault((name, shape.kind), value)
+        if shape.kind == "record" and isinstance(value, dict):
+            for key, part in shape.fields.items():
+                if key in value:
+                    self._note(part, value[key], key)
+        elif shape.kind == "list" and isinstance(value, list) and value:
+            self._note(shape.items, value[0], name)
+
+
+class _Now:
+    """As much of a context as a trigger needs to say what it would give."""
+
+    time_zone = "UTC"
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def log(self, message: str, **data: Any) -> None:
+        return None
+
+
+def _begun(node: Node) -> dict[str, Any]:
+    """What a trigger gives for its own sample."""
+    try:
+        working = node.run(_Now(), event=node.sample())
+        working.send(None)
+    except StopIteration as done:
+        out = done.value
+        given = vars(out) if isinstance(out, Out) else dict(out) if isinstance(out, Mapping) else {}
+        return {name: value for name, value in given.items() if value is not SKIP}
+    except Exception:  # a sample that cannot be made is no reason to show no form
+        return {}
+    working.close()
+    return {}
+
+
+# --- real data ---------------------------------------------------------------------------------------------------------
+
+
+def _is_trigger(graph: Graph, id_: str) -> bool:
+    node = graph.nodes.get(id_)
+    return node is not None and node.family is Family.TRIGGER
+
+
+def _arrived(value: Any, ports: list[str], first: str) -> dict[str, Any]:
+    """The values by port: a step with one input shows just the value, one with several shows them by name."""
+    if len(ports) > 1 and isinstance(value, dict) and value and set(value) <= set(ports):
+        return dict(value)
+    return {first: value} if first else {}
+
+
+def _outputs(
+    graph: Graph, samples: _Samples, leaving: Shapes, id_: str, steps: Mapping[str, StepView] | None
+) -> dict[str, Any]:
+    real = outputs_of(steps.get(id_)) if steps else None
+    return real if real is not None else {name: samples.of(shape, name) for name, shape in leaving[id_].items()}
+
+
+def _loop_item(samples: _Samples, shape: Shape, loop: str, steps: Mapping[str, StepView] | None) -> Any:
+    given = steps[loop].input if steps and loop in steps else None
+    if isinstance(given, dict):
+        given = given.get("items")
+    return given[0] if isinstance(given, list) and given else samples.of(shape)
+
+
+def _before(graph: Graph, node: str) -> list[str]:
+    """The steps that lead to a node, in the order they run."""
+    found, todo = set(), [node]
+    while todo:
+        now = todo.pop()
+        for edge in graph.edges:
+            if edge.target == now and edge.source not in found:
+                found.add(edge.source)
+                todo.append(edge.source)
+    return [id_ for id_ in graph.order if id_ in found]
+
+
+def _walk(found: list[tuple[str, Any]], path: str, value: Any, depth: int) -> None:
+    if depth > 0:
+        found.append((path, value))
+    if len(found) > MOST_PATHS or depth >= DEEPEST:
+        return
+    for key, inside in children(value):
+        _walk(found, join(path, key), inside, depth + 1)
+
+
+def children(value: Any) -> Iterator[tuple[str | int, Any]]:
+    """The fields of a record, or the first item of a list."""
+    if isinstance(value, dict):
+        yield from ((str(key), inside) for key, inside in list(value.items())[:100])
+    elif isinstance(value, list) and value:
+        yield 0, value[0]

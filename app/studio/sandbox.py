@@ -1,0 +1,419 @@
+"""The drawer at the bottom: choose what comes in, run the drawing as it stands, watch each step, see what would be done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from nicegui import background_tasks, ui
+
+from app.permissions import on
+from app.pieces import confirm, duration, heading, notice, status_chip
+from app.studio.desk import Desk, tell
+from app.studio.samples import Samples
+from app.studio.testrun import Marks
+from app.studio.words import one_line
+from nodes.base import Effect, Family
+from nodes.catalog import BadSettings, UnknownNode
+from nodes.errors import FactoryError
+from runtime.policy import Permission
+from runtime.views import RunView, StepView
+
+ROWS = 200
+"""Steps listed; the canvas and the Data tab know the rest."""
+PAUSE = 0.25
+"""Seconds between two looks at a run that goes on."""
+_ENDED = ("succeeded", "failed", "cancelled")
+
+
+class Sandbox:
+    """One tab's test bench."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.run_id = ""
+        self.running = False
+        self.allowed: set[str] = set()
+        self.answers: dict[str, bool] = {}
+        self._rows: dict[tuple[str, str], _Row] = {}
+        self._client = ui.context.client
+        self._watching = 0
+        self.root = ui.element("section").classes("st-drawer").props('aria-label="Test"')
+        desk.changed.append(self._drawing_changed)
+        desk.run_until = self.run_until
+        desk.chosen.append(self._selection_changed)
+        with self.root:
+            self._draw()
+
+    # --- drawing -----------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        may_run = self.desk.may(Permission.RUN)
+        with ui.element("div").classes("st-drawer-bar"):
+            ui.element("div").classes("st-grip").props(
+                'role=separator aria-label="Drag to resize" aria-orientation=horizontal'
+            )
+            with (
+                ui.element("button").classes("st-drawer-title").props("type=button aria-expanded=false") as self._title
+            ):
+                ui.icon("science").props("aria-hidden=true")
+                ui.label("Test")
+            self._title.on("click", on(lambda: self.show(not self.is_open))).mark("drawer")
+            self._state = ui.element("div").classes("st-drawer-state")
+            ui.element("div").classes("af-space")
+            self._cancel = (
+                ui.button("Cancel", icon="stop", on_click=on(self.cancel, Permission.RUN))
+                .classes("af-secondary st-slim")
+                .mark("cancel-run")
+            )
+            self._cancel.set_visibility(False)
+            until = on(lambda: self.run_until(self.desk.node), Permission.RUN)
+            self._until = (
+                ui.button("Run to selected", icon="vertical_align_center", on_click=until)
+                .classes("af-secondary st-slim")
+                .mark("run-until")
+            )
+            self._run = (
+                ui.button("Run all", icon="play_arrow", on_click=on(self.run, Permission.RUN))
+                .props("id=st-run")
+                .classes("st-slim")
+                .mark("run-all")
+            )
+            with self._run:
+                ui.tooltip("Ctrl+Enter")
+            if not may_run:
+                self._run.set_visibility(False)
+                self._until.set_visibility(False)
+            self._fold = ui.button(icon="expand_less", on_click=on(lambda: self.show(not self.is_open))).props(
+                'flat dense round aria-label="Open or close the test"'
+            )
+        self._body = ui.element("div").classes("st-drawer-body")
+        self._body.set_visibility(False)
+        with self._body:
+            with ui.element("div").classes("st-bench-input"):
+                self.samples = Samples(self.desk)
+            with ui.element("div").classes("st-bench-steps"):
+                self._result = ui.element("div").classes("w-full")
+                self._list = ui.element("div").classes("st-steps").props('role=list aria-label="Steps of the test"')
+                with self._list:
+                    _teach()
+            self._side = ui.element("div").classes("st-bench-side")
+        self._draw_side([])
+        self._selection_changed()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the drawer is open."""
+        return bool(self._body.visible)
+
+    def show(self, opening: bool = True) -> None:
+        """Open or close the drawer."""
+        self._body.set_visibility(opening)
+        self.root.classes(add="is-open") if opening else self.root.classes(remove="is-open")
+        self._title.props(f"aria-expanded={'true' if opening else 'false'}")
+        self._fold.props(f"icon={'expand_more' if opening else 'expand_less'}")
+        if opening:
+            self.samples.refresh()
+            self._draw_side(self._marks.effects if self.run_id else [])
+
+    def _selection_changed(self) -> None:
+        self._until.set_enabled(bool(self.desk.node) and not self.running)
+
+    def _drawing_changed(self) -> None:
+        if self.is_open:
+            self.samples.refresh()
+            if not self.running:
+                self._draw_side(self._marks.effects if self.run_id else [])
+
+    # --- running -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run the whole drawing."""
+        await self._start(None)
+
+    async def run_until(self, node: str) -> None:
+        """Run what leads up to a node."""
+        if not node:
+            tell("Select one node first: the test then runs up to it.")
+            return
+        await self._start(node)
+
+    async def _start(self, until: str | None) -> None:
+        if self.running:
+            tell("A test is running. Cancel it first, or wait for its end.")
+            return
+        self.show(True)
+        trigger, value = self.samples.given()
+        blueprint = self.desk.blueprint
+        pretend = {node: {"approved": yes} for node, yes in self.answers.items()}
+        self._clear()
+        try:
+            self.run_id = await self.desk.factory.sandbox.start(
+                self.desk.who,
+                blueprint,
+                value,
+                trigger=trigger,
+                until=until,
+                allow=frozenset(self.allowed),
+                pretend=pretend,
+            )
+        except FactoryError as problem:
+            self._refused(problem)
+            return
+        self._marks = Marks(blueprint)
+        self._watching += 1
+        self._going(True)
+        self.desk.open_tab("data")
+        background_tasks.create(self._follow(self.run_id, self._watching), name="follow a test run")
+
+    async def _follow(self, run_id: str, number: int) -> None:
+        """Pass the facts of the run on to the canvas, and look at its steps now and then."""
+        desk, looked, pause = self.desk, 0.0, PAUSE
+        try:
+            async for fact in desk.factory.runs.watch(desk.editor.who, run_id):
+                if self._client.is_deleted or number != self._watching:
+                    return
+                self._marks.tell(fact)
+                desk.canvas.set_status(*self._marks.take())
+                if time.monotonic() - looked > pause or self._marks.finished:
+                    began = time.monotonic()
+                    with self.root:
+                        self._show(await desk.factory.runs.get(desk.editor.who, run_id))
+                    looked = time.monotonic()
+                    pause = max(PAUSE, 5 * (looked - began))
+        except FactoryError as problem:
+            with self.root:
+                self._refused(problem)
+        finally:
+            if not self._client.is_deleted and number == self._watching:
+                with self.root:
+                    self._going(False)
+
+    async def cancel(self) -> None:
+        """End the test."""
+        if self.run_id:
+            await self.desk.factory.runs.cancel(self.desk.who, self.run_id)
+
+    # --- showing -------------------------------------------------------------------------------------------------------
+
+    def _clear(self) -> None:
+        self.desk.canvas.clear_status()
+        self._rows.clear()
+        self._list.clear()
+        self._result.clear()
+        self._state.clear()
+
+    def _going(self, running: bool) -> None:
+        self.running = running
+        self._cancel.set_visibility(running)
+        self._run.set_enabled(not running)
+        self._selection_changed()
+
+    def _refused(self, problem: FactoryError) -> None:
+        """The run could not begin; say why, and lead to the node."""
+        self._result.clear()
+        node = str(problem.where.get("node", ""))
+        with self._result:
+            notice(problem.message, tone="bad", icon="error").mark("test-refused")
+            with ui.element("div").classes("st-fix"):
+                if problem.fix:
+                    ui.label(problem.fix).classes("grow")
+                if self.desk.placed(node):
+                    ui.button("Show", on_click=on(lambda: self._go(node))).props("flat dense").classes("st-mini")
+
+    def _go(self, node: str) -> None:
+        self.desk.show(node)
+        self.desk.open_tab("settings")
+
+    def _show(self, run: RunView) -> None:
+        """The run as it stands now."""
+        for step in run.steps[:ROWS]:
+            self._show_step(step)
+        if len(run.steps) > ROWS and (("", "more") not in self._rows):
+            with self._list:
+                ui.label("More steps are not listed here; each node's Data tab shows its newest.").classes(
+                    "st-help p-3"
+                )
+            self._rows["", "more"] = _Row("", lambda step: None)
+        self._state.clear()
+        with self._state:
+            status_chip(run.info.state)
+            if run.info.seconds is not None:
+                ui.label(duration(run.info.seconds)).classes("af-muted af-number").mark("test-time")
+        if run.info.state in _ENDED:
+            self._draw_result(run)
+            self._draw_side(self._marks.effects)
+        self.desk.on_tested(run)
+
+    def _show_step(self, step: StepView) -> None:
+        key = (step.node, step.iteration)
+        if key not in self._rows:
+            with self._list:
+                self._rows[key] = self._draw_step(step)
+        self._rows[key].show(step)
+
+    def _draw_step(self, step: StepView) -> _Row:
+        cls = self.desk.types.get(step.type) if step.type in self.desk.types else None
+        row = (
+            ui.element("button")
+            .classes(f"st-step is-{cls.family if cls else 'unknown'}")
+            .props("type=button role=listitem")
+        )
+        row.mark(f"step-{step.node}")
+        row.on("click", on(partial(self._choose, step.node)))
+        with row:
+            with ui.element("span").classes("st-tile"):
+                ui.icon(cls.icon if cls else "extension_off").props("aria-hidden=true")
+            with ui.element("div").classes("st-step-words"):
+                name = step.name + (f"  ·  {_round(step.iteration)}" if step.iteration else "")
+                ui.label(name).classes("st-step-name")
+                line = ui.label().classes("st-step-line")
+            spent = ui.label().classes("af-muted af-number st-step-time")
+            chip = ui.element("span").classes("st-step-chip")
+
+        def show(now: StepView) -> None:
+            line.set_text(_line(now))
+            spent.set_text(duration(now.seconds) if now.seconds is not None and now.state != "skipped" else "")
+            chip.clear()
+            with chip:
+                status_chip(now.state)
+
+        return _Row("", show)
+
+    def _choose(self, node: str) -> None:
+        self.desk.show(node)
+        self.desk.open_tab("data")
+
+    def _draw_result(self, run: RunView) -> None:
+        self._result.clear()
+        error = run.info.error
+        with self._result:
+            if run.info.state == "failed" and error:
+                where = error.get("where") or {}
+                with notice(str(error.get("message", "The test failed.")), tone="bad", icon="error"):
+                    pass
+                with ui.element("div").classes("st-fix"):
+                    ui.label(str(error.get("fix") or "Look at the step that failed.")).classes("grow")
+                    if self.desk.placed(str(where.get("node", ""))):
+                        ui.button("Show", on_click=on(partial(self._choose, str(where["node"])))).props(
+                            "flat dense"
+                        ).classes("st-mini")
+            elif run.info.state == "succeeded":
+                ran = sum(step.state == "succeeded" for step in run.steps)
+                with ui.element("div").classes("st-verdict").mark("test-verdict"):
+                    ui.icon("check_circle").props("aria-hidden=true")
+                    ui.label(f"All went well: {ran} step{'' if ran == 1 else 's'}.").classes("af-strong")
+                    if run.output is not None:
+                        ui.label(f"Result: {one_line(run.output, 120)}").classes("af-muted truncate")
+
+    # --- what is not really done ---------------------------------------------------------------------------------------
+
+    def _draw_side(self, effects: list[tuple[str, str]]) -> None:
+        """Simulated effects, steps that may act for real, and what people would answer."""
+        self._side.clear()
+        outside, gates = self._outside(), self._gates()
+        with self._side:
+            heading("Outside the test", 3)
+            if not outside and not gates and not effects:
+                ui.label(
+                    "Nothing in this agent acts on the outside. If a step does, the test only says here what it would do."
+                ).classes("st-help")
+            for _, sentence in effects:
+                with ui.element("div").classes("st-effect").mark("effect"):
+                    ui.icon("science").props("aria-hidden=true")
+                    ui.label(sentence[:1].upper() + sentence[1:]).classes("break-words")
+            for node, title in outside:
+                box = ui.checkbox(f"Really do “{title}” in this test", value=node in self.allowed)
+                box.on_value_change(on(partial(self._allow, node, title, box), Permission.RUN)).mark(f"allow-{node}")
+                box.set_enabled(self.desk.may(Permission.RUN))
+            for node, title in gates:
+                with ui.element("div").classes("st-gate"):
+                    ui.label(f"“{title}”: people would").classes("af-small")
+                    ui.toggle(
+                        {True: "Approve", False: "Reject"},
+                        value=self.answers.get(node, True),
+                        on_change=on(
+                            lambda event, node=node: self.answers.update({node: bool(event.value)}), Permission.RUN
+                        ),
+                    ).props("unelevated dense no-caps").classes("st-toggle").mark(f"answer-{node}")
+
+    async def _allow(self, node: str, title: str, box: ui.checkbox) -> None:
+        if not box.value:
+            self.allowed.discard(node)
+            return
+        if node in self.allowed:
+            return
+        sure = await confirm(
+            f"Really do “{title}”?",
+            "The next tests in this tab then do this step for real: what it sends or changes outside cannot be taken back.",
+            yes="Really do it",
+            no="Only say it",
+        )
+        if sure:
+            self.allowed.add(node)
+        else:
+            box.set_value(False)
+
+    def _outside(self) -> list[tuple[str, str]]:
+        """The steps that act on the outside."""
+        found = []
+        for placed in self.desk.session.graph.nodes.values():
+            try:
+                node = self.desk.types.build(placed)
+            except (BadSettings, UnknownNode):
+                continue
+            if node.effect_here() >= Effect.E3 and node.family is not Family.TRIGGER:
+                found.append((placed.id, self.desk.title(placed.id)))
+        return found[:30]
+
+    def _gates(self) -> list[tuple[str, str]]:
+        """The steps where a person decides."""
+        types = self.desk.types
+        nodes = self.desk.session.graph.nodes.values()
+        return [(one.id, self.desk.title(one.id)) for one in nodes if one.type in types and types.get(one.type).gate][
+            :30
+        ]
+
+
+class _Row:
+    """One step in the list."""
+
+    def __init__(self, said: str, show: Callable[[StepView], None]) -> None:
+        self.said = said
+        self._show = show
+
+    def show(self, step: StepView) -> None:
+        """Draw it again if it changed."""
+        said = f"{step.state}|{step.attempt}|{step.note}|{step.finished_at}"
+        if said != self.said:
+            self.said = said
+            self._show(step)
+
+
+def _line(step: StepView) -> str:
+    """What is most worth knowing of a step."""
+    if step.error and step.state == "failed":
+        return str(step.error.get("message", ""))
+    if step.note:
+        return step.note[:1].upper() + step.note[1:]
+    if isinstance(step.output, dict) and step.output:
+        ports = step.output
+        if len(ports) == 1:
+            name, value = next(iter(ports.items()))
+            return f"{name}: {one_line(value, 90)}"
+        return ", ".join(f"{name}: {one_line(value, 30)}" for name, value in list(ports.items())[:4])
+    return ""
+
+
+def _round(iteration: str) -> str:
+    return f"item {iteration}"
+
+
+def _teach() -> None:
+    with ui.element("div").classes("st-teach"):
+        ui.label("Try the agent before it is live").classes("af-strong")
+        ui.label(
+            "Choose what comes in, then press Run all. Every step shows here with what came in and what went out. "
+            "Nothing is sent outside: what would be sent is listed on the right."
+        ).classes("af-muted")
