@@ -1,7 +1,8 @@
-"""The whole contract of a node type: what it declares, what it may see, what it returns.
+"""The whole contract of a node type: what it declares, what it returns, and by its `Context` what it may see.
 
 A node type is one file with one `Node` subclass. Its pydantic fields are the settings (and so the form, the validation and
-the documentation), the parameters of `run` are the input ports, the fields of its `Out` are the output ports.
+the documentation), the parameters of `run` are the input ports, the fields of its `Out` are the output ports. A node's
+author imports from here alone; what stands in `nodes/world.py` is handed on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from typing import (
     ClassVar,
     Final,
     Literal,
-    Protocol,
     Union,
     dataclass_transform,
     get_args,
@@ -32,6 +32,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nodes.errors import FactoryError
 from nodes.listen import Listen
+from nodes.world import BasicAuth as BasicAuth
+from nodes.world import CodeReply as CodeReply
+from nodes.world import Context as Context
+from nodes.world import Http as Http
+from nodes.world import HttpReply as HttpReply
+from nodes.world import Llm as Llm
+from nodes.world import LlmReply as LlmReply
+from nodes.world import Mail as Mail
+from nodes.world import Memory as Memory
+from nodes.world import SecretRef as SecretRef
+from nodes.world import Signature as Signature
+from nodes.world import Tables as Tables
+from nodes.world import Worker as Worker
 
 if TYPE_CHECKING:
     from nodes.shape import Shape
@@ -204,208 +217,6 @@ class NodeError(FactoryError):
         self.after = after
         self.category = category
         self.details = dict(details or {})
-
-
-# --- what a node may see -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SecretRef:
-    """A secret by name, to be put into a URL or header by the egress door; the value never reaches the node."""
-
-    name: str
-    prefix: str = ""
-    suffix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Signature(SecretRef):
-    """The HMAC-SHA256 of `body` in hexadecimal, keyed with a secret by the egress door; for a header."""
-
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class BasicAuth(SecretRef):
-    """The `Authorization` header of a user whose password is the secret; the egress door puts both into base64."""
-
-    user: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class HttpReply:
-    """An answer from outside. `content` is at most the cap of the egress door, decoded text in `text`."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-    url: str
-
-    @property
-    def text(self) -> str:
-        charset = "utf-8"
-        for part in self.headers.get("content-type", "").split(";")[1:]:
-            key, _, value = part.strip().partition("=")
-            if key.lower() == "charset":
-                charset = value.strip('"').lower()
-        try:
-            return self.content.decode(charset, "replace")
-        except LookupError:
-            return self.content.decode("utf-8", "replace")
-
-
-class Http(Protocol):
-    """The only way out over HTTP. Raises NodeError: remote, timeout, configuration (a blocked address), limit."""
-
-    async def request(
-        self,
-        method: str,
-        url: str | SecretRef,
-        *,
-        headers: Mapping[str, str | SecretRef] | None = None,
-        params: Mapping[str, str] | None = None,
-        json: Any = None,
-        content: bytes | None = None,
-        timeout: float = 30.0,
-        follow_redirects: bool = True,
-    ) -> HttpReply: ...
-
-
-@dataclass(frozen=True, slots=True)
-class LlmReply:
-    """A model's answer. `canned` marks the sandbox's stand-in when no model is configured; `cost` is in US dollars."""
-
-    text: str
-    model: str
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cost: float = 0.0
-    finish_reason: str = "stop"
-    canned: bool = False
-    data: Any = None
-
-
-class Llm(Protocol):
-    """A language model. Raises NodeError: model, rate_limit, credential, timeout, configuration (none set up)."""
-
-    async def ask(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        model: str = "",
-        temperature: float | None = None,
-        max_tokens: int = 1024,
-        schema: Mapping[str, Any] | None = None,
-        timeout: float = 60.0,
-    ) -> LlmReply: ...
-
-
-@dataclass(frozen=True, slots=True)
-class CodeReply:
-    """What user code left behind: its result and everything it printed."""
-
-    value: Any
-    stdout: str
-    stderr: str
-    seconds: float
-
-
-class Worker(Protocol):
-    """Runs user code in isolation. Raises NodeError with the line of the user's code, or category worker."""
-
-    async def python(self, code: str, inputs: Mapping[str, Any], *, timeout: float = 30.0) -> CodeReply: ...
-
-
-class Memory(Protocol):
-    """Key-value memory of the tenant. Keys up to 200 characters, values JSON up to 256 KiB."""
-
-    async def get(self, key: str, default: Any = None) -> Any: ...
-    async def set(self, key: str, value: Any) -> None: ...
-    async def delete(self, key: str) -> bool: ...
-    async def add(self, key: str, amount: float) -> float: ...
-
-
-class Tables(Protocol):
-    """The tenant's own tables and files (kept in the product's database, never as paths on the server)."""
-
-    async def rows(self, table: str, *, limit: int = 10_000) -> list[dict[str, Any]]: ...
-    async def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> int: ...
-    async def read_file(self, name: str) -> bytes: ...
-    async def write_file(self, name: str, content: bytes, media_type: str) -> Mapping[str, Any]: ...
-
-
-class Mail(Protocol):
-    """Sends e-mail through the configured SMTP server. Raises NodeError: configuration, remote, credential."""
-
-    async def send(
-        self, *, to: Sequence[str], subject: str, text: str, html: str | None = None, sender: str | None = None
-    ) -> str: ...
-
-
-class Context(Protocol):
-    """The only world a node sees. Tests pass a small fake. `deadline` is on the monotonic clock."""
-
-    @property
-    def tenant(self) -> str: ...
-
-    @property
-    def run_id(self) -> str: ...
-
-    @property
-    def node_id(self) -> str: ...
-
-    @property
-    def iteration(self) -> str: ...
-
-    @property
-    def sandbox(self) -> bool: ...
-
-    @property
-    def idempotency_key(self) -> str: ...
-
-    @property
-    def deadline(self) -> float: ...
-
-    @property
-    def http(self) -> Http: ...
-
-    @property
-    def llm(self) -> Llm: ...
-
-    @property
-    def worker(self) -> Worker: ...
-
-    @property
-    def memory(self) -> Memory: ...
-
-    @property
-    def tables(self) -> Tables: ...
-
-    @property
-    def mail(self) -> Mail: ...
-
-    @property
-    def time_zone(self) -> str: ...
-
-    def evaluate(self, formula: str, /, **names: Any) -> Any:
-        """Evaluate a formula over what is known here: `input`, its fields, `item`, `index`, `steps`, `vars`, `run`, and `names`."""
-        ...
-
-    def render(self, text: str, /, **names: Any) -> Any:
-        """Fill the `{{ … }}` of a text; a text that is one single `{{ … }}` keeps its value's type."""
-        ...
-
-    def log(self, message: str, **data: Any) -> None:
-        """Add a line to the step's log."""
-        ...
-
-    def respond(self, *, status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> None:
-        """Answer the caller that waits for this run, once."""
-        ...
-
-    def now(self) -> datetime:
-        """The present moment, aware, in UTC."""
-        ...
 
 
 # --- settings: kinds of text that forms, checks and the assistant know about -------------------------------------------
