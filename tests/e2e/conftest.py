@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
+from tests.e2e.drawing import canvas_address, drawing, three  # noqa: F401 - fixtures
 from tests.server import Server
 from tests.services import CACHE, ROOT
 

@@ -1,6 +1,6 @@
 """A canvas in a browser tab, as tests use one: what a hand can do with it, and its document on the server.
 
-A test file takes the fixtures by `pytest_plugins = ["tests.e2e.drawing"]`.
+Its fixtures `drawing` and `three` are for every test of this folder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def next_name() -> str:
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def canvas_address() -> Iterator[str]:
     """A server of its own that serves nothing but canvases."""
     port = free_port()
     # NiceGUI would take the server for a test of its own kind.
@@ -153,8 +153,8 @@ class Drawing:
 
 
 @pytest.fixture
-def drawing(page: Page, address: str) -> Drawing:
-    return Drawing(page, address, next_name())
+def drawing(page: Page, canvas_address: str) -> Drawing:
+    return Drawing(page, canvas_address, next_name())
 
 
 @pytest.fixture

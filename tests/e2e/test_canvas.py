@@ -12,7 +12,6 @@ from playwright.sync_api import expect
 from tests.e2e.drawing import Drawing, next_name, wires
 
 pytestmark = pytest.mark.browser
-pytest_plugins = ["tests.e2e.drawing"]
 
 
 # --- adding and connecting ---------------------------------------------------------------------------------------------
@@ -228,7 +227,7 @@ def test_tidy_up_is_one_step(three: Drawing) -> None:
 # --- clipboard -----------------------------------------------------------------------------------------------------------
 
 
-def test_copy_and_paste_go_through_the_system_clipboard_and_between_agents(three: Drawing, address: str) -> None:
+def test_copy_and_paste_go_through_the_system_clipboard_and_between_agents(three: Drawing, canvas_address: str) -> None:
     three.root.focus()
     three.press("Control+a", "Control+c")
     parcel = json.loads(three.page.evaluate("navigator.clipboard.readText()"))
@@ -237,7 +236,7 @@ def test_copy_and_paste_go_through_the_system_clipboard_and_between_agents(three
     found = three.sees(6, 2)
     assert len({node["id"] for node in found["nodes"]}) == 6
     expect(three.page.locator(".afc-card.afc-selected")).to_have_count(3)
-    other = Drawing(three.page.context.new_page(), address, next_name()).open()
+    other = Drawing(three.page.context.new_page(), canvas_address, next_name()).open()
     other.root.focus()
     other.press("Control+v")
     assert len(wires(other.sees(3, 1))) == 1

@@ -8,7 +8,6 @@ from playwright.sync_api import Browser, expect
 from tests.e2e.drawing import Drawing, edge
 
 pytestmark = pytest.mark.browser
-pytest_plugins = ["tests.e2e.drawing"]
 
 
 # --- what the server shows -------------------------------------------------------------------------------------------------
