@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 from uuid import uuid4
 
 import orjson
@@ -53,7 +53,7 @@ class Frames:
             await self._pace()
             if not self._alive():
                 await self.close(1008)
-            elif self._fits(message) and self._is_sound(message.get("text")):
+            elif self._fits(text := message.get("text")) and self._is_sound(text):
                 return message
 
     async def send(self, message: Message) -> None:
@@ -75,8 +75,7 @@ class Frames:
         if self._tokens < 0:
             await asyncio.sleep(-self._tokens / RATE)
 
-    def _fits(self, message: Message) -> bool:
-        text = message.get("text")
+    def _fits(self, text: object) -> TypeGuard[str]:
         return not self._closed and isinstance(text, str) and len(text) <= FRAME_LIMIT
 
     def _is_sound(self, text: str) -> bool:
