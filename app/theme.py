@@ -216,11 +216,7 @@ def _person() -> None:
             ui.separator()
             with ui.element("div").style("padding: 8px 18px"):
                 ui.label("Colours").classes("af-overline").style("margin-bottom: 6px")
-                ui.toggle(
-                    {"light": "Light", "dark": "Dark", "system": "System"},
-                    value=Visit.of(ui.context.client.request.scope).theme,
-                    on_change=on(lambda event: _set_theme(event.value)),
-                ).props("unelevated dense no-caps spread").mark("themes")
+                theme_choice()
             ui.separator()
             ui.menu_item("Settings", lambda: ui.navigate.to("/settings"))
             with ui.element("form").props('method=post action="/logout"'):
@@ -229,6 +225,19 @@ def _person() -> None:
                     ui.icon("logout").props("aria-hidden=true")
                     ui.label("Sign out")
     avatar.mark("person")
+
+
+def theme_choice() -> ui.toggle:
+    """Light, dark or as the system says: counts at once and is remembered in this browser."""
+    return (
+        ui.toggle(
+            {"light": "Light", "dark": "Dark", "system": "System"},
+            value=Visit.of(ui.context.client.request.scope).theme,
+            on_change=on(lambda event: _set_theme(event.value)),
+        )
+        .props("unelevated dense no-caps spread")
+        .mark("themes")
+    )
 
 
 def _set_theme(theme: str) -> None:
@@ -345,5 +354,6 @@ __all__ = [
     "relative_time",
     "set_defaults",
     "status_chip",
+    "theme_choice",
     "undo_toast",
 ]
