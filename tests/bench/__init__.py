@@ -1,0 +1,1 @@
+"""What is measured, and how: `python -m tests.bench` prints every figure of docs/performance.md anew."""
