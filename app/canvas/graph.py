@@ -146,7 +146,16 @@ class Graph:
     # --- operations ------------------------------------------------------------------------------------------------
 
     def expanded(self, operation: Operation) -> list[Operation]:
-        """The operation with what goes along with it: a removed node takes its edges and group memberships along."""
+        """The operation with what goes along with it.
+
+        A new node gets the settings that are made anew each time, such as a webhook's address; a removed one takes its edges
+        and group memberships along.
+        """
+        if isinstance(operation, AddNode) and operation.node.type in self.types:
+            node = operation.node
+            first = self.types.get(node.type).first_settings()
+            if first.keys() - node.settings.keys():
+                operation = AddNode(node=node.model_copy(update={"settings": {**first, **node.settings}}))
         if not isinstance(operation, RemoveNode):
             return [operation]
         id_ = operation.id

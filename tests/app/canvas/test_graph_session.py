@@ -566,3 +566,15 @@ def test_any_json_is_taken_or_refused_but_never_a_surprise(raw: object) -> None:
         session.commit(ada, raw)
     except Rejected as refusal:
         assert refusal.message
+
+
+def test_a_new_webhook_gets_an_address_of_its_own_which_stays() -> None:
+    session, editor = GraphSession(Blueprint()), Editor()
+    session.subscribe(editor, lambda _: None)
+    for id_ in ("one", "two"):
+        session.commit(editor, [{"op": "add_node", "node": {"id": id_, "type": "trigger.webhook"}}])
+    first, second = (session.graph.nodes[id_].settings["path"] for id_ in ("one", "two"))
+    assert first and second and first != second
+    session.undo(editor)
+    session.redo(editor)
+    assert session.graph.nodes["two"].settings["path"] == second
