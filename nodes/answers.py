@@ -3,13 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from nodes.listen import FormField
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 """Names that formulas can use as they are."""
-PATH = r"^[A-Za-z0-9_-]+$"
+PublicPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", min_length=1, max_length=100)]
 """The last part of a public address."""
 
 _YES = frozenset({"yes", "true", "on", "1", "y"})

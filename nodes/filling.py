@@ -21,6 +21,16 @@ def check_filling(text: str) -> str:
     return text
 
 
+def check_json(text: str) -> str:
+    """The same text when it is plain JSON, or empty. Raises ValueError with a sentence."""
+    if text.strip():
+        try:
+            orjson.loads(text)
+        except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
+            raise ValueError(f"this is not valid JSON: {error}") from None
+    return text
+
+
 def fill(ctx: Context, text: str) -> Any:
     """The value that the text describes, with its formulas worked out."""
     try:

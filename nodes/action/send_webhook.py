@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import Field, field_validator, model_validator
 
 from nodes.base import (
@@ -10,39 +11,24 @@ from nodes.base import (
     Effect,
     Example,
     Family,
+    HttpReply,
     Json,
     LongText,
     Node,
-    NodeError,
     Out,
     PortInfo,
-    Row,
     Secret,
     SecretRef,
     Signature,
     Simulated,
     Text,
 )
+from nodes.calls import Header, failure, final_address, headers_of, literal_host
 from nodes.filling import check_filling, fill
 from nodes.shape import NUMBER, Shape, record
-from nodes.texts import as_json, body_of, filled, host_in, keep_host, quoted, refuse_failure
+from nodes.texts import as_json, filled, quoted
 
 Method = Literal["POST", "PUT", "PATCH", "DELETE"]
-
-
-class Header(Row):
-    """One header of the call."""
-
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
-        max_length=100,
-        title="Header",
-        description="Its name, such as `X-Source`.",
-    )
-    value: Text = Field(default="", title="Value", description="A text, with `{{ … }}` for what arrived.")
-    secret: Secret = Field(
-        default="", title="Or secret", description="A secret to send instead; the value, if any, stands before it."
-    )
 
 
 class Called(Out):
@@ -144,17 +130,13 @@ class SendWebhook(Node):
         return self
 
     def hosts(self) -> tuple[str, ...] | None:
-        return (host_in(self.url) if self.where == "here" else "",)
+        return (literal_host(self.url) if self.where == "here" else "",)
 
     async def run(self, ctx: Context, value: Any = None) -> Called:
         url = self._url(ctx)
         body, kind = self._body(ctx, value)
-        headers: dict[str, str | SecretRef] = {}
-        if body:
-            headers["Content-Type"] = kind
-        for row in self.headers:
-            text = filled(ctx, row.value)
-            headers[row.name] = SecretRef(row.secret, prefix=text) if row.secret else text
+        headers: dict[str, str | SecretRef] = {"Content-Type": kind} if body else {}
+        headers |= headers_of(ctx, self.headers)
         headers["Idempotency-Key"] = headers["X-Factory-Event"] = ctx.idempotency_key
         if self.sign_with:
             stamp = str(int(ctx.now().timestamp()))
@@ -163,8 +145,9 @@ class SendWebhook(Node):
                 self.sign_with, prefix="v1=", body=b"v1." + stamp.encode() + b"." + body
             )
         reply = await ctx.http.request(self.method, url, headers=headers, content=body, timeout=self.timeout)
-        refuse_failure(reply, self._receiver, repeatable=True)
-        return Called(status=reply.status, body=body_of(reply), headers=dict(reply.headers))
+        if reply.status >= 400:
+            raise failure(reply, "" if self.where == "here" else "The other system")
+        return Called(status=reply.status, body=_body_of(reply), headers=dict(reply.headers))
 
     async def simulate(self, ctx: Context, **inputs: Any) -> Simulated:
         url = self._url(ctx)
@@ -176,22 +159,10 @@ class SendWebhook(Node):
             Called(status=200, body={}, headers={}),
         )
 
-    @property
-    def _receiver(self) -> str:
-        return (host_in(self.url) if self.where == "here" else "") or "The other system"
-
     def _url(self, ctx: Context) -> str | SecretRef:
         if self.where == "secret":
             return SecretRef(self.address)
-        url = filled(ctx, self.url).strip()
-        if not host_in(url):
-            raise NodeError(
-                f"“{quoted(url)}” is not a web address.",
-                category="configuration",
-                fix="Write it as in https://api.example.com/orders.",
-            )
-        keep_host(self.url, url)
-        return url
+        return final_address(ctx, self.url)
 
     def _body(self, ctx: Context, value: Any) -> tuple[bytes, str]:
         if self.send == "nothing":
@@ -208,3 +179,14 @@ class SendWebhook(Node):
 
     def describe(self) -> str:
         return f"{self.method} {quoted(self.url) if self.where == 'here' else 'a secret address'}"
+
+
+def _body_of(reply: HttpReply) -> Any:
+    """The answer as data where it says or looks so; else, or where that is not true, as text: the call was made."""
+    text = reply.text
+    if "json" in reply.headers.get("content-type", "") or text.lstrip()[:1] in ("{", "["):
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return text
+    return text

@@ -19,8 +19,9 @@ from nodes.base import (
     SecretRef,
     Simulated,
 )
+from nodes.calls import failure
 from nodes.shape import TEXT, Shape
-from nodes.texts import filled, quoted, refuse_failure
+from nodes.texts import filled, quoted
 
 _LONGEST = 40_000
 
@@ -80,7 +81,8 @@ class SlackPost(Node):
     async def run(self, ctx: Context, value: Any = None) -> Posted:
         text = self._text(ctx)
         reply = await ctx.http.request("POST", SecretRef(self.address), json={"text": text}, follow_redirects=False)
-        refuse_failure(reply, "Slack", repeatable=False)
+        if reply.status >= 400:
+            raise failure(reply, "Slack", repeatable=False)
         if reply.status >= 300:
             raise NodeError(
                 f"The address answered with status {reply.status}, which is not what an incoming webhook does.",

@@ -1,7 +1,5 @@
 """HTTP request: ask another system over the web."""
 
-from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
@@ -28,11 +26,11 @@ from nodes.base import (
     Simulated,
     Text,
 )
-from nodes.filling import check_filling, fill
+from nodes.calls import HEADER_NAME, Header, checked_address, failure, final_address, headers_of, literal_host
+from nodes.filling import check_filling, check_json, fill
+from nodes.texts import as_json, as_text, filled, quoted
 
 _READS = ("GET", "HEAD")
-_LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
-_HEADER = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 
 
 class Parameter(Row):
@@ -40,18 +38,6 @@ class Parameter(Row):
 
     name: str = Field(min_length=1, max_length=200, title="Name", description="The name in the address.")
     value: Text = Field(default="", title="Value", description="A text, with `{{ … }}` for what arrived.")
-
-
-class Header(Row):
-    """One header of the request."""
-
-    name: str = Field(pattern=_HEADER, max_length=200, title="Header", description="The name of the header.")
-    value: Text = Field(
-        default="", max_length=8_000, title="Value", description="A text, with `{{ … }}` for what arrived."
-    )
-    secret: Secret = Field(
-        default="", title="Secret", description="Send this secret behind the value, as in `Token ` and the secret."
-    )
 
 
 class Answer(Out):
@@ -133,7 +119,7 @@ class HttpRequest(Node):
     )
     key_header: str = Field(
         default="X-API-Key",
-        pattern=_HEADER,
+        pattern=HEADER_NAME,
         max_length=200,
         title="Header of the key",
         description="The header that the other system reads the key from.",
@@ -188,12 +174,7 @@ class HttpRequest(Node):
     @field_validator("sample_answer")
     @classmethod
     def _is_json(cls, text: str) -> str:
-        if text.strip():
-            try:
-                orjson.loads(text)
-            except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
-                raise ValueError(f"this is not valid JSON: {error}") from None
-        return text
+        return check_json(text)
 
     @model_validator(mode="after")
     def _is_complete(self) -> "HttpRequest":
@@ -217,7 +198,7 @@ class HttpRequest(Node):
                 payload = fill(ctx, self.body)
             elif self.body_kind != "none":
                 content = self._content(ctx, headers)
-        params = {row.name: _as_text(ctx.render(row.value)) for row in self.query}
+        params = {row.name: filled(ctx, row.value) for row in self.query}
         reply = await ctx.http.request(
             self.method,
             url,
@@ -229,14 +210,11 @@ class HttpRequest(Node):
         )
         ctx.log(f"{self.method} {urlsplit(url).hostname} answered {reply.status}")
         if not any(low <= reply.status <= high for low, high in _statuses(self.success)):
-            raise failure(reply)
+            raise failure(reply, missing="Check the address, or add 404 to “Counts as success”.")
         return Answer(self._body(reply), reply.status, dict(reply.headers))
 
     def _headers(self, ctx: Context) -> dict[str, str | SecretRef]:
-        headers: dict[str, str | SecretRef] = {}
-        for row in self.headers:
-            text = _as_text(ctx.render(row.value))
-            headers[row.name] = SecretRef(row.secret, prefix=text) if row.secret else text
+        headers = headers_of(ctx, self.headers)
         if self.auth == "bearer":
             headers["Authorization"] = SecretRef(self.secret, prefix="Bearer ")
         elif self.auth == "basic":
@@ -250,13 +228,13 @@ class HttpRequest(Node):
         if self.body_kind == "text":
             if "content-type" not in known:
                 headers["Content-Type"] = "text/plain; charset=utf-8"
-            return _encoded(_as_text(ctx.render(self.text)))
+            return filled(ctx, self.text).encode("utf-8", "replace")
         found = fill(ctx, self.body)
         if not isinstance(found, dict):
             raise NodeError("The fields of a form must be one record.", fix='Write for example {"name": "{{ name }}"}.')
         if "content-type" not in known:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        return _encoded(urlencode({name: _as_text(part) for name, part in found.items()}, errors="replace"))
+        return urlencode({name: as_text(part) for name, part in found.items()}, errors="replace").encode()
 
     def _body(self, reply: HttpReply) -> Any:
         kind = reply.headers.get("content-type", "").lower()
@@ -290,8 +268,8 @@ class HttpRequest(Node):
     async def simulate(self, ctx: Context, **inputs: Any) -> Simulated:
         url = final_address(ctx, self.url)
         body = orjson.loads(self.sample_answer) if self.sample_answer.strip() else {}
-        shown = _shown(fill(ctx, self.body) if self.body_kind in ("json", "form") else None)
-        sending = f", sending {shown}" if shown else ""
+        sent = fill(ctx, self.body) if self.body_kind in ("json", "form") else None
+        sending = "" if sent is None else f", sending {quoted(as_json(sent).decode(), 200)}"
         return Simulated(
             f"would {self.method} {url[:300]}{sending}",
             Answer(body, 200, {"content-type": "application/json"}),
@@ -302,102 +280,6 @@ class HttpRequest(Node):
 
     def describe(self) -> str:
         return f"{self.method} {self.url.removeprefix('https://')}"[:200]
-
-
-def literal_host(url: str) -> str:
-    """The host of an address that may hold `{{ … }}`; empty when only a run can tell."""
-    known, open_, _ = url.strip().partition("{{")
-    scheme, colon, rest = known.partition("://")
-    if not colon or scheme.lower() not in ("http", "https"):
-        return ""
-    authority = rest
-    for sign in "/?#":
-        authority = authority.partition(sign)[0]
-    if "\\" in authority or (open_ and authority == rest):
-        return ""  # the formula may go on with the host's name
-    try:
-        return urlsplit(f"{scheme}://{authority}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def final_address(ctx: Context, template: str) -> str:
-    """The address with its formulas filled in, at the host that its author wrote. Raises BadAddress."""
-    url = checked_address(str(ctx.render(template)))
-    wanted = literal_host(template)
-    if wanted and urlsplit(url).hostname != wanted:
-        raise BadAddress(f"What arrived would change the address from {wanted} to another host")
-    return url
-
-
-def checked_address(url: str) -> str:
-    """The same address without spaces around it. Raises BadAddress."""
-    url = url.strip()
-    try:
-        parts = urlsplit(url)
-        right = parts.scheme.lower() in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        right = False
-    if not right or any(char < " " for char in url):
-        shown = url[:100] or "nothing"
-        raise BadAddress(f"“{shown}” is not a web address; it begins with https:// and a host")
-    return url
-
-
-class BadAddress(NodeError, ValueError):
-    """Not a web address: an error in a run, and in a form."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, category="configuration", fix="Check the address and what its `{{ … }}` becomes.")
-
-
-def failure(reply: HttpReply) -> NodeError:
-    """The error for an answer that is no success; says whether trying again can help."""
-    host = urlsplit(reply.url).hostname or "The other system"
-    details: Mapping[str, Any] = {"status": reply.status, "body": reply.text[:2_000]}
-    if reply.status in _LATER or reply.status >= 500:
-        busy = reply.status == 429
-        return NodeError(
-            f"{host} is busy (status {reply.status})." if busy else f"{host} failed (status {reply.status}).",
-            retry=True,
-            after=_after(reply),
-            category="rate_limit" if busy else "remote",
-            fix="Set “Try again” for this step, or try later.",
-            details=details,
-        )
-    if reply.status in (401, 403):
-        return NodeError(
-            f"{host} does not let us in (status {reply.status}).",
-            category="credential",
-            fix="Check the secret, and what it may do over there.",
-            details=details,
-        )
-    if reply.status == 404:
-        return NodeError(
-            f"{host} does not know this address (status 404).",
-            category="remote",
-            fix="Check the address, or add 404 to “Counts as success”.",
-            details=details,
-        )
-    return NodeError(
-        f"{host} refused the request (status {reply.status}).",
-        category="remote",
-        fix="Look at the answer in the details: it usually says what is wrong.",
-        details=details,
-    )
-
-
-def _after(reply: HttpReply) -> float | None:
-    text = reply.headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:9]), 86_400.0)
-    if not text:
-        return None
-    try:
-        moment, sent = parsedate_to_datetime(text), parsedate_to_datetime(reply.headers["date"])
-        return min(max(0.0, (moment - sent).total_seconds()), 86_400.0)
-    except (KeyError, ValueError, TypeError, OverflowError):
-        return None
 
 
 @lru_cache(maxsize=256)
@@ -416,24 +298,3 @@ def _statuses(text: str) -> tuple[tuple[int, int], ...]:
             raise ValueError(f"“{part.strip()}” is not a status such as 200 or a range such as 200-299")
         ranges.append((int(low), int(high)))
     return tuple(ranges)
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        value = int(value)
-    return orjson.dumps(value).decode()
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    text = orjson.dumps(value).decode()
-    return text if len(text) <= 200 else f"{text[:200]}…"

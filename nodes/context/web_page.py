@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from nodes.base import Context, Effect, Example, Family, Label, Node, NodeError, Out, PortInfo, Text
-from nodes.context.http_request import checked_address, failure, final_address, literal_host
+from nodes.calls import checked_address, failure, final_address, literal_host
 from nodes.page import Page, charset_of, read_page, tidy
 from nodes.shape import TEXT, Shape, list_of, record
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from nodes.answers import PATH
+from nodes.answers import PublicPath
 from nodes.base import Context, Effect, Example, Family, Label, Node, NodeError, Out, PortInfo
 from nodes.ids import new_token
 from nodes.listen import Chat as Conversation
@@ -70,11 +70,8 @@ class Chat(Node):
         title="Welcome",
         description="What the page says before the first message.",
     )
-    path: str = Field(
+    path: PublicPath = Field(
         default_factory=new_token,
-        pattern=PATH,
-        min_length=1,
-        max_length=100,
         title="Address",
         description="The last part of the page's address. A long random one cannot be guessed.",
         json_schema_extra={"format": "path", "prefix": "/chat/"},

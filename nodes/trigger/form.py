@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from nodes.answers import NAME, PATH, read_answers
+from nodes.answers import NAME, PublicPath, read_answers
 from nodes.base import Context, Effect, Example, Family, Label, Node, NodeError, Out, Row
 from nodes.ids import new_token
 from nodes.listen import Form as Page
@@ -117,11 +117,8 @@ class Form(Node):
         title="Thanks",
         description="What the page says afterwards.",
     )
-    path: str = Field(
+    path: PublicPath = Field(
         default_factory=new_token,
-        pattern=PATH,
-        min_length=1,
-        max_length=100,
         title="Address",
         description="The last part of the page's address. A long random one cannot be guessed.",
         json_schema_extra={"format": "path", "prefix": "/forms/"},

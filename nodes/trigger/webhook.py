@@ -5,8 +5,9 @@ from typing import Any, Literal
 import orjson
 from pydantic import Field, field_validator
 
-from nodes.answers import PATH
+from nodes.answers import PublicPath
 from nodes.base import Context, Effect, Example, Family, Json, Label, Node, Out, Secret
+from nodes.filling import check_json
 from nodes.ids import new_token
 from nodes.listen import Webhook as Call
 
@@ -56,11 +57,8 @@ class Webhook(Node):
         ),
     )
 
-    path: str = Field(
+    path: PublicPath = Field(
         default_factory=new_token,
-        pattern=PATH,
-        min_length=1,
-        max_length=100,
         title="Address",
         description="The last part of the address. A long random one cannot be guessed.",
         json_schema_extra={"format": "path", "prefix": "/hooks/"},
@@ -87,12 +85,7 @@ class Webhook(Node):
     @field_validator("sample_body")
     @classmethod
     def _is_json(cls, text: str) -> str:
-        if text.strip():
-            try:
-                orjson.loads(text)
-            except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
-                raise ValueError(f"this is not valid JSON: {error}") from None
-        return text
+        return check_json(text)
 
     async def run(self, ctx: Context, event: Any) -> Arrived:
         if not isinstance(event, dict) or "body" not in event:

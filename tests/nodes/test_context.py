@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from nodes.base import Effect, Label, NodeError
-from nodes.context.http_request import failure, literal_host
+from nodes.calls import failure, literal_host
 from nodes.filling import check_filling, fill
 from nodes.formula import FormulaError
 from nodes.page import read_page
