@@ -208,7 +208,12 @@ class Auth:
         email = email.strip().lower()[:254]
         checks: list[tuple[RateLimitItem, str]] = [(_PAIR, f"{address} {email}"), (_ADDRESS, address), (_EMAIL, email)]
         if not all(self._limiter.test(limit, who) for limit, who in checks):
-            raise TooMany("Too many tries.", fix="Wait 15 minutes, then try again.", code="auth.locked")
+            raise TooMany(
+                "Too many tries.",
+                fix="Wait 15 minutes, then try again.",
+                code="auth.locked",
+                where={"retry_after": 15 * 60},
+            )
         person = await self._accounts.by_email(email)
         # An unknown address costs the same work, so the time tells nothing.
         fits = await self._verify(password, person.password_hash if person else self._nobody)

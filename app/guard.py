@@ -209,7 +209,7 @@ class Guard:
 
     def _to_login(self, scope: Scope, headers: Headers) -> str:
         wants_page = scope["method"] == "GET" and "text/html" in headers.get("accept", "")
-        if not wants_page or scope["path"].startswith("/api/"):
+        if not wants_page or (scope["path"].startswith("/api/") and scope["path"] != "/api/docs"):
             raise SignedOut("Sign in first, or send a token.", fix="Send the header Authorization: Bearer <token>.")
         target = scope["path"]
         if scope["query_string"]:
@@ -392,7 +392,7 @@ def _check_csrf(sent: str, session: Session) -> None:
         raise Denied(
             "This request lacks its CSRF word.",
             code="request.csrf",
-            fix="Send the header X-CSRF-Token that /api/v1/auth/session tells you, or use a token.",
+            fix="Send the header X-CSRF-Token that /api/v1/auth/me tells you, or use a token.",
         )
 
 

@@ -136,7 +136,8 @@ def create_app(settings: Settings) -> Door:
     set_defaults()
     install_pages()
     _run_pages(outer, settings, page_secret)
-    return Door(outer, Guard(outer, settings, auth, verify(outer), page_secret))
+    outer.state.doors = web.state.doors = doors = verify(outer)
+    return Door(outer, Guard(outer, settings, auth, doors, page_secret))
 
 
 def modules(package: str) -> list[ModuleType]:
@@ -227,9 +228,22 @@ def _add_problems(server: FastAPI) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        message = "Nothing is here." if error.status_code == 404 else str(error.detail)
-        code = {404: "not_found", 405: "method"}.get(error.status_code, f"http.{error.status_code}")
-        return _say_problem(request, FactoryError(message, code=code, status=error.status_code))
+        if error.status_code not in (404, 405):
+            return _say_problem(
+                request, FactoryError(str(error.detail), code=f"http.{error.status_code}", status=error.status_code)
+            )
+        # NiceGUI is mounted at / and takes what no route takes, so a wrong method arrives here as a wrong address.
+        if takes := request.app.state.doors.methods(request.url.path):
+            wrong = FactoryError(
+                f"{request.method} cannot be done here.",
+                code="method",
+                status=405,
+                fix=f"This address takes {' and '.join(takes)}.",
+            )
+            response = _say_problem(request, wrong)
+            response.headers["Allow"] = ", ".join(takes)
+            return response
+        return _say_problem(request, FactoryError("Nothing is here.", code="not_found", status=404))
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

@@ -282,6 +282,12 @@ class Doors:
                 return limit
         return BODY_LIMIT
 
+    def methods(self, path: str) -> list[str]:
+        """The methods that an address of the API takes; none if there is no such address."""
+        if not path.startswith("/api/"):
+            return []
+        return sorted({method for method, known, _ in self.entries if compile_path(known)[0].match(path)})
+
 
 OWN_PUBLIC = frozenset(
     {

@@ -87,9 +87,10 @@ def problem_page(error: FactoryError, *, theme: str = "system") -> HTMLResponse:
 
 def problem_json(error: FactoryError, headers: dict[str, str] | None = None) -> JSONResponse:
     """An error as the API says it."""
-    return JSONResponse(
-        {"error": error.as_dict()}, error.status, headers={"Cache-Control": "no-store", **(headers or {})}
-    )
+    said = {"Cache-Control": "no-store", **(headers or {})}
+    if error.status in (429, 503):
+        said["Retry-After"] = str(error.where.get("retry_after", 5))
+    return JSONResponse({"error": error.as_dict()}, error.status, headers=said)
 
 
 def answer(error: FactoryError, *, path: str, accept: str, theme: str = "system") -> Response:
