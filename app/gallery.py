@@ -29,11 +29,12 @@ class Template:
     icon: str
     blueprint: Blueprint
     sample: Any = None
+    teaches: tuple[str, ...] = ()
     words: tuple[str, ...] = field(default=())
 
     def has(self, text: str) -> bool:
         """Whether all the words occur in what it says of itself."""
-        about = " ".join((self.title, self.summary, self.category, *self.words)).lower()
+        about = " ".join((self.title, self.summary, self.category, *self.teaches, *self.words)).lower()
         return all(word in about for word in text.lower().split())
 
 
@@ -76,21 +77,21 @@ def _index(folder: Path) -> list[dict[str, Any]]:
     if path.is_file():
         data = orjson.loads(path.read_bytes())
         entries = data.get("templates", []) if isinstance(data, dict) else data
-        return [entry if isinstance(entry, dict) else {"file": str(entry)} for entry in entries]
-    return [{"file": one.name} for one in sorted(folder.glob("*.json"))]
+        return [dict(entry) for entry in entries]
+    return [{"name": one.stem} for one in sorted(folder.glob("*.json"))]
 
 
 def _read(folder: Path, entry: dict[str, Any]) -> Template:
-    given = str(entry.get("file") or entry.get("id") or entry.get("name"))
-    name = given.removesuffix(".json")
+    name = str(entry["name"])
     blueprint = Blueprint.parse((folder / f"{name}.json").read_bytes())
     return Template(
         name=name,
         title=str(entry.get("title") or blueprint.name),
-        summary=str(entry.get("summary") or entry.get("description") or blueprint.description),
+        summary=str(entry.get("summary") or blueprint.description),
         category=str(entry.get("category") or "Other"),
         icon=str(entry.get("icon") or "account_tree"),
         blueprint=blueprint,
-        sample=entry.get("sample", entry.get("input")),
-        words=tuple(str(word) for word in entry.get("words", entry.get("tags", ()))),
+        sample=entry.get("sample"),
+        teaches=tuple(str(one) for one in entry.get("teaches", ())),
+        words=tuple(str(word) for word in entry.get("words", ())),
     )

@@ -98,6 +98,10 @@ def preview(one: Template) -> None:
         ui.label(one.category).classes("af-overline")
         heading(one.title, 2)
         ui.label(one.blueprint.description or one.summary).classes("whitespace-pre-wrap")
+        if one.teaches:
+            with ui.element("div").classes("af-actions").props('aria-label="What it shows"'):
+                for taught in one.teaches:
+                    ui.label(taught).classes("af-chip")
         heading(f"What it does, in {count(len(one.blueprint.nodes), 'step')}", 3)
         with ui.element("ol").classes("af-steps"):
             for node in one.blueprint.nodes:

@@ -59,9 +59,9 @@ class Shelf:
                 with ui.element("div").classes("af-muted af-small af-one-line"):
                     ui.label(f"{size_words(one.size)}, from {one.updated_by} ").classes("af-inline")
                     relative_time(one.updated_at)
-            _small("download", f"Download {one.name}", on(lambda: self.download(one)))
+            _small("download", f"Download {one.name}", lambda: self.download(one), Permission.VIEW)
             if may:
-                _small("delete", f"Delete {one.name}", on(lambda: self.delete(one), Permission.EDIT))
+                _small("delete", f"Delete {one.name}", lambda: self.delete(one), Permission.EDIT)
 
     def _table(self, one: TableInfo, may: bool) -> None:
         with ui.element("div").classes("af-row"):
@@ -71,7 +71,7 @@ class Shelf:
                 ui.label(count(one.rows, "row")).classes("af-muted af-small")
             ui.button("View", on_click=on(lambda: self.view(one))).props("dense").classes("af-secondary")
             if may:
-                _small("delete", f"Delete {one.name}", on(lambda: self.clear(one), Permission.EDIT))
+                _small("delete", f"Delete {one.name}", lambda: self.clear(one), Permission.EDIT)
 
     async def take(self, event: Any) -> None:
         """Keep an uploaded file under its own name."""
@@ -122,8 +122,8 @@ class Shelf:
         dialog.open()
 
 
-def _small(icon: str, label: str, does: Callable[..., Any]) -> None:
-    made = ui.button(icon=icon, on_click=does).props("flat round dense").classes("af-quiet")
+def _small(icon: str, label: str, does: Callable[[], Any], needs: Permission) -> None:
+    made = ui.button(icon=icon, on_click=on(does, needs)).props("flat round dense").classes("af-quiet")
     made.props["aria-label"] = label
 
 
