@@ -119,12 +119,17 @@ class Worker(Protocol):
 
 
 class Memory(Protocol):
-    """Key-value memory of the tenant. Keys up to 200 characters, values JSON up to 256 KiB."""
+    """Key-value memory of the tenant. Keys up to 200 characters, values JSON up to 256 KiB.
+
+    `add` counts up a number and `append` adds to the end of a list, which keeps its last `limit` items: runs that do so at the
+    same time all count. Both give what is remembered afterwards, and raise NodeError when something else stands there.
+    """
 
     async def get(self, key: str, default: Any = None) -> Any: ...
     async def set(self, key: str, value: Any) -> None: ...
     async def delete(self, key: str) -> bool: ...
     async def add(self, key: str, amount: float) -> float: ...
+    async def append(self, key: str, value: Any, limit: int) -> list[Any]: ...
 
 
 class Tables(Protocol):

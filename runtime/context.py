@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nodes.base import Http, Llm, Mail, Memory, NodeError, Tables, Worker
 from nodes.formula import compile_formula, compile_text
+from nodes.formula.values import a_kind
 
 if TYPE_CHECKING:
     from runtime.execution import Execution
@@ -174,9 +175,17 @@ class SandboxMemory:
     async def add(self, key: str, amount: float) -> float:
         now = await self.get(key, 0)
         if isinstance(now, bool) or not isinstance(now, int | float):
-            raise NodeError(f"“{key}” holds {type(now).__name__}, and only a number can be added to.")
+            raise NodeError(f"“{key}” holds {a_kind(now)}, and only a number can be added to.")
         await self.set(key, now + amount)
         return now + amount
+
+    async def append(self, key: str, value: Any, limit: int) -> list[Any]:
+        now = await self.get(key, [])
+        if not isinstance(now, list):
+            raise NodeError(f"“{key}” holds {a_kind(now)}, and only a list can be appended to.")
+        new = [*now, value][-limit:]
+        await self.set(key, new)
+        return new
 
 
 class SandboxTables:

@@ -129,16 +129,7 @@ class _Memory:
 
     async def set(self, key: str, value: Any) -> None:
         name = _checked_key(key)
-        try:
-            size = len(orjson.dumps(value))
-        except TypeError as error:
-            raise NodeError(f"“{key}” cannot remember this value: {error}.") from None
-        if size > MAX_VALUE:
-            raise NodeError(
-                f"The value for “{key}” takes {size // 1024:,} KB; up to {MAX_VALUE // 1024} KB can be remembered.",
-                category="limit",
-                fix="Keep it as a file or in a table.",
-            )
+        _check_value(name, value)
         await self._db.write(self._tenant, lambda session: memories.remember(session, name, value, time.time()))
 
     async def delete(self, key: str) -> bool:
@@ -162,12 +153,45 @@ class _Memory:
                 fix="Use another key, or set this one to a number first.",
             ) from None
 
+    async def append(self, key: str, value: Any, limit: int) -> list[Any]:
+        name = _checked_key(key)
+        _check_value(name, value)
+
+        def write(session: TenantSession) -> list[Any]:
+            if _once(session, self._key, f"add to list {name}"):
+                new = memories.append(session, name, value, limit, time.time())
+                _check_value(name, new)
+                return new
+            there, now = memories.recall(session, name)
+            return now if there and isinstance(now, list) else []
+
+        try:
+            return await self._db.write(self._tenant, write)
+        except ValueError:
+            raise NodeError(
+                f"“{key}” holds something that is not a list, so nothing can be appended to it.",
+                fix="Use another key, or set this one to a list first.",
+            ) from None
+
 
 def _checked_key(key: str) -> str:
     name = str(key).strip()
     if not name or len(name) > MAX_KEY:
         raise NodeError(f"A key has between 1 and {MAX_KEY} characters.", fix="Check what the key's formula gives.")
     return name
+
+
+def _check_value(name: str, value: Any) -> None:
+    try:
+        size = len(orjson.dumps(value))
+    except TypeError as error:
+        raise NodeError(f"“{name}” cannot remember this value: {error}.") from None
+    if size > MAX_VALUE:
+        raise NodeError(
+            f"The value for “{name}” takes {size // 1024:,} KB; up to {MAX_VALUE // 1024} KB can be remembered.",
+            category="limit",
+            fix="Keep it as a file or in a table.",
+        )
 
 
 class _Tables:

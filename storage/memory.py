@@ -36,14 +36,28 @@ def add(session: TenantSession, key: str, amount: int | float, at: float) -> int
 
     Raises ValueError when something else than a number is remembered under the key.
     """
-    session.put_once(Memory, {"key": key}, {"value": 0, "updated_at": at})
-    row = session.exec(select(Memory).where(Memory.key == key).with_for_update()).one()
+    row = _held(session, key, 0, at)
     if isinstance(row.value, bool) or not isinstance(row.value, int | float):
         raise ValueError(f"what is remembered as {key!r} is not a number")
     row.value = row.value + amount
     row.updated_at = at
     session.flush()
     new: int | float = row.value
+    return new
+
+
+def append(session: TenantSession, key: str, item: Any, longest: int, at: float) -> list[Any]:
+    """Add to the end of the list that is there, or of a new one, and keep its last items; the new list. Two at once both add.
+
+    Raises ValueError when something else than a list is remembered under the key.
+    """
+    row = _held(session, key, [], at)
+    if not isinstance(row.value, list):
+        raise ValueError(f"what is remembered as {key!r} is not a list")
+    new = [*row.value, item][-longest:]
+    row.value = new
+    row.updated_at = at
+    session.flush()
     return new
 
 
@@ -58,3 +72,9 @@ def listed(session: TenantSession, prefix: str = "", limit: int = 1_000) -> Sequ
     if prefix:
         query = query.where(col(Memory.key).startswith(prefix, autoescape=True))
     return session.exec(query).all()
+
+
+def _held(session: TenantSession, key: str, first: Any, at: float) -> Memory:
+    """The value to change, made if there is none; nobody else changes it until this transaction ends."""
+    session.put_once(Memory, {"key": key}, {"value": first, "updated_at": at})
+    return session.exec(select(Memory).where(Memory.key == key).with_for_update()).one()

@@ -102,10 +102,7 @@ class Remember(Node):
             return Kept(value, await ctx.memory.add(key, amount))
         new = ctx.render(self.value)
         if self.mode == "append":
-            before = await ctx.memory.get(key, [])
-            if not isinstance(before, list):
-                raise NodeError(f"“{key}” holds no list, so nothing can be appended.", fix="Choose another name.")
-            new = [*before, new][-self.longest :]
+            return Kept(value, await ctx.memory.append(key, new, self.longest))
         await ctx.memory.set(key, new)
         return Kept(value, new)
 

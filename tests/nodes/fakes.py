@@ -166,6 +166,13 @@ class FakeMemory(dict[str, Any]):
         self[key] = now + amount
         return float(self[key]) if isinstance(self[key], float) else self[key]
 
+    async def append(self, key: str, value: Any, limit: int) -> list[Any]:
+        now = super().get(key, [])
+        if not isinstance(now, list):
+            raise NodeError(f"“{key}” holds no list.")
+        self[key] = [*now, value][-limit:]
+        return list(self[key])
+
 
 @dataclass
 class FakeTables:

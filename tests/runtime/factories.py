@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nodes.blueprint import Blueprint
+from nodes.catalog import Catalog
 from runtime.factory import Factory, Options
 from runtime.policy import Actor, Role
 
@@ -13,9 +14,10 @@ VIEWER = Actor("team", "usr_3", "Vic", Role.VIEWER)
 STRANGER = Actor("others", "usr_4", "Eve", Role.ADMIN)
 
 
-def new_factory(url: str, **options: Any) -> Factory:
+def new_factory(url: str, *, types: Catalog | None = None, **options: Any) -> Factory:
     """A Factory without workers whose clock moves only when a test ticks it."""
-    return Factory(Options(url, bytes(32), **{"docker": "off", "pool_size": 0, "ticking": False} | options))
+    quiet = {"docker": "off", "pool_size": 0, "ticking": False}
+    return Factory(Options(url, bytes(32), **quiet | options), types=types)
 
 
 def agent(nodes: Mapping[str, Any], *wires: str, name: str = "Agent", **more: Any) -> Blueprint:

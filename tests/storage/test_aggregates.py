@@ -448,6 +448,17 @@ async def test_counting_in_memory_counts_everybody(db: Database) -> None:
         await db.write("a", lambda s: memory.add(s, "text", 1, 1.0))
 
 
+async def test_appending_in_memory_loses_nobody_and_keeps_the_last(db: Database) -> None:
+    await asyncio.gather(*[db.write("a", lambda s, n=n: memory.append(s, "l", n, 100, 1.0)) for n in range(40)])  # type: ignore[misc]
+    there, kept = await db.read("a", lambda s: memory.recall(s, "l"))
+    assert there and sorted(kept) == list(range(40))
+    assert await db.write("a", lambda s: memory.append(s, "l", "x", 2, 2.0)) == [kept[-1], "x"]
+    assert await db.read("b", lambda s: memory.recall(s, "l")) == (False, None)
+    await db.write("a", lambda s: memory.remember(s, "text", "x", 1.0))
+    with pytest.raises(ValueError, match="not a list"):
+        await db.write("a", lambda s: memory.append(s, "text", 1, 9, 1.0))
+
+
 async def test_memory_keeps_any_json_even_nothing(db: Database) -> None:
     for value in (None, {"a": [1, "é"]}, "", 0, False):
         await db.write("a", lambda s, v=value: memory.remember(s, "50%_off", v, 1.0))  # type: ignore[misc]
