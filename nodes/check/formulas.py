@@ -69,12 +69,22 @@ def _problems(kind: str, source: str, schema: Shape) -> list[Problem]:
     return asked(lambda: check_formula(source, schema) if kind == "formula" else check_text(source, schema), nothing)
 
 
+def _keys(compiled: Compiled | CompiledText, scopes: Scopes) -> list[str] | None:
+    """The steps that it reads; None when it takes any of them, or one that is not there, which needs all the names."""
+    if "steps" not in compiled.names:
+        return []
+    paths = [path.split(".") for path in compiled.paths if path == "steps" or path.startswith("steps.")]
+    if all(len(path) > 1 and path[1] in scopes.by_key for path in paths):
+        return list(dict.fromkeys(path[1] for path in paths))
+    return None
+
+
 def _start(problem: Problem) -> int:
     return problem.position.start if problem.position else -1
 
 
 def _scope(scopes: Scopes, id_: str, text: Written, compiled: Compiled | CompiledText) -> Shape:
-    known = scopes.known(id_, steps="steps" in compiled.names)
+    known = scopes.known(id_, steps=_keys(compiled, scopes))
     node = scopes.graph.nodes[id_]
     return asked(lambda: node.known_in(text.kind, known, scopes.arriving[id_]), known)
 

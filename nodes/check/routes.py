@@ -38,6 +38,7 @@ class Routes:
             if ((node := graph.nodes.get(id_)) is not None and node.family is Family.TRIGGER)
             or (node is None and placed.type.startswith(f"{Family.TRIGGER.value}."))
         ]
+        self._starts = frozenset(self.triggers)
         self.into: dict[str, list[Edge]] = defaultdict(list)
         self.out: dict[str, list[Edge]] = defaultdict(list)
         self.results: dict[str, list[Edge]] = defaultdict(list)
@@ -162,7 +163,7 @@ class Routes:
         if needs is None:
             return None
         placed = self.graph.placed[edge.source]
-        if placed.disabled and edge.source not in self.triggers:
+        if placed.disabled and edge.source not in self._starts:
             first = next(iter(self.graph.outputs[edge.source]), edge.source_port)
             return needs if edge.source_port == first else None
         door = self.doors[edge.source].get(edge.source_port)
@@ -187,15 +188,18 @@ class Routes:
         return [edges]
 
     def _when(self, id_: str) -> Needs | None:
-        if id_ in self.triggers:
+        if id_ in self._starts:
             return None if self.graph.placed[id_].disabled else {BY_TRIGGER: frozenset({id_})}
         found: dict[str, Ways] = {}
-        for edges in self._needed(id_):
+        groups = self._needed(id_)
+        for edges in groups:
             some = self._either([needs for edge in edges if (needs := self.along(edge)) is not None])
             if some is None:
                 if all(self.when.get(edge.source) is not None for edge in edges):
                     self.cut[id_] = edges
                 return None
+            if len(groups) == 1:
+                return some
             for decision, taken in some.items():
                 both = found[decision] & taken if decision in found else taken
                 if not both:

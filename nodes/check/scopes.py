@@ -1,6 +1,6 @@
 """What can arrive at each step: shapes carried along the edges, and so the names that its formulas know."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
@@ -78,8 +78,8 @@ class Scopes:
         first = next(iter(self.graph.inputs[id_]), "")
         return self.arriving[id_].get(first) if first else None
 
-    def known(self, id_: str, *, steps: bool = True) -> Shape:
-        """The record of names that a formula in this step can use; without `steps` these are left unknown."""
+    def known(self, id_: str, *, steps: Collection[str] | None = None) -> Shape:
+        """The record of names that a formula in this step can use; of other steps only those by these keys, if given."""
         main = self.main(id_)
         fields: dict[str, Shape] = {}
         optional: frozenset[str] = frozenset()
@@ -95,14 +95,14 @@ class Scopes:
             loose = loose or main.kind == "any"
         fields |= self.arriving[id_]
         fields |= {"input": NOTHING if main is None else main, "vars": self.variables, "run": _RUN}
-        fields["steps"] = self.steps(id_) if steps else _LOOSE
+        fields["steps"] = self.steps(id_, steps) if steps is None or steps else _LOOSE
         around = self.graph.loops_around(id_)
         if around:
             fields |= {"item": self.leaving[around[0]].get("item", ANY), "index": NUMBER}
         ours = {*self.arriving[id_], "input", "vars", "run", "steps", *(("item", "index") if around else ())}
         return record(fields, optional=optional - ours, open=loose)
 
-    def steps(self, id_: str) -> Shape:
+    def steps(self, id_: str, only: Collection[str] | None = None) -> Shape:
         """What `steps` holds: what surely ran before, and as optional what did on some ways only.
 
         All other steps are in it as anything: that they cannot be read here is said by a finding of its own.
@@ -112,7 +112,8 @@ class Scopes:
         around = set(self.graph.loops_around(id_))
         fields: dict[str, Shape] = {}
         optional = []
-        for other, key in self.keys.items():
+        known = self.keys.items() if only is None else [(self.by_key[key], key) for key in only]
+        for other, key in known:
             bit = 1 << routes.place[other]
             if not before & bit or other in around:
                 fields[key] = ANY

@@ -130,22 +130,24 @@ def _read_rule_of_two(reading: Reading, findings: Findings) -> None:
     own = {id_: _labels(node) for id_, node in reading.working()}
     arriving = dict.fromkeys(graph.placed, _NONE)
     leaving = dict.fromkeys(graph.placed, _NONE)
+    came: dict[Label, dict[str, tuple[int, str]]] = {label: {} for label in _BOTH}
     for id_ in routes.order:
-        found = _NONE
         for edge in routes.into[id_]:
-            found |= leaving[edge.source]
-            if routes.results[edge.source] and edge.source_port != "item":
-                for result in routes.results[edge.source]:
-                    found |= leaving[result.source]
-        arriving[id_] = found
+            results = routes.results[edge.source] if edge.source_port != "item" else ()
+            for source in (edge.source, *(result.source for result in results)):
+                arriving[id_] |= leaving[source]
+                for label in leaving[source]:
+                    far = 0 if label in own.get(source, _NONE) else came[label][source][0] + 1
+                    if id_ not in came[label] or far < came[label][id_][0]:
+                        came[label][id_] = far, source
         node = graph.nodes.get(id_)
         gate = node is not None and node.gate and not graph.placed[id_].disabled
-        leaving[id_] = _NONE if gate else found | (own.get(id_, _NONE) & _BOTH)
+        leaving[id_] = _NONE if gate else arriving[id_] | (own.get(id_, _NONE) & _BOTH)
     for id_, labels in own.items():
         if Label.EXTERNAL not in labels or not arriving[id_] >= _BOTH:
             continue
-        untrusted = _way(reading, id_, Label.UNTRUSTED, own)
-        private = _way(reading, id_, Label.PRIVATE, own)
+        untrusted = _way(came[Label.UNTRUSTED], id_, Label.UNTRUSTED, own)
+        private = _way(came[Label.PRIVATE], id_, Label.PRIVATE, own)
         one, other = reading.name(untrusted[0]), reading.name(private[0])
         sources = (
             f"{one} brings in what others wrote, {other} reads private data"
@@ -163,26 +165,12 @@ def _read_rule_of_two(reading: Reading, findings: Findings) -> None:
         )
 
 
-def _way(reading: Reading, target: str, label: Label, own: dict[str, frozenset[Label]]) -> list[str]:
+def _way(came: dict[str, tuple[int, str]], target: str, label: Label, own: dict[str, frozenset[Label]]) -> list[str]:
     """The shortest way on which a colour reaches a step without a person's decision."""
-    graph, routes = reading.graph, reading.routes
-    came: dict[str, str] = {target: ""}
-    todo = [target]
-    for id_ in todo:
-        sources = [edge.source for edge in routes.into[id_]]
-        sources += [result.source for source in sources for result in routes.results[source]]
-        for source in sources:
-            node = graph.nodes.get(source)
-            if source in came or (node is not None and node.gate and not graph.placed[source].disabled):
-                continue
-            came[source] = id_
-            if label in own.get(source, _NONE):
-                way = [source]
-                while way[-1] != target:
-                    way.append(came[way[-1]])
-                return way
-            todo.append(source)
-    return [target]
+    way = [target, came[target][1]]
+    while label not in own.get(way[-1], _NONE):
+        way.append(came[way[-1]][1])
+    return way[::-1]
 
 
 def _approved(reading: Reading, id_: str) -> list[Operation]:
