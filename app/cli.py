@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import json
 import os
 import socket
@@ -91,6 +92,7 @@ def serve() -> None:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
+                _settle_memory()
                 _announce(settings, door)
 
     def _announce(settings: Settings, door: Door) -> None:
@@ -120,6 +122,13 @@ def serve() -> None:
         fail(door.problem)
     if not server.started:
         raise typer.Exit(1)
+
+
+def _settle_memory() -> None:
+    """What is loaded by now stays: the collector need not look through it again and again, which costs half of a run."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def _check_port(settings: Settings) -> None:
