@@ -9,7 +9,7 @@ from nicegui import background_tasks, ui
 
 from app.permissions import on
 from app.pieces import confirm, heading, notice, status_chip
-from app.studio.desk import Desk, tell
+from app.studio.desk import Desk, tell, titled_input
 from app.studio.findings import Findings, draw_findings
 from app.studio.references import copy_button
 from app.studio.rooms import current_sessions, public_address
@@ -135,7 +135,11 @@ class Deploy:
         errors = [finding for finding in found if finding.severity == "error"]
         others = [finding for finding in found if finding.severity != "error"]
         before = await self._deployed()
-        with ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog is-wide").mark("deploy-dialog"):
+        with (
+            self.desk.place,
+            ui.dialog() as dialog,
+            ui.card().classes("p-6 gap-2 st-dialog is-wide").mark("deploy-dialog"),
+        ):
             heading(f"Deploy “{desk.blueprint.name}”", 2)
             if errors:
                 notice(
@@ -158,7 +162,7 @@ class Deploy:
                     notice("The checks found nothing.", tone="good", icon="task_alt")
                 self._draw_changes(before)
                 note = (
-                    ui.input("Note for the list of versions", placeholder="What is new?")
+                    titled_input("Note for the list of versions", placeholder="What is new?")
                     .props("maxlength=500")
                     .classes("w-full")
                     .mark("deploy-note")
@@ -213,7 +217,7 @@ class Deploy:
             return
         version = await self.desk.factory.blueprints.version(self.desk.who, self.desk.id, live.version)
         document = version.blueprint
-        with ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog is-wide").mark("addresses"):
+        with self.desk.place, ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog is-wide").mark("addresses"):
             with ui.element("div").classes("flex items-center gap-2"):
                 heading(f"Version {live.version} is {'live' if live.state == 'active' else live.state}", 2)
                 status_chip(live.state)

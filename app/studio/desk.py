@@ -29,6 +29,8 @@ class Desk:
         self.session = session
         self.editor = editor
         self.canvas: Canvas
+        self.place: ui.element
+        """Where dialogs are put: it stays while the page does, unlike the part that asks for one."""
         self.selected: list[str] = []
         self.run: RunView | None = None
         """The last test run, as far as it has come."""
@@ -140,3 +142,19 @@ class Desk:
 def tell(text: str, *, good: bool = False) -> None:
     """A short notice of what was done."""
     ui.notify(text, type="positive" if good else "info", classes="af-notice", position="bottom")
+
+
+def titled_input(title: str, *, value: str = "", placeholder: str = "") -> ui.input:
+    """A line of text under a title of its own."""
+    ui.label(title).classes("st-title").props("aria-hidden=true")
+    made = ui.input(value=value, placeholder=placeholder)
+    made.props["aria-label"] = title
+    return made
+
+
+def titled_text(title: str, *, value: str = "", placeholder: str = "") -> ui.textarea:
+    """Several lines of text under a title of their own."""
+    ui.label(title).classes("st-title").props("aria-hidden=true")
+    made = ui.textarea(value=value, placeholder=placeholder)
+    made.props["aria-label"] = title
+    return made

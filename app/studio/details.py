@@ -10,7 +10,7 @@ from nicegui.events import UploadEventArguments
 
 from app.permissions import on
 from app.pieces import heading
-from app.studio.desk import Desk, tell
+from app.studio.desk import Desk, tell, titled_input, titled_text
 from app.studio.fields import zone_select
 from app.studio.words import as_json, json_problem
 from nodes.blueprint import MAX_BYTES, Blueprint
@@ -22,11 +22,13 @@ async def agent_settings(desk: Desk) -> None:
     """Ask for everything at once, and keep it as one step that can be undone."""
     blueprint = desk.blueprint
     editable = desk.editor.may_edit()
-    with ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog is-wide").mark("agent-settings"):
+    with desk.place, ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog is-wide").mark("agent-settings"):
         heading("Agent settings", 2)
-        name = ui.input("Name", value=blueprint.name).props("maxlength=120").classes("w-full").mark("agent-name-field")
+        name = (
+            titled_input("Name", value=blueprint.name).props("maxlength=120").classes("w-full").mark("agent-name-field")
+        )
         about = (
-            ui.textarea("Description", value=blueprint.description, placeholder="What is it for, and for whom?")
+            titled_text("Description", value=blueprint.description, placeholder="What is it for, and for whom?")
             .props("autogrow rows=2 maxlength=5000")
             .classes("w-full")
         )
@@ -156,7 +158,7 @@ def export(desk: Desk) -> None:
 
 async def import_json(desk: Desk) -> None:
     """Put another document's nodes in place of these, as one step that can be undone. Nothing in it is run."""
-    with ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog is-wide"):
+    with desk.place, ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog is-wide"):
         heading("Import JSON", 2)
         ui.label(
             "It takes the place of what is drawn now; Undo brings that back. Nothing is run by importing."

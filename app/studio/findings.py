@@ -94,7 +94,10 @@ class Findings:
         errors = sum(finding.severity == "error" for finding in self.found)
         others = len(self.found) - errors
         self._button.classes(remove="is-bad is-warn is-good")
-        if errors:
+        if not self.desk.session.graph.nodes:
+            self._icon.set_name("task_alt")
+            self._count.set_text("Checks")
+        elif errors:
             self._button.classes("is-bad")
             self._icon.set_name("error")
             self._count.set_text(f"{errors} to fix")
@@ -160,4 +163,4 @@ def _draw_finding(desk: Desk, finding: Finding, close: object, repair: object) -
                 if finding.repair and desk.editor.may_edit() and callable(repair):
                     ui.button(
                         "Fix it", icon="auto_fix_high", on_click=on(partial(repair, finding), Permission.EDIT)
-                    ).props("flat dense").classes("st-mini").mark("fix-it")
+                    ).props("flat dense").classes("st-add").mark("fix-it")

@@ -3,6 +3,7 @@ checked and tried out on the sample while it is typed."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from nicegui import ui
@@ -14,6 +15,7 @@ from app.studio.form import Form, Spec
 from app.studio.known import Known
 from app.studio.picker import draw_data, draw_functions
 from app.studio.words import as_json, one_line
+from nodes.base import Family
 from nodes.formula import (
     Budget,
     FormulaError,
@@ -30,6 +32,8 @@ TRIED: Budget = Budget(steps=200_000, size=1_000_000)
 """What trying a formula out may cost: it happens at every key."""
 CONDITIONS = frozenset({"condition"})
 """Settings of this name hold a formula that is true or not: they get the builder."""
+
+_MEANT = re.compile(r"Write `([A-Za-z_][A-Za-z0-9_]*)`.*", re.DOTALL)
 
 Mode = Literal["formula", "template", "json"]
 
@@ -56,7 +60,7 @@ def tried(text: str, mode: Mode, known: Known) -> tuple[bool, str]:
         compiled = compile_formula(text) if mode == "formula" else compile_text(text)
         value = compiled.evaluate(known.sample, budget=TRIED)
     except FormulaError as error:
-        return False, error.message
+        return False, _spoken(error.message)
     return True, one_line(value, 160)
 
 
@@ -88,7 +92,7 @@ class FormulaField:
                     self._switch.mark(f"turn-{'.'.join(map(str, self.spec.path))}")
                 else:
                     self._switch = None  # type: ignore[assignment]
-                if self.form.editable:
+                if self.form.editable and self._something_arrives():
                     self._tool("data", "data_object", "Insert a field")
                     self._tool("functions", "functions", "Functions")
             self._body = ui.element("div").classes("w-full")
@@ -102,6 +106,11 @@ class FormulaField:
         )
         self._show_builder() if builds else self._show_text()
         self._judge()
+
+    def _something_arrives(self) -> bool:
+        """Whether formulas make sense here: not in a trigger, where nothing has arrived yet."""
+        placed = self.form.desk.placed(self.form.node)
+        return placed is None or not placed.type.startswith(f"{Family.TRIGGER.value}.")
 
     # --- two ways to write it ----------------------------------------------------------------------------------------
 
@@ -169,7 +178,7 @@ class FormulaField:
         self._said.clear()
         with self._said:
             for problem in problems[:3]:
-                field_error(f"{problem.message} {problem.fix or ''}".strip())
+                self._draw_problem(problem)
             if problems or not result:
                 return
             with ui.element("div").classes("st-preview" if works else "st-preview is-bad"):
@@ -177,6 +186,24 @@ class FormulaField:
                 ui.label("=" if works else "!").classes("st-preview-sign").props("aria-hidden=true")
                 ui.label(result).classes("st-preview-value").mark("preview")
                 ui.label(source).classes("st-preview-source")
+
+    def _draw_problem(self, problem: Problem) -> None:
+        meant = _MEANT.fullmatch(problem.fix or "") or _MEANT.match(problem.fix or "")
+        place = problem.position
+        if meant is None or place is None or not self.form.editable:
+            field_error(_spoken(f"{problem.message} {problem.fix or ''}"))
+            return
+        with field_error(_spoken(problem.message)):
+            fixed = self.text[: place.start] + meant[1] + self.text[place.end :]
+            use = ui.button(f"Use “{meant[1]}”", on_click=on(lambda: self._replace(fixed), Permission.EDIT))
+            use.props("flat dense").classes("st-mini").mark("use-meant")
+
+    def _replace(self, text: str) -> None:
+        self._keep(text)
+        if self.builder is None:
+            self._show_text()
+        else:
+            self._show_builder()
 
     # --- help ----------------------------------------------------------------------------------------------------------
 
@@ -200,3 +227,8 @@ class FormulaField:
                 draw_data(self.known)
             else:
                 draw_functions()
+
+
+def _spoken(text: str) -> str:
+    """The sentence with its names in quotation marks, as people write them."""
+    return re.sub(r"`([^`]*)`", r"“\1”", text).strip()

@@ -13,13 +13,14 @@ from typing import Any, Final
 from nodes.base import SKIP, Family, Node, Out
 from nodes.blueprint import Blueprint
 from nodes.catalog import Catalog
+from nodes.check.reading import Reading
+from nodes.check.scopes import Scopes
 from nodes.formula.conditions import quoted
-from nodes.graph import Graph, read_graph, step_keys
-from nodes.shape import ANY, NUMBER, TEXT, Shape, list_of, one_of, record, shape_of
+from nodes.graph import Graph
+from nodes.shape import ANY, Shape, record, shape_of
 from runtime.views import StepView
 
 RESERVED: Final = ("input", "steps", "vars", "run", "item", "index")
-ERROR: Final = record({"message": TEXT, "category": TEXT, "fix": TEXT, "code": TEXT}, open=True)
 DEEPEST: Final = 4
 MOST_PATHS: Final = 300
 _SAMPLES: Final[Mapping[str, Any]] = {
@@ -53,7 +54,15 @@ class Known:
         if shape is self.shape:
             return self
         sample = dict(self.sample)
-        member = self.main[0] if isinstance(self.main, list) and self.main else None
+        given = (
+            self.main
+            if isinstance(self.main, list)
+            else next(
+                (value for name, value in self.sample.items() if name in self.arriving and isinstance(value, list)),
+                None,
+            )
+        )
+        member = given[0] if given else None
         if "item" in shape.fields:
             sample["item"] = member if member is not None else example(shape.fields["item"])
             sample["index"] = 0
@@ -79,45 +88,37 @@ def known_at(
     blueprint: Blueprint, types: Catalog, node: str, steps: Mapping[str, StepView] | None = None
 ) -> tuple[Known, Node | None]:
     """What is known at a node, and the node itself when its settings can be read. `steps` are those of the last test."""
-    graph = read_graph(blueprint, types)
-    if node not in graph.placed:
-        return Known(), None
-    arriving, leaving = _shapes(graph)
-    samples = _Samples(graph, arriving, leaving)
-    own = arriving[node]
-    first = next((name for name, port in graph.inputs[node].items() if not port.back), "")
-    ports = {name: samples.of(shape, name) for name, shape in own.items()}
-    real = False
-    if steps and (seen := steps.get(node)) is not None and not _is_trigger(graph, node):
+    scopes = Reading(blueprint, types, None).expected
+    graph = scopes.graph
+    if node not in scopes.arriving:
+        return Known(), graph.nodes.get(node)
+    samples = _Samples(scopes)
+    seen = steps.get(node) if steps else None
+    real = seen is not None and not _is_trigger(graph, node)
+    ports = {name: samples.of(shape, name) for name, shape in scopes.arriving[node].items()}
+    first = next(iter(graph.inputs[node]), "")
+    if seen is not None and real:
         ports |= _arrived(seen.input, list(graph.inputs[node]), first)
-        real = True
     main = ports.get(first)
-    main_shape = own.get(first, ANY)
-    if main_shape.kind == "any" and isinstance(main, dict):
-        main_shape = record(shape_of(main).fields, open=True)
-    keys = step_keys(graph)
-    before = _before(graph, node)
-    said = {keys[id_]: _outputs(graph, samples, leaving, id_, steps) for id_ in before}
-    variables = {variable.name: variable.value for variable in blueprint.variables}
-    about = {"id": "run_…", "started_at": 0.0, "sandbox": True, "agent": blueprint.name}
-    fields = dict(main_shape.fields) if main_shape.kind == "record" else {}
-    fields |= {name: own.get(name, ANY) for name in graph.inputs[node]}
-    fields |= {
-        "input": main_shape,
-        "steps": record({keys[id_]: record(leaving[id_], open=True) for id_ in before}, open=False),
-        "vars": shape_of(variables),
-        "run": shape_of(about),
-    }
+    shape = scopes.known(node)
+    if isinstance(main, dict) and (real or shape.open):
+        found = shape_of(main).fields
+        optional = shape.optional | {name for name in found if name not in shape.fields}
+        shape = record({**found, **shape.fields}, optional=optional, open=shape.open)
+    routes = scopes.routes
     sample = {**(main if isinstance(main, dict) else {}), **ports}
-    if graph.loops_around(node):
-        loop = graph.loops_around(node)[0]
-        fields |= {"item": leaving[loop].get("item", ANY), "index": NUMBER}
-        sample |= {"item": _loop_item(samples, leaving[loop].get("item", ANY), loop, steps), "index": 0}
-    sample |= {"input": main, "vars": variables, "steps": said, "run": about}
-    optional = main_shape.optional & set(fields)
-    loose = main_shape.kind in ("any", "one of") or main_shape.open
-    shape = record(fields, optional=optional, open=loose)
-    return Known(sample, shape, main, real, own), graph.nodes.get(node)
+    if around := graph.loops_around(node):
+        item = _loop_item(samples, scopes.leaving[around[0]].get("item", ANY), around[0], steps)
+        sample |= {"item": item, "index": 0}
+    sample |= {
+        "input": main,
+        "vars": {variable.name: variable.value for variable in blueprint.variables},
+        "steps": {
+            scopes.keys[id_]: _outputs(samples, scopes, id_, steps) for id_ in routes.ids(routes.before.get(node, 0))
+        },
+        "run": {"id": "run_…", "started_at": 0.0, "sandbox": True, "agent": blueprint.name},
+    }
+    return Known(sample, shape, main, real, scopes.arriving[node]), graph.nodes.get(node)
 
 
 def outputs_of(step: StepView | None) -> dict[str, Any] | None:
@@ -149,40 +150,7 @@ def example(shape: Shape) -> Any:
     return _SAMPLES.get(shape.kind)
 
 
-# --- shapes along the edges ------------------------------------------------------------------------------------------
-
-Shapes = dict[str, dict[str, Shape]]
-
-
-def _shapes(graph: Graph) -> tuple[Shapes, Shapes]:
-    """What arrives at and leaves by every port."""
-    arriving: Shapes = {}
-    leaving: Shapes = {}
-    for id_ in graph.order:
-        coming: dict[str, list[Shape]] = {}
-        for edge in graph.edges:
-            if edge.target == id_:
-                coming.setdefault(edge.target_port, []).append(leaving.get(edge.source, {}).get(edge.source_port, ANY))
-        arriving[id_] = {}
-        for name, shapes in coming.items():
-            port = graph.inputs[id_].get(name)
-            arriving[id_][name] = list_of(one_of(*shapes)) if port and port.many else one_of(*shapes)
-        leaving[id_] = _leaving(graph, id_, arriving[id_])
-    return arriving, leaving
-
-
-def _leaving(graph: Graph, id_: str, arriving: Mapping[str, Shape]) -> dict[str, Shape]:
-    node, found = graph.nodes.get(id_), dict.fromkeys(graph.outputs[id_], ANY)
-    if node is None:
-        return found
-    try:
-        given = node.shapes(arriving)
-    except Exception:  # a node type's own failure to foresee its shapes says nothing, and must not break the form
-        given = {}
-    found |= {name: shape for name, shape in given.items() if name in found}
-    if "error" in found and "error" not in given:
-        found["error"] = ERROR
-    return found
+# --- samples ----------------------------------------------------------------------------------------------------------
 
 
 class _Samples:
@@ -191,14 +159,14 @@ class _Samples:
     Plain shapes are the same object everywhere; for them a field of the same name and kind is the best guess.
     """
 
-    def __init__(self, graph: Graph, arriving: Shapes, leaving: Shapes) -> None:
+    def __init__(self, scopes: Scopes) -> None:
         self._by_shape: dict[int, Any] = {}
         self._by_name: dict[tuple[str, str], Any] = {}
-        self._kept = (arriving, leaving)  # ids of shapes are only good while the shapes live
-        for id_, node in graph.nodes.items():
+        self._scopes = scopes  # ids of shapes are only good while the shapes live
+        for id_, node in scopes.graph.nodes.items():
             if node.family is Family.TRIGGER:
                 for port, value in _begun(node).items():
-                    self._note(leaving.get(id_, {}).get(port, ANY), value, port)
+                    self._note(scopes.leaving[id_].get(port, ANY), value, port)
 
     def of(self, shape: Shape, name: str = "") -> Any:
         if id(shape) in self._by_shape:
@@ -266,11 +234,9 @@ def _arrived(value: Any, ports: list[str], first: str) -> dict[str, Any]:
     return {first: value} if first else {}
 
 
-def _outputs(
-    graph: Graph, samples: _Samples, leaving: Shapes, id_: str, steps: Mapping[str, StepView] | None
-) -> dict[str, Any]:
+def _outputs(samples: _Samples, scopes: Scopes, id_: str, steps: Mapping[str, StepView] | None) -> dict[str, Any]:
     real = outputs_of(steps.get(id_)) if steps else None
-    return real if real is not None else {name: samples.of(shape, name) for name, shape in leaving[id_].items()}
+    return real if real is not None else {name: samples.of(shape, name) for name, shape in scopes.leaving[id_].items()}
 
 
 def _loop_item(samples: _Samples, shape: Shape, loop: str, steps: Mapping[str, StepView] | None) -> Any:
@@ -278,18 +244,6 @@ def _loop_item(samples: _Samples, shape: Shape, loop: str, steps: Mapping[str, S
     if isinstance(given, dict):
         given = given.get("items")
     return given[0] if isinstance(given, list) and given else samples.of(shape)
-
-
-def _before(graph: Graph, node: str) -> list[str]:
-    """The steps that lead to a node, in the order they run."""
-    found, todo = set(), [node]
-    while todo:
-        now = todo.pop()
-        for edge in graph.edges:
-            if edge.target == now and edge.source not in found:
-                found.add(edge.source)
-                todo.append(edge.source)
-    return [id_ for id_ in graph.order if id_ in found]
 
 
 def _walk(found: list[tuple[str, Any]], path: str, value: Any, depth: int) -> None:

@@ -26,13 +26,15 @@ def draw_data(known: Known) -> None:
     ui.label(f"{said} Click to put it in, or drag it.").classes("st-help")
     sample = known.sample
     own = {name: value for name, value in sample.items() if name not in ("input", "steps", "vars", "run")}
+    # The first port holds what “input” holds: once is enough.
+    own = {name: value for name, value in own.items() if not (name in known.arriving and value is known.main)}
     with ui.element("div").classes("st-tree").props('role=tree aria-label="Data"'):
         if own:
             ui.label("Arrives here").classes("st-tree-head")
         for name, value in own.items():
             _branch(identifier(name), name, value, 1)
         ui.label("All of it").classes("st-tree-head")
-        _branch("input", "input", known.main, 1)
+        _branch("input", "input", known.main, 2 if isinstance(known.main, dict) else 1)
         if sample.get("steps"):
             ui.label("From other steps").classes("st-tree-head")
             for name, value in sample["steps"].items():

@@ -10,7 +10,7 @@ from nicegui.events import UploadEventArguments
 
 from app.permissions import on
 from app.pieces import heading, notice
-from app.studio.desk import Desk, tell
+from app.studio.desk import Desk, tell, titled_input
 from app.studio.form import UNSET, Form, Spec
 from app.studio.rooms import public_address
 from nodes.errors import FactoryError
@@ -39,13 +39,13 @@ def secret_field(form: Form, spec: Spec) -> None:
 
 async def add_secret(desk: Desk, added: Callable[[str], Awaitable[None]]) -> None:
     """Ask for a name and a value, keep it, and never show it again."""
-    with ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog"):
+    with desk.place, ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog"):
         heading("Add a secret", 2)
         ui.label("It is kept encrypted. Nobody can read it back, also not you; it can only be replaced.").classes(
             "af-muted"
         )
-        name = ui.input("Name", placeholder="shop_key").classes("w-full").mark("secret-name")
-        value = ui.input("Value").props("type=password autocomplete=off").classes("w-full").mark("secret-value")
+        name = titled_input("Name", placeholder="shop_key").classes("w-full").mark("secret-name")
+        value = titled_input("Value").props("type=password autocomplete=off").classes("w-full").mark("secret-value")
         with ui.element("div").classes("af-actions w-full justify-end mt-4"):
             ui.button("Cancel", on_click=lambda: dialog.submit(False)).classes("af-secondary")
             ui.button("Keep it", on_click=lambda: dialog.submit(True))

@@ -8,7 +8,7 @@ from nicegui import app as web
 from nicegui import ui
 
 from app.permissions import on
-from app.studio.desk import Desk, tell
+from app.studio.desk import Desk, tell, titled_input
 from app.studio.words import as_json, json_problem
 from app.visit import Visit
 from nodes.base import Family
@@ -169,10 +169,10 @@ class Samples:
 
     async def _keep_example(self) -> None:
         self.given()
-        with ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog"):
+        with self.desk.place, ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog"):
             ui.label("Keep this input as an example").classes("af-h2")
             name = (
-                ui.input("Name", placeholder="A large order")
+                titled_input("Name", placeholder="A large order")
                 .props("autofocus maxlength=60")
                 .classes("w-full")
                 .mark("example-name")

@@ -143,7 +143,9 @@ class Sandbox:
         if self.running:
             tell("A test is running. Cancel it first, or wait for its end.")
             return
-        self.show(True)
+        if not self.is_open:
+            self.show(True)
+            self.desk.canvas.fit()
         trigger, value = self.samples.given()
         blueprint = self.desk.blueprint
         pretend = {node: {"approved": yes} for node, yes in self.answers.items()}

@@ -35,6 +35,7 @@ async def studio(id_: str) -> None:
     ui.add_head_html(f'<script defer src="{asset_url("js", "studio.js")}"></script>')
     findings = Findings(desk)
     deploy = Deploy(desk, findings)
+    desk.place = ui.element("div").classes("st-dialogs")
     with ui.element("div").classes("st-studio"):
         if desk.editor.may_edit():
             palette(desk)

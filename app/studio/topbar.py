@@ -111,7 +111,7 @@ class Topbar:
                 or "Everything is saved as you draw. To have a state to come back to, keep a version."
             )
             return
-        with ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog"):
+        with self.desk.place, ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog"):
             heading("Two states of this agent", 2)
             ui.label(desk.saving.sentence)
             ui.label("Which one shall stay? The other one is lost.").classes("af-muted")
@@ -128,7 +128,7 @@ class Topbar:
             await current_sessions().take_theirs(desk.who, desk.id)
 
     def _keys(self) -> None:
-        with ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog"):
+        with self.desk.place, ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog"):
             heading("Keys", 2)
             for keys, words in KEYS:
                 with ui.element("div").classes("st-key"):
