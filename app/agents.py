@@ -49,7 +49,11 @@ def card(agent: Agent, changed: Changed) -> ui.element:
         with ui.element("div").classes("af-agent-state"):
             status_chip(info.deployment)
             if info.deployed_version is not None:
-                ui.label(f"version {info.deployed_version}").classes("af-muted af-small")
+                ui.label(f"version {info.deployed_version}").classes("af-muted af-small shrink-0")
+            with ui.element("span").classes("af-muted af-small af-one-line ml-auto"):
+                ui.label("edited ").classes("af-inline")
+                relative_time(info.updated_at)
+                ui.label(f" by {info.updated_by}").classes("af-inline")
         words = info.description.strip() or "No description yet."
         ui.label(words).classes("af-agent-words" + ("" if info.description.strip() else " af-muted"))
         with ui.element("div").classes("af-agent-start"):
@@ -62,10 +66,6 @@ def card(agent: Agent, changed: Changed) -> ui.element:
                     relative_time(agent.last_run.started_at)
             else:
                 ui.label("Has not run yet").classes("af-muted")
-            with ui.element("span").classes("af-muted af-one-line ml-auto"):
-                ui.label("edited ").classes("af-inline")
-                relative_time(info.updated_at)
-                ui.label(f" by {info.updated_by}").classes("af-inline")
     return box
 
 

@@ -52,7 +52,10 @@ def _error(step: StepView, planned: Step) -> None:
     for name, words in (("stdout", "What the code printed"), ("stderr", "Its error output")):
         if more and more.get(name):
             _text(words, str(more[name]))
-    rest = {key: value for key, value in (more or {}).items() if key not in ("line", "stdout", "stderr", "kind")}
+    if more and isinstance(more.get("traceback"), str):
+        _text("The whole error", more["traceback"])
+    known = ("line", "stdout", "stderr", "kind", "traceback")
+    rest = {key: value for key, value in (more or {}).items() if key not in known and value not in (None, "")}
     if rest:
         _data("More about the error", rest)
 

@@ -214,7 +214,7 @@ class Row:
                 words = str(step.error.get("message", ""))
             self._note.set_text(words)
             self._note.set_visibility(bool(words))
-            self._time.set_text(duration(step.seconds) if step.finished_at is not None else "")
+            self._time.set_text(took(step.seconds) if step.finished_at is not None else "")
             place(self._bar, step.started_at - self._timeline.started_at, step.seconds, step.state)
             if state_changed:
                 self._chip.clear()
@@ -353,7 +353,7 @@ class Item:
         start = min(step.started_at for step in steps)
         going = any(step.finished_at is None for step in steps)
         length = None if going else max(step.finished_at or 0 for step in steps) - start
-        self._time.set_text("" if length is None else duration(length))
+        self._time.set_text("" if length is None else took(length))
         place(self._bar, start - self._timeline.started_at, length, state)
         if state != self._state:
             self._state = state
@@ -382,6 +382,11 @@ def place(bar: ui.element, start: float, length: float | None, state: str) -> No
     """Put a bar where its step was; without a length it reaches until now."""
     bar.style(f"--s: {max(start, 0):.4f}; --d: {'var(--total)' if length is None else f'{length:.4f}'}")
     bar.classes(replace=f"af-span is-{state.replace(' ', '-')}")
+
+
+def took(seconds: float | None) -> str:
+    """A length of time, also of what took next to none."""
+    return "< 1 ms" if seconds is not None and seconds < 0.0005 else duration(seconds)
 
 
 def state_of(steps: list[StepView]) -> str:

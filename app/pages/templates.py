@@ -113,7 +113,7 @@ def preview(one: Template) -> None:
         sample = one.sample if one.sample is not None else _sample(one)
         if sample not in (None, {}, []):
             heading("What you can try it with", 3)
-            with ui.element("div").classes("af-well"):
+            with ui.element("div").classes("af-well w-full"):
                 json_tree(sample, open_levels=2)
         with ui.element("div").classes("af-actions w-full justify-end"):
             ui.button("Close", on_click=dialog.close).classes("af-secondary")

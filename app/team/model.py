@@ -34,9 +34,13 @@ async def build() -> None:
     tell(choice)
     with ui.element("div").classes("af-fields"):
         model = ui.input("Model", value=choice.model, placeholder="openai/gpt-4o-mini").mark("model-name")
-        model.props('maxlength=200 hint="Provider and model, as in anthropic/claude-sonnet-4-5 or ollama/llama3.2"')
+        model.props(
+            'stack-label maxlength=200 hint="Provider and model, as in anthropic/claude-sonnet-4-5 or ollama/llama3.2"'
+        )
         address = ui.input("Address", value=choice.base_url, placeholder="https://api.example.com/v1")
-        address.props('maxlength=500 hint="Only when the model is not at its provider, such as a server of your own"')
+        address.props(
+            'stack-label maxlength=500 hint="Only when the model is not at its provider, such as a server of your own"'
+        )
         address.mark("model-address")
         secrets = {_NO_KEY: "No key"} | {name: name for name in names}
         if choice.secret and choice.secret not in secrets:

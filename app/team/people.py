@@ -43,8 +43,11 @@ class Roster:
                     if one.disabled:
                         ui.label("locked out").classes("af-chip is-bad")
                 with ui.element("div").classes("af-muted af-small af-one-line"):
-                    ui.label(f"{one.email}, seen ").classes("af-inline")
-                    relative_time(one.seen_at)
+                    if one.seen_at is None:
+                        ui.label(f"{one.email}, has not signed in yet")
+                    else:
+                        ui.label(f"{one.email}, signed in ").classes("af-inline")
+                        relative_time(one.seen_at)
             if not may or me:
                 ui.label(ROLES[one.role]).classes("af-muted")
                 return

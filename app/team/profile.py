@@ -21,7 +21,8 @@ async def build() -> None:
     _password()
     ui.separator().classes("mt-8 mb-6")
     heading("Colours", 2).classes("mb-4")
-    theme_choice()
+    with ui.element("div").classes("af-choice"):
+        theme_choice()
     ui.label("Kept in this browser.").classes("af-muted af-small mt-2")
 
 

@@ -57,7 +57,9 @@ class Cabinet:
         """A dialog for a new value, of a new secret or a known one."""
         with ui.context.client.content, ui.dialog() as dialog, ui.card().classes("p-6 gap-4 af-dialog"):
             heading(f"Replace “{name}”" if name else "Add a secret", 2)
-            named = ui.input("Name", value=name, placeholder="Orders key").props("maxlength=100 autocomplete=off")
+            named = ui.input("Name", value=name, placeholder="Orders key").props(
+                "stack-label maxlength=100 autocomplete=off"
+            )
             named.classes("w-full").mark("secret-name").set_enabled(not name)
             value = ui.input("Value", password=True).props("autocomplete=new-password maxlength=32768")
             value.classes("w-full").mark("secret-value")

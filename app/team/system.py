@@ -16,14 +16,13 @@ async def build() -> None:
         heading("System", 2)
         ui.element("div").classes("af-space")
         again = ui.button("Look again", icon="refresh").classes("af-secondary")
-    ui.label("The same as `factory doctor` says at a terminal.").classes("af-muted mb-4")
+    ui.label("The same as “factory doctor” says at a terminal.").classes("af-muted mb-4")
     box = ui.element("div").mark("doctor")
 
     async def look() -> None:
         box.clear()
-        with box, ui.element("div").classes("flex items-center gap-2 af-muted"):
-            ui.spinner(size="sm")
-            ui.label("Looking at this machine…")
+        with box:
+            ui.label("Looking at this machine…").classes("af-muted").props("role=status")
         lines = await examine(web.state.settings)
         box.clear()
         with box, ui.element("div").classes("af-list"):
@@ -31,8 +30,7 @@ async def build() -> None:
                 _line(line)
 
     again.on_click(on(look, Permission.ADMIN))
-    with box:
-        ui.timer(0.05, on(look, Permission.ADMIN), once=True)
+    ui.timer(0.05, on(look, Permission.ADMIN), once=True)
 
 
 def _line(line: Line) -> None:

@@ -67,7 +67,11 @@ class Ring:
         """A dialog for a new token."""
         with ui.context.client.content, ui.dialog() as dialog, ui.card().classes("p-6 gap-4 af-dialog"):
             heading("Make a token", 2)
-            name = ui.input("What it is for", placeholder="Nightly import").props("maxlength=100").classes("w-full")
+            name = (
+                ui.input("What it is for", placeholder="Nightly import")
+                .props("stack-label maxlength=100")
+                .classes("w-full")
+            )
             name.mark("token-name")
             role = ui.select(ROLES, value=str(Role.DEVELOPER), label="Role").classes("w-full")
             days = ui.select(DAYS, value=90, label="Lasts").classes("w-full")
