@@ -8,6 +8,8 @@ from typing import Any, Literal
 Kind = Literal["any", "text", "number", "yes/no", "moment", "list", "record", "nothing", "one of"]
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?")
+RESERVED = frozenset({"input", "steps", "vars", "run"})
+"""Names in formulas that no field takes away."""
 _DEEPEST = 12
 _WIDEST = 500
 _SAMPLED = 50
@@ -100,7 +102,7 @@ def one_of(*options: Shape) -> Shape:
 
 def with_member(known: Shape, member: Shape) -> Shape:
     """What a formula knows for each member of a list: besides what is known anyway its fields, `item` and `index`."""
-    own = {name: shape for name, shape in member.fields.items() if name not in ("input", "steps", "vars", "run")}
+    own = {name: shape for name, shape in member.fields.items() if name not in RESERVED}
     fields = {**known.fields, **own, "item": member, "index": NUMBER}
     optional = (known.optional - set(member.fields)) | (member.optional & set(own))
     loose = member.kind == "any" or member.open or any(option.kind in ("any", "record") for option in member.options)

@@ -6,10 +6,9 @@ import orjson
 
 from nodes.base import Context, NodeError
 from nodes.formula import compile_formula, infer
-from nodes.shape import ANY, Shape, record
+from nodes.shape import ANY, RESERVED, Shape, record
 
 _AS_TEXT = compile_formula("value | text")
-_OURS = frozenset({"input", "steps", "vars", "run"})
 
 
 def filled(ctx: Context, template: str) -> str:
@@ -32,7 +31,7 @@ def as_json(value: Any, *, indent: bool = False) -> bytes:
 
 def names_of(item: Any, index: int) -> dict[str, Any]:
     """The names that a formula may use for one member of a list: its fields, `item` and `index`."""
-    names = {key: part for key, part in item.items() if key not in _OURS} if isinstance(item, dict) else {}
+    names = {key: part for key, part in item.items() if key not in RESERVED} if isinstance(item, dict) else {}
     names["item"] = item
     names["index"] = index
     return names

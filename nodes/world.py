@@ -195,7 +195,9 @@ class Context(Protocol):
     def time_zone(self) -> str: ...
 
     def evaluate(self, formula: str, /, **names: Any) -> Any:
-        """Evaluate a formula over what is known here: `input`, its fields, `item`, `index`, `steps`, `vars`, `run`, and `names`."""
+        """Evaluate a formula over what is known here, of which the later goes before the earlier: the ports, the fields of the
+        main input, then `input`, `steps`, `vars`, `run`, inside a loop `item` and `index`, and last `names`.
+        """
         ...
 
     def render(self, text: str, /, **names: Any) -> Any:

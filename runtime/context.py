@@ -127,11 +127,10 @@ class StepContext:
         return datetime.fromtimestamp(self._run.engine.clock(), UTC)
 
     def _known(self) -> dict[str, Any]:
-        """Names a formula may use: the fields of the main input, then ours, which win."""
+        """Names a formula may use: the ports, the fields of the main input, then ours; the later win."""
         if self._names is None:
             main = self._inputs.get(self._step.first_input)
-            names = dict(main) if isinstance(main, dict) else {}
-            names.update(self._inputs)
+            names = {**self._inputs, **main} if isinstance(main, dict) else dict(self._inputs)
             frame = self._frame
             names["input"] = main
             names["steps"] = frame.named

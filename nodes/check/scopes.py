@@ -93,7 +93,12 @@ class Scopes:
                 if len(records) < len(options):
                     optional = frozenset(fields)
             loose = loose or main.kind == "any"
-        fields |= self.arriving[id_]
+        # A field of the main input goes before a port of its name; a record without that field leaves the port.
+        for name, port in self.arriving[id_].items():
+            if name not in fields:
+                fields[name] = port
+            elif name in optional:
+                fields[name] = one_of(fields[name], port)
         fields |= {"input": NOTHING if main is None else main, "vars": self.variables, "run": _RUN}
         fields["steps"] = self.steps(id_, steps) if steps is None or steps else _LOOSE
         around = self.graph.loops_around(id_)

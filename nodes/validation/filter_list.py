@@ -8,9 +8,9 @@ from pydantic import Field
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out
 from nodes.formula.values import a_kind
 from nodes.shape import ANY, Shape, with_member
+from nodes.texts import names_of
 
 _MOST: Final = 100_000
-_OURS: Final = frozenset({"input", "steps", "vars", "run"})
 
 
 class Sorted(Out):
@@ -58,9 +58,7 @@ class FilterList(Node):
             raise NodeError(f"The list has {len(items):,} items; up to {_MOST:,} can be filtered.", category="limit")
         kept, dropped = [], []
         for index, item in enumerate(items):
-            names = {key: part for key, part in item.items() if key not in _OURS} if isinstance(item, dict) else {}
-            names["item"], names["index"] = item, index
-            answer = ctx.evaluate(self.condition, **names)
+            answer = ctx.evaluate(self.condition, **names_of(item, index))
             if answer is True:
                 kept.append(item)
             elif answer is False:

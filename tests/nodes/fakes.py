@@ -247,10 +247,10 @@ class FakeContext:
         self.names: dict[str, Any] = {"input": None, **self.world}
 
     def bind(self, node: Node, inputs: Mapping[str, Any]) -> None:
-        """Let formulas know the inputs: the first port is `input`, and when it is a record its fields are names."""
+        """Let formulas know the ports, and the first as `input`; when it is a record its fields are names, which win."""
         first = next(iter(node.inputs()), None)
         main = inputs.get(first.name) if first else None
-        self.names = {**(main if isinstance(main, dict) else {}), **inputs, "input": main, **self.world}
+        self.names = {**inputs, **(main if isinstance(main, dict) else {}), "input": main, **self.world}
 
     def evaluate(self, formula: str, /, **names: Any) -> Any:
         return compile_formula(formula).evaluate({**self.names, **names} if names else self.names)

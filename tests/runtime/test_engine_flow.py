@@ -72,6 +72,31 @@ async def test_formulas_see_the_input_earlier_steps_and_variables(rig: Rig) -> N
     assert (await rig.run(blueprint, {"n": 1})).output == 103
 
 
+async def test_a_field_goes_before_a_port_of_its_name_and_our_names_before_both(rig: Rig) -> None:
+    blueprint = drawn(
+        {"s": "start", "c": ("compute", {"formula": "[value, input.value, index, vars.n, input.vars]"})},
+        "s.value > c.value",
+        variables=[{"name": "n", "value": 100}],
+    )
+    given = {"value": 1, "index": 2, "vars": 3}
+    assert (await rig.run(blueprint, given)).output == [1, 1, 2, 100, 3]
+
+
+async def test_without_such_a_field_the_port_is_meant(rig: Rig) -> None:
+    blueprint = drawn({"s": "start", "c": ("compute", {"formula": "value"})}, "s.value > c.value")
+    assert (await rig.run(blueprint, {"n": 1})).output == {"n": 1}
+    assert (await rig.run(blueprint, "x")).output == "x"
+
+
+async def test_in_a_loop_item_and_index_are_those_of_the_loop(rig: Rig) -> None:
+    blueprint = drawn(
+        {"s": "start", "each": "each", "c": ("compute", {"formula": "[item.index, index]"})},
+        "s.value > each.items", "each.item > c.value", "c.value > each.result",
+    )  # fmt: skip
+    view = await rig.run(blueprint, [{"item": "a", "index": 7}])
+    assert outputs(view)["each"] == {"done": [[7, 0]]}
+
+
 LOOP = drawn(
     {"s": "start", "each": ("each", {"parallel": 3}), "c": ("compute", {"formula": "item * 10 + index"}), "end": "compute"},
     "s.value > each.items", "each.item > c.value", "c.value > each.result", "each.done > end.value",

@@ -208,3 +208,25 @@ def test_what_a_formula_can_use_is_told_to_editors() -> None:
     assert known.fields["steps"].fields["webhook"].fields["method"] == TEXT
     assert known_at(blueprint, TYPES, "f", "results.of").fields["index"] == NUMBER
     assert known_at(blueprint, TYPES, "gone").open
+
+
+def test_a_field_goes_before_a_port_of_its_name() -> None:
+    body = ("trigger.webhook", {"path": "p", "sample_body": '{"value": 3, "vars": "x"}'})
+    known = known_at(draw({"t": body, "a": template("x")}, "t.body > a.value"), TYPES, "a")
+    assert known.fields["value"] == NUMBER
+    assert known.fields["vars"].kind == "record"
+
+
+def test_where_a_record_may_lack_the_field_the_port_is_meant() -> None:
+    body = ("trigger.webhook", {"path": "p", "sample_body": '{"total": 1}'})
+    nodes = {
+        "t": body,
+        "d": ("validation.decide", {"condition": "total > 1"}),
+        "v": ("context.set_values", {"values": [{"name": "value", "value": "3", "kind": "number"}]}),
+        "m": ("flow.merge", {"mode": "first"}),
+        "a": template("x"),
+    }
+    wires = "t.body > d.value, d.yes > v.value, v.value > m.values, d.no > m.values, m.value > a.value"
+    known = known_at(draw(nodes, wires), TYPES, "a")
+    assert {option.kind for option in known.fields["value"].options} == {"number", "record"}
+    assert "value" not in known.optional
