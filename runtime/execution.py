@@ -84,7 +84,8 @@ class Execution:
         self.unsaved: list[Fact] = []
         self.seq = 0
         self.saved = 0
-        self.saving: asyncio.Future[None] | None = None
+        self.saving: list[asyncio.Future[None]] | None = None
+        """While a record is on its way to the disk: who waits for it."""
         self.answers: deque[tuple[str, str, Any]] = deque()
         self.answered: asyncio.Future[Response] | None = None
         self.ended = asyncio.Event()
@@ -571,10 +572,13 @@ def explain(error: BaseException, step: Step | None) -> dict[str, Any]:
 
 def _is_big(inputs: dict[str, Any]) -> bool:
     for value in inputs.values():
-        if isinstance(value, list) and len(value) > BIG_LIST:
-            return True
-        if isinstance(value, dict) and any(isinstance(v, list) and len(v) > BIG_LIST for v in value.values()):
-            return True
+        if isinstance(value, list):
+            if len(value) > BIG_LIST:
+                return True
+        elif isinstance(value, dict):
+            for part in value.values():
+                if isinstance(part, list) and len(part) > BIG_LIST:
+                    return True
     return False
 
 

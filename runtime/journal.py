@@ -96,17 +96,15 @@ class Journal:
         goal, pause = ex.seq, 0.2
         while ex.saved < goal or ex.saved_state is not ex.state:
             first = ex.saved_state is None
-            if ex.saving is not None and ex.saving.done():
-                # Its outcome is noted by a callback that has not had its turn; awaiting a done future gives it none.
-                await asyncio.sleep(0)
-                continue
             if ex.saving is None:
                 if first and not self.plans.is_kept(ex.order.tenant, ex.plan):
                     await self.plans.keep(ex.order.tenant, ex.plan)
                     continue
                 ex.saving = self._send(ex)
+            saved = asyncio.get_running_loop().create_future()
+            ex.saving.append(saved)
             try:
-                await asyncio.shield(ex.saving)
+                await saved
             except LostRace:
                 raise
             except StorageError as error:
@@ -116,7 +114,7 @@ class Journal:
                 await asyncio.sleep(pause)
                 pause = min(5.0, pause * 2)
 
-    def _send(self, ex: "Execution") -> "asyncio.Future[None]":
+    def _send(self, ex: "Execution") -> "list[asyncio.Future[None]]":
         facts, ex.unsaved = ex.unsaved, []
         state = ex.state
         record = RunRecord(ex.id, ex.order.tenant)
@@ -146,19 +144,25 @@ class Journal:
         elif ex.saved_state is not state:
             record.update = {"state": state.value, "wake_at": ex.wake_at(), "finished_at": finished, "error": ex.error}
             record.expected = LIVE
-        future = self.db.record(record)
-        future.add_done_callback(partial(self._sent, ex, facts, state))
-        return future
+        self.db.record(record).add_done_callback(partial(self._sent, ex, facts, state))
+        return []
 
     @staticmethod
     def _sent(ex: "Execution", facts: list[Fact], state: RunState, future: "asyncio.Future[None]") -> None:
-        ex.saving = None
-        if future.cancelled() or future.exception() is not None:
+        waiting, ex.saving = ex.saving or (), None
+        if (error := future.exception()) is not None:
             ex.unsaved[:0] = facts
-            return
-        ex.saved_state = state
-        if facts:
-            ex.saved = facts[-1]["seq"]
+        else:
+            ex.saved_state = state
+            if facts:
+                ex.saved = facts[-1]["seq"]
+        for waiter in waiting:
+            if waiter.done():
+                continue  # whoever waited was cancelled
+            if error is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(None)
 
     async def load(self, tenant: str, run_id: str) -> tuple[run.Run, Plan, list[Fact]]:
         """A run's row, plan and facts. Raises NotFound."""
