@@ -4,16 +4,19 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from nodes.base import NodeError
 from nodes.blueprint import Blueprint
 from nodes.catalog import Catalog
 from nodes.check import Finding, Surroundings, check
 from nodes.errors import Conflict, NotFound
 from nodes.ids import new_id
 from runtime.events import Bus
+from runtime.llm import Llms
+from runtime.mail import Mailer
 from runtime.policy import Actor, Permission
 from runtime.views import BlueprintInfo, Draft, VersionInfo
 from storage import blueprint as rows
-from storage import deployment, secret, version
+from storage import deployment, secret, shelf, version
 from storage.database import Database
 from storage.tenancy import TenantSession
 
@@ -21,10 +24,11 @@ from storage.tenancy import TenantSession
 class Blueprints:
     """Drafts and versions of one installation; every call is made as somebody."""
 
-    def __init__(self, db: Database, bus: Bus, types: Catalog) -> None:
+    def __init__(self, db: Database, bus: Bus, types: Catalog, known: "Installation") -> None:
         self._db = db
         self._bus = bus
         self._types = types
+        self._known = known
 
     async def list(self, who: Actor, *, deleted: bool = False) -> Sequence[BlueprintInfo]:
         """All agents (or those in the bin), last changed first."""
@@ -148,7 +152,7 @@ class Blueprints:
     async def check(self, who: Actor, blueprint: Blueprint, *, id: str | None = None) -> Sequence[Finding]:
         """Everything the tiers have to say about a document, errors first."""
         who.require(Permission.VIEW)
-        around = await self._db.read(who.tenant, lambda session: surroundings(session, id))
+        around = await self._known.around(who.tenant, id)
         return await asyncio.to_thread(check, blueprint, self._types, around)
 
     async def _row(self, who: Actor, id_: str) -> rows.Blueprint:
@@ -178,13 +182,32 @@ class Blueprints:
         )
 
 
-def surroundings(session: TenantSession, blueprint_id: str | None) -> Surroundings:
-    """What the checks may know of the tenant: the names of its secrets and agents."""
-    return Surroundings(
-        secrets=frozenset(row.name for row in secret.listed(session)),
-        blueprints=frozenset(row.id for row in rows.listed(session)),
-        own_id=blueprint_id or "",
-    )
+class Installation:
+    """What the checks may know besides the document: secrets, agents and files of the tenant, its model, the mail server."""
+
+    def __init__(self, db: Database, llms: Llms, mailer: Mailer) -> None:
+        self._db = db
+        self._llms = llms
+        self._mailer = mailer
+
+    async def around(self, tenant: str, blueprint_id: str | None) -> Surroundings:
+        """The surroundings of one agent as they are now."""
+        try:
+            model = bool((await self._llms.settings(tenant)).model)
+        except NodeError:
+            model = True  # one is chosen; what is wrong with it is said where it is chosen
+
+        def read(session: TenantSession) -> Surroundings:
+            return Surroundings(
+                secrets=frozenset(row.name for row in secret.listed(session)),
+                blueprints=frozenset(row.id for row in rows.listed(session)),
+                own_id=blueprint_id or "",
+                files=frozenset(row.name for row in shelf.files(session)),
+                model_configured=model,
+                mail_configured=self._mailer.configured,
+            )
+
+        return await self._db.read(tenant, read)
 
 
 def keep_version(session: TenantSession, id_: str, note: str, who: Actor) -> VersionInfo:

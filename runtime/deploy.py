@@ -1,5 +1,6 @@
 """Deployments: which version of a blueprint answers the outside. Swapped hot: a run ends on the version it began on."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from nodes.errors import Conflict, FactoryError, NotFound
 from nodes.ids import new_id
 from nodes.listen import Chat, Form, Schedule, Webhook
 from nodes.moments import upcoming
-from runtime.blueprints import keep_version, surroundings
+from runtime.blueprints import Installation, keep_version
 from runtime.events import Bus
 from runtime.journal import Plans
 from runtime.plan import Plan
@@ -50,12 +51,13 @@ class CheckFailed(FactoryError):
 class Deployments:
     """Deployments of one installation."""
 
-    def __init__(self, db: Database, bus: Bus, plans: Plans, types: Catalog, hooks: Hooks) -> None:
+    def __init__(self, db: Database, bus: Bus, plans: Plans, types: Catalog, hooks: Hooks, known: Installation) -> None:
         self._db = db
         self._bus = bus
         self._plans = plans
         self._types = types
         self._hooks = hooks
+        self._known = known
 
     async def list(self, who: Actor) -> Sequence[DeploymentInfo]:
         """What is live, last deployed first."""
@@ -118,12 +120,12 @@ class Deployments:
     async def _ready(self, who: Actor, blueprint_id: str, note: str, number: int | None) -> tuple[int, Plan]:
         """The version to deploy, checked and compiled; the draft becomes a version only when it may be deployed."""
 
-        def read(session: TenantSession) -> tuple[str, Sequence[Finding]]:
-            text = _draft(session, blueprint_id) if number is None else _version(session, blueprint_id, number)
-            around = surroundings(session, blueprint_id)
-            return text, check(Blueprint.parse(text), self._types, around)
+        def read(session: TenantSession) -> str:
+            return _draft(session, blueprint_id) if number is None else _version(session, blueprint_id, number)
 
-        text, findings = await self._db.read(who.tenant, read)
+        text = await self._db.read(who.tenant, read)
+        around = await self._known.around(who.tenant, blueprint_id)
+        findings = await asyncio.to_thread(check, Blueprint.parse(text), self._types, around)
         if errors := [finding for finding in findings if finding.severity == "error"]:
             raise CheckFailed(errors)
         plan = self._plans.of(who.tenant, Blueprint.parse(text))

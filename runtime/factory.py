@@ -6,7 +6,7 @@ from types import TracebackType
 
 from nodes.catalog import Catalog, catalog
 from runtime.approvals import Approvals
-from runtime.blueprints import Blueprints
+from runtime.blueprints import Blueprints, Installation
 from runtime.deploy import Deployments
 from runtime.doors import Outside
 from runtime.egress import Egress
@@ -66,12 +66,13 @@ class Factory:
         self.engine = Engine(
             self.db, self.plans, self.bus, open_doors=outside.open, find_blueprint=self._find_blueprint
         )
-        self.blueprints = Blueprints(self.db, self.bus, self.catalog)
+        known = Installation(self.db, self.llms, self.mailer)
+        self.blueprints = Blueprints(self.db, self.bus, self.catalog, known)
         self.runs = Runs(self.db, self.bus, self.engine, self.plans)
         self.sandbox = Sandbox(self.engine, self.plans)
         self.approvals = Approvals(self.db, self.bus, self.engine)
         self.hooks = Hooks(self.db, self.engine, self.plans, self.vault)
-        self.deployments = Deployments(self.db, self.bus, self.plans, self.catalog, self.hooks)
+        self.deployments = Deployments(self.db, self.bus, self.plans, self.catalog, self.hooks, known)
         self.clock = Clock(self.db, self.engine, self.plans)
         self._open = AsyncExitStack()
 
