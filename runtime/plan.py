@@ -59,6 +59,7 @@ class Step:
     incoming: int = 0
     out: dict[str, tuple[Link, ...]] = field(default_factory=dict)
     out_ports: tuple[str, ...] = ()
+    """The first is the one by which a step goes on that has nothing of its own to give; of a loop that is `done`."""
     body: "Scope | None" = None
     first: bool = False
     """Whether the first value that arrives is enough."""
@@ -178,6 +179,7 @@ class _Compiler:
         )
         if isinstance(node, Loop):
             step.body = Scope(loop=step)
+            step.out_ports = tuple(sorted(step.out_ports, key="done".__ne__))
         scope.steps.append(step)
         self.steps[id_] = step
 
@@ -187,13 +189,15 @@ class _Compiler:
         link = Link(target, edge.target_port, many, number)
         target.incoming += 1
         self.fed[edge.target].add(edge.target_port)
-        if source.scope is target.scope or source is target.scope.loop:
+        # What a loop gives by `item` exists inside its body; everything else where the step itself stands.
+        origin = source.body if source.body is not None and edge.source_port == "item" else source.scope
+        if origin is target.scope:
             self.links[edge.source][edge.source_port].append(link)
             return
-        # The value comes from further out: the loop on the source's level waits for it, every iteration reads it.
+        # The value comes from further out: the loop on its level waits for it, every iteration reads it.
         target.scope.outer.append((source, edge.source_port, link))
         loop = target.scope.loop
-        while loop is not None and loop.scope is not source.scope:
+        while loop is not None and loop.scope is not origin:
             loop = loop.scope.loop
         assert loop is not None
         loop.incoming += 1

@@ -270,11 +270,7 @@ class Progress:
             if link.target is not step:
                 self._arrive(frame, link, frame.item)
         for source, port, link in step.body.outer:
-            origin = around
-            while origin.scope is not source.scope:
-                assert origin.parent is not None
-                origin = origin.parent
-            self._arrive(frame, link, (origin.outputs[source.index] or {}).get(port, SKIP))
+            self._arrive(frame, link, _from_outside(around, source, port))
 
     def _end_iteration(self, frame: Frame, loop: LoopRun, result: Any) -> None:
         frame.gone = True
@@ -319,6 +315,16 @@ class Progress:
             del self.waiting[key]
         if self.on_abandon is not None:
             self.on_abandon()
+
+
+def _from_outside(frame: Frame, source: Step, port: str) -> Any:
+    """What a step further out gave, or the present item of a loop further out."""
+    is_item = source.body is not None and port == "item"
+    scope = source.body if is_item else source.scope
+    while frame.scope is not scope:
+        assert frame.parent is not None
+        frame = frame.parent
+    return frame.item if is_item else (frame.outputs[source.index] or {}).get(port, SKIP)
 
 
 def _order(entry: tuple[int, Any]) -> int:
