@@ -35,15 +35,16 @@ class Bus:
     """Publish and subscribe within the process, always inside one tenant. Listeners are called at once and must be quick."""
 
     def __init__(self) -> None:
-        self._listeners: dict[tuple[str, Topic], list[Listener]] = defaultdict(list)
+        self.listeners: dict[tuple[str, Topic], list[Listener]] = defaultdict(list)
+        """Who listens, by tenant and topic; only topics that somebody listens to are in it."""
 
     def watched(self, tenant: str, topic: Topic) -> bool:
         """Whether anybody listens, so that hot paths can leave out making the message."""
-        return (tenant, topic) in self._listeners
+        return (tenant, topic) in self.listeners
 
     def publish(self, tenant: str, topic: Topic, message: dict[str, Any]) -> None:
         """Tell every listener of this topic; one that fails is logged and does not disturb the others."""
-        for listener in tuple(self._listeners.get((tenant, topic), ())):
+        for listener in tuple(self.listeners.get((tenant, topic), ())):
             try:
                 listener(message)
             except Exception:
@@ -51,13 +52,13 @@ class Bus:
 
     def subscribe(self, tenant: str, topic: Topic, listener: Listener) -> Callable[[], None]:
         """Listen until the returned function is called."""
-        self._listeners[tenant, topic].append(listener)
+        self.listeners[tenant, topic].append(listener)
 
         def unsubscribe() -> None:
-            listeners = self._listeners.get((tenant, topic), [])
+            listeners = self.listeners.get((tenant, topic), [])
             if listener in listeners:
                 listeners.remove(listener)
             if not listeners:
-                self._listeners.pop((tenant, topic), None)
+                self.listeners.pop((tenant, topic), None)
 
         return unsubscribe

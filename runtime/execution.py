@@ -97,7 +97,8 @@ class Execution:
         self._doors: Doors | None = None
         self._tasks: dict[asyncio.Task[None], tuple[Frame, Step]] = {}
         self._wake = asyncio.Event()
-        self._topic = ("run", self.id)
+        self._topic = (order.tenant, ("run", self.id))
+        self._listeners = engine.bus.listeners
         self._replaying = False
         self._unsaid: dict[tuple[str, str], tuple[LoopRun, dict[str, Any] | None, dict[str, Any] | None]] = {}
         self.known_to_formulas: dict[str, Any] = {
@@ -118,12 +119,11 @@ class Execution:
             fact["iteration"] = iteration
         fact.update(data)
         (self.history if self.sandbox else self.unsaved).append(fact)
-        if kind != "run.finished":
+        if self._topic in self._listeners and kind != "run.finished":
             self._tell(fact)
 
     def _tell(self, fact: Fact) -> None:
-        if self.engine.bus.watched(self.order.tenant, self._topic):
-            self.engine.bus.publish(self.order.tenant, self._topic, fact)
+        self.engine.bus.publish(*self._topic, fact)
 
     async def flush(self) -> None:
         """Return when every fact so far is on the disk."""
@@ -278,6 +278,7 @@ class Execution:
             self.state = RunState.RUNNING
             return False
         self.engine.let_go(self)
+        self._part()
         return True
 
     def wake_at(self) -> float | None:
@@ -299,9 +300,15 @@ class Execution:
         await self.flush()
         await self._deliver_response()
         self.engine.let_go(self)
+        self._part()
         self.ended.set()
         # Nobody is told of an end that a crash could still take back.
         self._tell(end)
+
+    def _part(self) -> None:
+        """Let go of what refers back to this run, so that its memory is free at once and not when the collector comes by."""
+        self.progress.on_skip = self.progress.on_loop_end = self.progress.on_abandon = None
+        self._doors = None
 
     def _result(self) -> Any:
         if self.response is not None:
@@ -501,7 +508,7 @@ class Execution:
     # --- what follows from the rules -----------------------------------------------------------------------------------------
 
     def _skipped(self, frame: Frame, step: Step) -> None:
-        if not self._replaying:
+        if self._topic in self._listeners and not self._replaying:
             fact = {"seq": self.seq, "at": self.engine.clock(), "kind": "step.skipped"}
             self._tell(fact | {"node": step.id, "iteration": frame.path})
 
