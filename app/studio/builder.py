@@ -98,8 +98,16 @@ class Builder:
 
     def _draw_line(self, line: Line, block: Block, at: tuple[int, ...]) -> None:
         mark = f"{self.name}-{'-'.join(map(str, at))}"
+        alone = len(self.block.items) == 1 and len(at) == 1
         with ui.element("div").classes("st-line"):
-            self._path_select(line.field, lambda path: self._set(line, field=path), "Field").mark(f"line-field-{mark}")
+            with ui.element("div").classes("st-line-rest"):
+                self._path_select(line.field, lambda path: self._set(line, field=path), "Field").mark(
+                    f"line-field-{mark}"
+                )
+                if line.operator not in (*WITHOUT_VALUE, "contains", "not_contains", *_LISTS):
+                    self._draw_turn(line)
+                if not alone:
+                    self._remove(block, line, "Remove the condition")
             with ui.element("div").classes("st-line-rest"):
                 ui.select(
                     dict(OPERATORS),
@@ -108,8 +116,6 @@ class Builder:
                 ).props('options-dense aria-label="Question"').classes("st-operator").mark(f"line-operator-{mark}")
                 if line.operator not in WITHOUT_VALUE:
                     self._draw_value(line, mark)
-                if len(self.block.items) > 1 or len(at) > 1:
-                    self._remove(block, line, "Remove the condition")
 
     def _draw_value(self, line: Line, mark: str) -> None:
         if line.other:
@@ -122,16 +128,14 @@ class Builder:
                 on_change=on(lambda event: self._set(line, value=event.value or ""), Permission.EDIT),
             )
             made.props('debounce=200 aria-label="Value"').classes("st-value").mark(f"line-value-{mark}")
-        if line.operator in ("contains", "not_contains", *_LISTS):
-            return
+
+    def _draw_turn(self, line: Line) -> None:
+        """Compare with a value, or with another field."""
         label = "Compare with a value" if line.other else "Compare with another field"
         turn = on(lambda: self._set(line, other=not line.other, value=""), Permission.EDIT)
-        with (
-            ui.button(icon="data_object" if not line.other else "edit", on_click=turn)
-            .props(f'flat dense aria-label="{label}"')
-            .classes("st-tool")
-        ):
+        with ui.button(icon="edit" if line.other else "compare_arrows", on_click=turn) as made:
             ui.tooltip(label)
+        made.props(f'flat dense aria-label="{label}"').classes("st-tool")
 
     def _path_select(self, value: str, chosen: Callable[[str], None], label: str) -> ui.select:
         options = {path: f"{path}  ·  {one_line(sample, 24)}" for path, sample in self.paths}

@@ -10,7 +10,7 @@ from nicegui import ui
 from app.canvas.element import Canvas
 from app.canvas.session import Batch, Editor, GraphSession, Replaced, Saving
 from app.permissions import current_actor, current_factory
-from app.studio.known import Known, known_at
+from app.studio.known import Known, as_it_is, known_at
 from nodes.base import Node
 from nodes.blueprint import Blueprint, Placed
 from nodes.catalog import Catalog
@@ -41,8 +41,7 @@ class Desk:
         self.saved: list[Listener] = []
         self.open_tab: Callable[[str], None] = lambda tab: None
         self.run_until: Callable[[str], Any] = lambda node: None
-        self._known: tuple[int, int, str, tuple[Known, Node | None]] | None = None
-        self._tests = 0
+        self._known: tuple[str, Known] | None = None
 
     # --- who and what ----------------------------------------------------------------------------------------------
 
@@ -96,11 +95,10 @@ class Desk:
 
     def known(self, node: str) -> tuple[Known, Node | None]:
         """What formulas of a node can use."""
-        held = self._known
-        if held is None or held[:3] != (self.session.revision, self._tests, node):
-            found = known_at(self.blueprint, self.types, node, self.steps)
-            held = self._known = (self.session.revision, self._tests, node, found)
-        return held[3]
+        if self._known is None or self._known[0] != node:
+            self._known = (node, known_at(self.blueprint, self.types, node, self.steps))
+        placed = self.placed(node)
+        return self._known[1], as_it_is(placed, self.types) if placed else None
 
     # --- telling -----------------------------------------------------------------------------------------------------
 
@@ -113,8 +111,10 @@ class Desk:
         if node in self.session.graph.nodes:
             self.canvas.focus_node(node)
 
-    def on_change(self, _event: Batch | Replaced) -> None:
+    def on_change(self, event: Batch | Replaced) -> None:
         """The document changed, here or in another tab."""
+        if not (isinstance(event, Batch) and self._known is not None and _stays(event, self._known[0])):
+            self._known = None
         self.selected = [id_ for id_ in self.selected if id_ in self.session.graph.nodes]
         self._tell(self.changed)
 
@@ -131,12 +131,17 @@ class Desk:
     def on_tested(self, run: RunView) -> None:
         """There is news of the test run."""
         self.run = run
-        self._tests += 1
+        self._known = None
         self._tell(self.tested)
 
     def _tell(self, listeners: list[Listener]) -> None:
         for listener in listeners:
             listener()
+
+
+def _stays(batch: Batch, node: str) -> bool:
+    """Whether what arrives at a node is as it was: typing in its own form changes nothing before it."""
+    return all(op["op"] in ("move", "set") and (op["op"] == "move" or op["id"] == node) for op in batch.ops)
 
 
 def tell(text: str, *, good: bool = False) -> None:

@@ -12,6 +12,7 @@ from nicegui import background_tasks, ui
 from app.permissions import on
 from app.pieces import empty_state, heading
 from app.studio.desk import Desk, tell
+from app.studio.words import spoken
 from nodes.check import Finding
 from nodes.errors import FactoryError
 from runtime.policy import Permission
@@ -154,9 +155,9 @@ def _draw_finding(desk: Desk, finding: Finding, close: object, repair: object) -
     with ui.element("article").classes(f"st-finding is-{finding.severity}").mark(f"finding-{finding.code}"):
         ui.icon(ICONS[finding.severity]).props(f'role=img aria-label="{WORDS[finding.severity]}"')
         with ui.element("div").classes("grow"):
-            ui.label(finding.sentence).classes("st-finding-words")
+            ui.label(spoken(finding.sentence)).classes("st-finding-words")
             if finding.fix:
-                ui.label(finding.fix).classes("af-muted")
+                ui.label(spoken(finding.fix)).classes("af-muted")
             with ui.element("div").classes("af-actions"):
                 if finding.node and desk.placed(finding.node):
                     ui.button("Show", on_click=on(show)).props("flat dense").classes("st-mini")

@@ -15,7 +15,7 @@ from nicegui import ui
 from app.permissions import on
 from app.pieces import field_error
 from app.studio.desk import Desk
-from app.studio.words import EMPTY, plain_problem
+from app.studio.words import EMPTY, plain_problem, spoken
 from runtime.policy import Permission
 
 Path = tuple[str | int, ...]
@@ -178,7 +178,7 @@ class Form:
             self._draw_kind(spec)
             self._errors[".".join(map(str, path))] = ui.element("div").classes("st-errors")
             if (text := schema.get("description")) and not bare:
-                ui.label(str(text)).classes("st-help")
+                ui.label(spoken(str(text))).classes("st-help")
         if when := schema.get("show_when"):
             self._shown.append(_Shown(box, owner, when))
         if switched:

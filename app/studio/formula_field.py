@@ -14,7 +14,7 @@ from app.studio.builder import Builder
 from app.studio.form import Form, Spec
 from app.studio.known import Known
 from app.studio.picker import draw_data, draw_functions
-from app.studio.words import as_json, one_line
+from app.studio.words import as_json, one_line, spoken
 from nodes.base import Family
 from nodes.formula import (
     Budget,
@@ -60,7 +60,7 @@ def tried(text: str, mode: Mode, known: Known) -> tuple[bool, str]:
         compiled = compile_formula(text) if mode == "formula" else compile_text(text)
         value = compiled.evaluate(known.sample, budget=TRIED)
     except FormulaError as error:
-        return False, _spoken(error.message)
+        return False, spoken(error.message)
     return True, one_line(value, 160)
 
 
@@ -191,9 +191,9 @@ class FormulaField:
         meant = _MEANT.fullmatch(problem.fix or "") or _MEANT.match(problem.fix or "")
         place = problem.position
         if meant is None or place is None or not self.form.editable:
-            field_error(_spoken(f"{problem.message} {problem.fix or ''}"))
+            field_error(spoken(f"{problem.message} {problem.fix or ''}"))
             return
-        with field_error(_spoken(problem.message)):
+        with field_error(spoken(problem.message)):
             fixed = self.text[: place.start] + meant[1] + self.text[place.end :]
             use = ui.button(f"Use “{meant[1]}”", on_click=on(lambda: self._replace(fixed), Permission.EDIT))
             use.props("flat dense").classes("st-mini").mark("use-meant")
@@ -227,8 +227,3 @@ class FormulaField:
                 draw_data(self.known)
             else:
                 draw_functions()
-
-
-def _spoken(text: str) -> str:
-    """The sentence with its names in quotation marks, as people write them."""
-    return re.sub(r"`([^`]*)`", r"“\1”", text).strip()

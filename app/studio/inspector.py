@@ -12,6 +12,7 @@ from app.studio.desk import Desk, tell
 from app.studio.fields import draw_leaf
 from app.studio.form import UNSET, Form
 from app.studio.known import outputs_of
+from app.studio.words import spoken
 from nodes.base import Effect, Node
 from nodes.blueprint import Placed, Policy
 from nodes.catalog import BadSettings, UnknownNode, describe
@@ -315,10 +316,10 @@ class Inspector:
 
     def _step_error(self, step: StepView) -> None:
         error = step.error or {}
-        with notice(str(error.get("message", "It failed.")), tone="bad", icon="error"):
+        with notice(spoken(str(error.get("message", "It failed."))), tone="bad", icon="error"):
             pass
         if error.get("fix"):
-            ui.label(str(error["fix"])).classes("st-words")
+            ui.label(spoken(str(error["fix"]))).classes("st-words")
         details = error.get("details")
         if isinstance(details, dict):
             for name in ("traceback", "stdout", "stderr"):
@@ -335,10 +336,10 @@ class Inspector:
     def _help(self, cls: type[Node]) -> None:
         said = describe(cls)
         with ui.element("div").classes("st-help-page"):
-            ui.label(said["summary"]).classes("af-strong")
+            ui.label(spoken(said["summary"])).classes("af-strong")
             for paragraph in said["help"].split("\n\n"):
                 if paragraph.strip():
-                    ui.label(" ".join(paragraph.split())).classes("st-paragraph")
+                    ui.label(spoken(" ".join(paragraph.split()))).classes("st-paragraph")
             ui.label(EFFECTS[cls.effect]).classes("st-words")
             for title, ports in (("What comes in", said["inputs"]), ("What goes out", said["outputs"])):
                 if not ports:
@@ -348,7 +349,7 @@ class Inspector:
                     with ui.element("div").classes("st-port"):
                         ui.label(port["label"]).classes("af-strong")
                         ui.label(port["type"]).classes("st-port-type")
-                        ui.label(port["help"]).classes("af-muted")
+                        ui.label(spoken(port["help"])).classes("af-muted")
             if cls.examples:
                 ui.label("Examples").classes("st-title mt-4")
             for example in cls.examples:

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from nodes.base import SKIP, Family, Node, Out
-from nodes.blueprint import Blueprint
-from nodes.catalog import Catalog
+from nodes.blueprint import Blueprint, Placed
+from nodes.catalog import BadSettings, Catalog, UnknownNode
 from nodes.check.reading import Reading
 from nodes.check.scopes import Scopes
 from nodes.formula.conditions import quoted
@@ -84,14 +84,12 @@ class Known:
         return found[:MOST_PATHS]
 
 
-def known_at(
-    blueprint: Blueprint, types: Catalog, node: str, steps: Mapping[str, StepView] | None = None
-) -> tuple[Known, Node | None]:
-    """What is known at a node, and the node itself when its settings can be read. `steps` are those of the last test."""
+def known_at(blueprint: Blueprint, types: Catalog, node: str, steps: Mapping[str, StepView] | None = None) -> Known:
+    """What is known at a node. `steps` are those of the last test."""
     scopes = Reading(blueprint, types, None).expected
     graph = scopes.graph
     if node not in scopes.arriving:
-        return Known(), graph.nodes.get(node)
+        return Known()
     samples = _Samples(scopes)
     seen = steps.get(node) if steps else None
     real = seen is not None and not _is_trigger(graph, node)
@@ -118,7 +116,17 @@ def known_at(
         },
         "run": {"id": "run_…", "started_at": 0.0, "sandbox": True, "agent": blueprint.name},
     }
-    return Known(sample, shape, main, real, scopes.arriving[node]), graph.nodes.get(node)
+    return Known(sample, shape, main, real, scopes.arriving[node])
+
+
+def as_it_is(placed: Placed, types: Catalog) -> Node | None:
+    """The node also when its settings are unfinished, to ask what its formulas know: that must not wait for a whole form."""
+    try:
+        return types.build(placed)
+    except BadSettings:
+        return types.get(placed.type).model_construct(**placed.settings)
+    except UnknownNode:
+        return None
 
 
 def outputs_of(step: StepView | None) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from nicegui import ui
 
 from app.permissions import on
 from app.studio.desk import Desk
+from app.studio.words import spoken
 from nodes.base import Family
 from nodes.catalog import describe
 from runtime.policy import Permission
@@ -57,7 +58,9 @@ def _item(desk: Desk, said: dict[str, object]) -> None:
         with ui.element("span").classes("st-tile"):
             ui.icon(str(said["icon"])).props("aria-hidden=true")
         ui.label(title).classes("st-item-title")
-        ui.tooltip(str(said["summary"])).props('anchor="center right" self="center left" :delay="350" max-width=260px')
+        ui.tooltip(spoken(str(said["summary"]))).props(
+            'anchor="center right" self="center left" :delay="350" max-width=260px'
+        )
     add = on(lambda: desk.canvas.add(type_), Permission.EDIT)
     item.on("dblclick", add)
     item.on("keydown.enter", add)

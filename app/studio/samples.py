@@ -10,7 +10,6 @@ from nicegui import ui
 from app.permissions import on
 from app.studio.desk import Desk, tell, titled_input
 from app.studio.words import as_json, json_problem
-from app.visit import Visit
 from nodes.base import Family
 from nodes.catalog import BadSettings, UnknownNode
 from nodes.errors import FactoryError
@@ -51,11 +50,9 @@ class Samples:
                 {SAMPLE: "Sample"}, value=SAMPLE, on_change=on(lambda event: self._choose(str(event.value or "")))
             ).props('options-dense aria-label="Input"')
             self._sources.classes("grow").mark("test-source")
-        theme: Any = "vscodeDark" if Visit.of(ui.context.client.request.scope).theme == "dark" else "basicLight"
         self._code = ui.codemirror(
             "",
             language="JSON",
-            theme=theme,
             line_wrapping=True,
             on_change=on(lambda event: self._typed(event.value or "")),
         )

@@ -9,13 +9,12 @@ from functools import partial
 from nicegui import background_tasks, ui
 
 from app.permissions import on
-from app.pieces import confirm, duration, heading, notice, status_chip
+from app.pieces import duration, notice, status_chip
 from app.studio.desk import Desk, tell
+from app.studio.outside import Outside
 from app.studio.samples import Samples
 from app.studio.testrun import Marks
-from app.studio.words import one_line
-from nodes.base import Effect, Family
-from nodes.catalog import BadSettings, UnknownNode
+from app.studio.words import one_line, spoken
 from nodes.errors import FactoryError
 from runtime.policy import Permission
 from runtime.views import RunView, StepView
@@ -34,8 +33,6 @@ class Sandbox:
         self.desk = desk
         self.run_id = ""
         self.running = False
-        self.allowed: set[str] = set()
-        self.answers: dict[str, bool] = {}
         self._rows: dict[tuple[str, str], _Row] = {}
         self._client = ui.context.client
         self._watching = 0
@@ -98,8 +95,7 @@ class Sandbox:
                 self._list = ui.element("div").classes("st-steps").props('role=list aria-label="Steps of the test"')
                 with self._list:
                     _teach()
-            self._side = ui.element("div").classes("st-bench-side")
-        self._draw_side([])
+            self.outside = Outside(self.desk)
         self._selection_changed()
 
     @property
@@ -115,7 +111,7 @@ class Sandbox:
         self._fold.props(f"icon={'expand_more' if opening else 'expand_less'}")
         if opening:
             self.samples.refresh()
-            self._draw_side(self._marks.effects if self.run_id else [])
+            self.outside.draw()
 
     def _selection_changed(self) -> None:
         self._until.set_enabled(bool(self.desk.node) and not self.running)
@@ -124,7 +120,7 @@ class Sandbox:
         if self.is_open:
             self.samples.refresh()
             if not self.running:
-                self._draw_side(self._marks.effects if self.run_id else [])
+                self.outside.draw()
 
     # --- running -------------------------------------------------------------------------------------------------------
 
@@ -148,7 +144,6 @@ class Sandbox:
             self.desk.canvas.fit()
         trigger, value = self.samples.given()
         blueprint = self.desk.blueprint
-        pretend = {node: {"approved": yes} for node, yes in self.answers.items()}
         self._clear()
         try:
             self.run_id = await self.desk.factory.sandbox.start(
@@ -157,8 +152,8 @@ class Sandbox:
                 value,
                 trigger=trigger,
                 until=until,
-                allow=frozenset(self.allowed),
-                pretend=pretend,
+                allow=frozenset(self.outside.allowed),
+                pretend=self.outside.pretend(),
             )
         except FactoryError as problem:
             self._refused(problem)
@@ -217,10 +212,10 @@ class Sandbox:
         self._result.clear()
         node = str(problem.where.get("node", ""))
         with self._result:
-            notice(problem.message, tone="bad", icon="error").mark("test-refused")
+            notice(spoken(problem.message), tone="bad", icon="error").mark("test-refused")
             with ui.element("div").classes("st-fix"):
                 if problem.fix:
-                    ui.label(problem.fix).classes("grow")
+                    ui.label(spoken(problem.fix)).classes("grow")
                 if self.desk.placed(node):
                     ui.button("Show", on_click=on(lambda: self._go(node))).props("flat dense").classes("st-mini")
 
@@ -245,7 +240,7 @@ class Sandbox:
                 ui.label(duration(run.info.seconds)).classes("af-muted af-number").mark("test-time")
         if run.info.state in _ENDED:
             self._draw_result(run)
-            self._draw_side(self._marks.effects)
+            self.outside.draw(self._marks.effects)
         self.desk.on_tested(run)
 
     def _show_step(self, step: StepView) -> None:
@@ -293,10 +288,10 @@ class Sandbox:
         with self._result:
             if run.info.state == "failed" and error:
                 where = error.get("where") or {}
-                with notice(str(error.get("message", "The test failed.")), tone="bad", icon="error"):
+                with notice(spoken(str(error.get("message", "The test failed."))), tone="bad", icon="error"):
                     pass
                 with ui.element("div").classes("st-fix"):
-                    ui.label(str(error.get("fix") or "Look at the step that failed.")).classes("grow")
+                    ui.label(spoken(str(error.get("fix") or "Look at the step that failed."))).classes("grow")
                     if self.desk.placed(str(where.get("node", ""))):
                         ui.button("Show", on_click=on(partial(self._choose, str(where["node"])))).props(
                             "flat dense"
@@ -308,74 +303,6 @@ class Sandbox:
                     ui.label(f"All went well: {ran} step{'' if ran == 1 else 's'}.").classes("af-strong")
                     if run.output is not None:
                         ui.label(f"Result: {one_line(run.output, 120)}").classes("af-muted truncate")
-
-    # --- what is not really done ---------------------------------------------------------------------------------------
-
-    def _draw_side(self, effects: list[tuple[str, str]]) -> None:
-        """Simulated effects, steps that may act for real, and what people would answer."""
-        self._side.clear()
-        outside, gates = self._outside(), self._gates()
-        with self._side:
-            heading("Outside the test", 3)
-            if not outside and not gates and not effects:
-                ui.label(
-                    "Nothing in this agent acts on the outside. If a step does, the test only says here what it would do."
-                ).classes("st-help")
-            for _, sentence in effects:
-                with ui.element("div").classes("st-effect").mark("effect"):
-                    ui.icon("science").props("aria-hidden=true")
-                    ui.label(sentence[:1].upper() + sentence[1:]).classes("break-words")
-            for node, title in outside:
-                box = ui.checkbox(f"Really do “{title}” in this test", value=node in self.allowed)
-                box.on_value_change(on(partial(self._allow, node, title, box), Permission.RUN)).mark(f"allow-{node}")
-                box.set_enabled(self.desk.may(Permission.RUN))
-            for node, title in gates:
-                with ui.element("div").classes("st-gate"):
-                    ui.label(f"“{title}”: people would").classes("af-small")
-                    ui.toggle(
-                        {True: "Approve", False: "Reject"},
-                        value=self.answers.get(node, True),
-                        on_change=on(
-                            lambda event, node=node: self.answers.update({node: bool(event.value)}), Permission.RUN
-                        ),
-                    ).props("unelevated dense no-caps").classes("st-toggle").mark(f"answer-{node}")
-
-    async def _allow(self, node: str, title: str, box: ui.checkbox) -> None:
-        if not box.value:
-            self.allowed.discard(node)
-            return
-        if node in self.allowed:
-            return
-        sure = await confirm(
-            f"Really do “{title}”?",
-            "The next tests in this tab then do this step for real: what it sends or changes outside cannot be taken back.",
-            yes="Really do it",
-            no="Only say it",
-        )
-        if sure:
-            self.allowed.add(node)
-        else:
-            box.set_value(False)
-
-    def _outside(self) -> list[tuple[str, str]]:
-        """The steps that act on the outside."""
-        found = []
-        for placed in self.desk.session.graph.nodes.values():
-            try:
-                node = self.desk.types.build(placed)
-            except (BadSettings, UnknownNode):
-                continue
-            if node.effect_here() >= Effect.E3 and node.family is not Family.TRIGGER:
-                found.append((placed.id, self.desk.title(placed.id)))
-        return found[:30]
-
-    def _gates(self) -> list[tuple[str, str]]:
-        """The steps where a person decides."""
-        types = self.desk.types
-        nodes = self.desk.session.graph.nodes.values()
-        return [(one.id, self.desk.title(one.id)) for one in nodes if one.type in types and types.get(one.type).gate][
-            :30
-        ]
 
 
 class _Row:
@@ -396,7 +323,7 @@ class _Row:
 def _line(step: StepView) -> str:
     """What is most worth knowing of a step."""
     if step.error and step.state == "failed":
-        return str(step.error.get("message", ""))
+        return spoken(str(step.error.get("message", "")))
     if step.note:
         return step.note[:1].upper() + step.note[1:]
     if isinstance(step.output, dict) and step.output:

@@ -43,9 +43,14 @@ def plain_problem(said: str) -> str:
     for pattern, words in _SAID:
         if found := pattern.fullmatch(said):
             return words.format(*(part.replace("'", "") for part in found.groups()))
-    said = said.strip()
+    said = spoken(said)
     said = said[:1].upper() + said[1:]
     return said if said.endswith((".", "?", "!")) else f"{said}."
+
+
+def spoken(text: str) -> str:
+    """A sentence with its names in quotation marks, as people write them, instead of the signs of programmers."""
+    return re.sub(r"`([^`]*)`", r"“\1”", text).strip()
 
 
 def one_line(value: Any, limit: int = 80) -> str:
@@ -56,6 +61,8 @@ def one_line(value: Any, limit: int = 80) -> str:
         text = "nothing"
     elif isinstance(value, bool):
         text = "yes" if value else "no"
+    elif isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        text = str(int(value))
     else:
         text = as_json(value)
     text = " ".join(text.split())
