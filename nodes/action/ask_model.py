@@ -23,6 +23,14 @@ _SHAPES = {"text": TEXT, "number": NUMBER, "yes/no": YES_NO, "choice": TEXT, "li
 _TEXT = Port("text", PortType.TEXT, "text", "The answer as text.")
 _DATA = Port("data", PortType.RECORD, "fields", "The answer as a record with the fields asked for.")
 _USAGE = Port("usage", PortType.RECORD, "usage", "Model, tokens and cost in US dollars.")
+_SPENT = {
+    "model": "fake/model",
+    "tokens_in": 12,
+    "tokens_out": 3,
+    "cost": 0.0,
+    "finish_reason": "stop",
+    "sample": False,
+}
 
 
 class AnswerField(Row):
@@ -94,14 +102,7 @@ class AskModel(Node):
             {"value": {"body": "The parcel came late, but all was fine."}},
             {
                 "text": "A late but complete parcel.",
-                "usage": {
-                    "model": "fake/model",
-                    "tokens_in": 12,
-                    "tokens_out": 3,
-                    "cost": 0.0,
-                    "finish_reason": "stop",
-                    "sample": False,
-                },
+                "usage": _SPENT,
             },
             given={"llm": "A late but complete parcel."},
         ),
@@ -120,14 +121,7 @@ class AskModel(Node):
             {
                 "data": {"product": "kettle", "count": 2, "urgent": True},
                 "text": '{"product":"kettle","count":2,"urgent":true}',
-                "usage": {
-                    "model": "fake/model",
-                    "tokens_in": 12,
-                    "tokens_out": 3,
-                    "cost": 0.0,
-                    "finish_reason": "stop",
-                    "sample": False,
-                },
+                "usage": _SPENT,
             },
             given={"llm": {"product": "kettle", "count": 2, "urgent": True}},
         ),
