@@ -83,12 +83,13 @@ def _menu(agent: Agent, changed: Changed) -> None:
             _deployment_items(info, live, changed)
         if who.may(Permission.EDIT):
             ui.separator()
-            ui.menu_item("Rename", on(lambda: rename(info.id, changed), Permission.EDIT))
-            ui.menu_item("Duplicate", on(lambda: duplicate(info, changed), Permission.EDIT))
+            ui.menu_item("Rename", on(lambda: rename(info.id, changed), Permission.EDIT)).mark(f"rename-{info.id}")
+            ui.menu_item("Duplicate", on(lambda: duplicate(info, changed), Permission.EDIT)).mark(f"copy-{info.id}")
         ui.menu_item("Export", on(lambda: export(info)))
         if who.may(Permission.EDIT):
             ui.separator()
-            ui.menu_item("Delete", on(lambda: delete(info, changed), Permission.EDIT)).classes("af-bad")
+            gone = ui.menu_item("Delete", on(lambda: delete(info, changed), Permission.EDIT)).classes("af-bad")
+            gone.mark(f"delete-{info.id}")
 
 
 def _deployment_items(info: BlueprintInfo, live: DeploymentInfo, changed: Changed) -> None:

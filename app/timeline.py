@@ -199,7 +199,7 @@ class Row:
             self._inside.set_visibility(False)
             if timeline.plan.steps[key[0]].body is not None:
                 timeline.loop(key, self.box)
-        self.line.on("click", on(self.turn))
+        self.line.on("click", on(self.turn)).mark(f"turn-{key[0]}")
         self.update()
 
     def update(self) -> None:
@@ -214,7 +214,8 @@ class Row:
                 words = str(step.error.get("message", ""))
             self._note.set_text(words)
             self._note.set_visibility(bool(words))
-            self._time.set_text(took(step.seconds) if step.finished_at is not None else "")
+            ran = step.finished_at is not None and step.state != "skipped"
+            self._time.set_text(took(step.seconds) if ran else "")
             place(self._bar, step.started_at - self._timeline.started_at, step.seconds, step.state)
             if state_changed:
                 self._chip.clear()
