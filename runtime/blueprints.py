@@ -200,7 +200,7 @@ class Installation:
         def read(session: TenantSession) -> Surroundings:
             return Surroundings(
                 secrets=frozenset(row.name for row in secret.listed(session)),
-                blueprints=frozenset(row.id for row in rows.listed(session)),
+                blueprints=frozenset(rows.ids(session)),
                 own_id=blueprint_id or "",
                 files=frozenset(row.name for row in shelf.files(session)),
                 model_configured=model,

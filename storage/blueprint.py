@@ -79,3 +79,8 @@ def listed(session: TenantSession, *, deleted: bool = False) -> Sequence[Bluepri
         .where(gone.is_not(None) if deleted else gone.is_(None))
         .order_by(col(Blueprint.updated_at).desc(), col(Blueprint.id))
     ).all()
+
+
+def ids(session: TenantSession) -> Sequence[str]:
+    """The ids of all that are not in the bin, without reading their documents."""
+    return session.exec(select(Blueprint.id).where(col(Blueprint.deleted_at).is_(None))).all()
