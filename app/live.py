@@ -63,4 +63,6 @@ def follow(topics: Iterable[tuple[str, ...]], refresh: Callable[[], Any], *, pau
     tenant, bus, client = current_actor().tenant, current_factory().bus, ui.context.client
     for topic in topics:
         client.on_delete(bus.subscribe(tenant, topic, follower.nudge))
+    # What happened after the page was read and before it listened is seen now.
+    follower.nudge()
     return follower

@@ -266,7 +266,6 @@ class Execution:
     async def _suspend(self) -> bool:
         """Leave only rows behind. False if an answer came while they were written."""
         self.state = RunState.WAITING
-        self.engine.tell_runs(self)
         if self.sandbox:
             self._wake.clear()
             if not self.answers and not self.cancelled:
@@ -274,6 +273,7 @@ class Execution:
         else:
             await self.engine.save(self)
             await self._deliver_response()
+            self.engine.tell_runs(self)
         if self.sandbox or self.answers or self.cancelled:
             self.state = RunState.RUNNING
             return False
