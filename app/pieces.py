@@ -139,7 +139,7 @@ async def confirm(title: str, text: str, *, yes: str = "Delete", no: str = "Keep
         ui.label(text).classes("af-muted")
         with ui.element("div").classes("af-actions mt-4 w-full justify-end"):
             ui.button(no, on_click=lambda: dialog.submit(False)).props("autofocus").classes("af-secondary")
-            ui.button(yes, on_click=lambda: dialog.submit(True), color="negative" if danger else "primary")
+            ui.button(yes, on_click=lambda: dialog.submit(True), color="negative" if danger else "primary").mark("yes")
     try:
         return bool(await dialog)
     finally:
