@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -134,6 +134,7 @@ def ports_of(placed: Placed, types: Catalog) -> tuple[tuple[Port, ...], tuple[Po
     return inputs, outputs
 
 
+@cache
 def _default_ports(cls: type[Node]) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
     blank = cls.model_construct()
     try:
