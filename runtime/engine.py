@@ -65,8 +65,8 @@ class Engine:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._driving: defaultdict[str, int] = defaultdict(int)
         self._queues: defaultdict[str, deque[Execution]] = defaultdict(deque)
-        self._acts: defaultdict[str, list[Callable[[Execution], None]]] = defaultdict(list)
-        self._taking_up: dict[str, asyncio.Task[Execution | None]] = {}
+        self._acts: defaultdict[tuple[str, str], list[Callable[[Execution], None]]] = defaultdict(list)
+        self._taking_up: dict[tuple[str, str], asyncio.Task[Execution | None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
 
@@ -101,7 +101,11 @@ class Engine:
 
     def _spawned(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self._stopping:
+        if task.cancelled() or self._stopping or (error := task.exception()) is None:
+            return
+        if isinstance(error, FactoryError):  # whoever waits for it is told
+            log.info("something could not be done in the background", reason=error.message)
+        else:
             log.error("something went wrong in the background", exc_info=error)
 
     # --- taking runs -----------------------------------------------------------------------------------------------------------
@@ -145,19 +149,35 @@ class Engine:
         self._driving[tenant] += 1
         self.spawn(self._drive(ex))
 
+    async def attend(self, ex: Execution, patience: float) -> Response | None:
+        """Let a run be driven and return its answer, or what it ends with; None when that takes longer. Raises StorageError."""
+        ex.answered = asyncio.get_running_loop().create_future()
+        tenant = ex.order.tenant
+        if ex.plan.only_computes and self._driving[tenant] < MAX_ACTIVE:
+            # Nothing in it waits for anything but the disk: it needs no task of its own beside the caller's.
+            self._driving[tenant] += 1
+            await self._drive(ex)
+        else:
+            self.launch(ex)
+        if ex.answered.done():
+            return ex.answered.result()
+        try:
+            async with asyncio.timeout(patience):
+                return await ex.answered
+        except TimeoutError:
+            return None
+
     async def _drive(self, ex: Execution) -> None:
         tenant = ex.order.tenant
         self.tell_runs(ex)
         try:
             await ex.drive()
-        except LostRace:
+        except LostRace as error:
             log.warning("a run was ended elsewhere", run=ex.id)
-            self._drop(ex)
+            self._drop(ex, error)
         except StorageError as error:
             log.error("a run could not be kept", run=ex.id, error=error.message)
-            if ex.answered is not None and not ex.answered.done():
-                ex.answered.set_exception(error)
-            self._drop(ex)
+            self._drop(ex, error)
         finally:
             self._driving[tenant] -= 1
             queue = self._queues[tenant]
@@ -177,8 +197,10 @@ class Engine:
         if ex.state is RunState.WAITING and wake is not None and (delay := wake - self.clock()) < SOON:
             self.wake_in(ex.order.tenant, ex.id, delay)
 
-    def _drop(self, ex: Execution) -> None:
+    def _drop(self, ex: Execution, error: FactoryError) -> None:
         self.active.pop(ex.id, None)
+        if ex.answered is not None and not ex.answered.done():
+            ex.answered.set_exception(error)
         ex.ended.set()
 
     # --- taking up, answering, waking --------------------------------------------------------------------------------------------
@@ -197,17 +219,19 @@ class Engine:
             if act is not None:
                 act(ex)
             return ex
+        # The tenant belongs to the key: a stranger who asks at the same moment gets a NotFound of his own, and acts on nothing.
+        key = tenant, run_id
         if act is not None:
-            self._acts[run_id].append(act)
-        if (taking := self._taking_up.get(run_id)) is None:
+            self._acts[key].append(act)
+        if (taking := self._taking_up.get(key)) is None:
             taking = self.spawn(self._take_up(tenant, run_id))
-            self._taking_up[run_id] = taking
-            taking.add_done_callback(lambda _: self._taken_up(run_id))
+            self._taking_up[key] = taking
+            taking.add_done_callback(lambda _: self._taken_up(key))
         return await asyncio.shield(taking)
 
-    def _taken_up(self, run_id: str) -> None:
-        self._taking_up.pop(run_id, None)
-        self._acts.pop(run_id, None)
+    def _taken_up(self, key: tuple[str, str]) -> None:
+        self._taking_up.pop(key, None)
+        self._acts.pop(key, None)
 
     async def _take_up(self, tenant: str, run_id: str) -> Execution | None:
         row, plan, facts = await self.journal.load(tenant, run_id)
@@ -235,7 +259,7 @@ class Engine:
             self.active.pop(run_id, None)
             raise
         ex.state = RunState.RUNNING
-        for act in self._acts.pop(run_id, ()):
+        for act in self._acts.pop((tenant, run_id), ()):
             act(ex)
         self.launch(ex)
         return ex

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nodes.base import Effect, Loop, Node
+from nodes.base import Effect, Family, Loop, Node
 from nodes.blueprint import Blueprint, Edge, Placed, Policy
 from nodes.catalog import Catalog
 from nodes.errors import FactoryError
@@ -49,6 +49,7 @@ class Step:
     policy: Policy
     effect: Effect
     inline: bool
+    is_trigger: bool
     scope: "Scope"
     index: int
     first_input: str
@@ -65,10 +66,6 @@ class Step:
     """Whether the first value that arrives is enough."""
     collects: bool = False
     """Loops: whether something is connected to `result`."""
-
-    @property
-    def is_trigger(self) -> bool:
-        return self.node.family == "trigger"
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +92,8 @@ class Plan:
     steps: dict[str, Step]
     variables: Mapping[str, Any]
     graph: Graph
+    only_computes: bool
+    """Whether no step of it ever waits for anything."""
 
     def triggers(self) -> list[Step]:
         """The trigger steps, in document order."""
@@ -152,7 +151,10 @@ class _Compiler:
             scope.sources = [step for step in scope.steps if not step.incoming]
         blueprint = self.graph.blueprint
         variables = {variable.name: variable.value for variable in blueprint.variables}
-        return Plan(blueprint, blueprint.content_hash, self.root, self.steps, variables, self.graph)
+        only_computes = all(
+            (step.inline or step.body is not None) and not step.policy.retries for step in self.steps.values()
+        )
+        return Plan(blueprint, blueprint.content_hash, self.root, self.steps, variables, self.graph, only_computes)
 
     def _add_step(self, id_: str, key: str) -> None:
         placed, node = self.graph.placed[id_], self.graph.nodes[id_]
@@ -170,6 +172,7 @@ class _Compiler:
             placed=placed,
             policy=placed.policy,
             effect=effect,
+            is_trigger=node.family is Family.TRIGGER,
             inline=effect is Effect.E0 and not isinstance(node, Loop) and type(node).resume is Node.resume,
             first=node.join_here() == "first",
             scope=scope,

@@ -220,10 +220,14 @@ class Progress:
             return
         live = frame.arrived[index]
         if frame.pending[index] == 0:
-            if not live or any(port not in live for port in target.required):
-                self._dead.append((frame, target))
-            else:
+            for port in target.required:
+                if port not in live:
+                    live = {}
+                    break
+            if live:
                 self._make_ready(frame, target)
+            else:
+                self._dead.append((frame, target))
         elif live and target.first:
             self._make_ready(frame, target)
 

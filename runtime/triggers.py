@@ -146,13 +146,10 @@ class Hooks:
     async def ask(self, route: Route, event: Any) -> Response:
         """Start a run and wait for its answer, or for its end; after `PATIENCE` say that it goes on."""
         ex = self._engine.begin(self._order(route, event))
-        ex.answered = asyncio.get_running_loop().create_future()
-        self._engine.launch(ex)
-        try:
-            return await asyncio.wait_for(asyncio.shield(ex.answered), PATIENCE)
-        except TimeoutError:
-            await ex.flush()
-            return closing(ex) if ex.ended.is_set() else Response(202, {"run": ex.id, "state": ex.state.value}, {})
+        if (response := await self._engine.attend(ex, PATIENCE)) is not None:
+            return response
+        await ex.flush()
+        return closing(ex) if ex.ended.is_set() else Response(202, {"run": ex.id, "state": ex.state.value}, {})
 
     @staticmethod
     def _order(route: Route, event: Any) -> Order:
