@@ -53,9 +53,7 @@ def _wrk(url: str, body: Any, connections: int, seconds: float) -> float:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "post.lua")
         text = json.dumps(json.dumps(body))  # JSON's escapes are Lua's too
-        script.write_text(
-            f'wrk.method = "POST"\nwrk.body = {text}\nwrk.headers["Content-Type"] = "application/json"\n'
-        )
+        script.write_text(f'wrk.method = "POST"\nwrk.body = {text}\nwrk.headers["Content-Type"] = "application/json"\n')
         command = [need_wrk(), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"]
         said = subprocess.run([*command, "-s", str(script), url], capture_output=True, text=True, check=True).stdout
     if trouble := re.search(r"^.*(?:Non-2xx|Socket errors).*$", said, re.MULTILINE):

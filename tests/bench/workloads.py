@@ -72,9 +72,7 @@ def loop(name: str) -> Blueprint:
 
 def _webhook(path: str) -> Placed:
     sample = '{"n": 7, "name": "x", "items": [1, 2, 3]}'
-    return Placed(
-        id="hook", type="trigger.webhook", settings={"path": path, "respond": "end", "sample_body": sample}
-    )
+    return Placed(id="hook", type="trigger.webhook", settings={"path": path, "respond": "end", "sample_body": sample})
 
 
 def _two_fields(size: str) -> Placed:

@@ -1,0 +1,194 @@
+"""What a caller was told is kept: the server is killed again and again under load, and nothing accepted is lost or done twice.
+
+FACTORY_SOAK_KILLS says how often (20 if unset), FACTORY_SOAK_SEED repeats the moments of an earlier soak.
+"""
+
+import asyncio
+import json
+import os
+import random
+import sqlite3
+import time
+from collections import Counter
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from nodes.blueprint import Blueprint, Edge, Placed
+from tests.deploying import deploy
+from tests.fakes.http_server import Answer, Asked, HttpServer
+from tests.server import Server
+
+KILLS = int(os.environ.get("FACTORY_SOAK_KILLS", "20"))
+CLIENTS = 6
+TO_END = 240.0  # seconds for the last runs to end
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300 + 40 * KILLS)]
+
+
+def orders(receiver: str) -> Blueprint:
+    """Webhook → decide → tell the receiver (E4, with a key) → write a row, count it (E2); small orders only get a row."""
+    columns = [{"name": "order", "value": "{{ order }}"}]
+    nodes = [
+        Placed(id="hook", type="trigger.webhook", settings={"path": "orders", "respond": "now"}),
+        Placed(id="decide", type="validation.decide", settings={"condition": "total > 20"}),
+        Placed(id="tell", type="action.send_webhook", settings={"url": f"{receiver}/orders"}),
+        Placed(id="keep", type="action.write_row", settings={"table": "big", "write": "columns", "columns": columns}),
+        Placed(id="count", type="context.remember", settings={"key": "big", "mode": "add", "amount": "1"}),
+        Placed(
+            id="small", type="action.write_row", settings={"table": "small", "write": "columns", "columns": columns}
+        ),
+    ]
+    wires = [
+        ("hook", "body", "decide", "value"),
+        ("decide", "yes", "tell", "value"),
+        ("tell", "body", "keep", "value"),
+        ("tell", "body", "count", "value"),
+        ("decide", "no", "small", "value"),
+    ]
+    edges = [
+        Edge(id=f"e{number}", source=source, source_port=out, target=target, target_port=into)
+        for number, (source, out, target, into) in enumerate(wires)
+    ]
+    return Blueprint(name="Orders", nodes=nodes, edges=edges, allowed_hosts=["127.0.0.1"])
+
+
+@dataclass
+class Receiver:
+    """Another system: it acts once for each key. What it would have done without looking at keys is counted too."""
+
+    by_key: dict[str, list[str]] = field(default_factory=dict)
+
+    async def __call__(self, asked: Asked) -> Answer:
+        order = str(asked.json["order"])
+        self.by_key.setdefault(asked.headers["idempotency-key"], []).append(order)
+        await asyncio.sleep(random.uniform(0, 0.02))  # so that kills also fall between the effect and its answer
+        return Answer(body={"order": order})
+
+    @property
+    def acted_on(self) -> Counter[str]:
+        return Counter(calls[0] for calls in self.by_key.values())
+
+    @property
+    def repeated(self) -> int:
+        return sum(len(calls) - 1 for calls in self.by_key.values())
+
+
+@dataclass
+class Callers:
+    """Clients that order all the time, and what they were told."""
+
+    url: str
+    accepted: dict[str, str] = field(default_factory=dict)
+    """The run of each order that was acknowledged."""
+    unanswered: set[str] = field(default_factory=set)
+    odd: list[str] = field(default_factory=list)
+
+    async def call(self, name: int) -> None:
+        limits = httpx.Limits(max_keepalive_connections=1)
+        async with httpx.AsyncClient(timeout=30, limits=limits) as client:
+            number = 0
+            while True:
+                number += 1
+                order = f"{name}-{number}"
+                try:
+                    reply = await client.post(f"{self.url}/hooks/orders", json={"order": order, "total": number % 40})
+                except httpx.HTTPError:
+                    self.unanswered.add(order)
+                    await asyncio.sleep(0.3)
+                    continue
+                if reply.status_code == 202:
+                    self.accepted[order] = reply.json()["run"]
+                else:
+                    self.odd.append(f"{reply.status_code}: {reply.text[:200]}")
+                await asyncio.sleep(random.uniform(0, 0.06))
+
+    @asynccontextmanager
+    async def ordering(self) -> Any:
+        tasks = [asyncio.create_task(self.call(name)) for name in range(CLIENTS)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                assert isinstance(outcome, asyncio.CancelledError), outcome
+
+
+def asked_of(server: Server, question: str) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(f"file:{server.home / 'factory.db'}?mode=ro", uri=True, timeout=30) as database:
+        return database.execute(question).fetchall()
+
+
+async def kill_again_and_again(server: Server, moments: random.Random) -> float:
+    """The longest start in seconds."""
+    longest = 0.0
+    for _ in range(KILLS):
+        began = time.monotonic()
+        starting = asyncio.create_task(asyncio.to_thread(server.start))
+        if moments.random() < 0.2:
+            await asyncio.sleep(moments.uniform(0.5, 5))  # while it starts, or takes up what was going on
+        else:
+            await starting
+            longest = max(longest, time.monotonic() - began)
+            await asyncio.sleep(moments.uniform(0.05, 2))
+        await asyncio.to_thread(server.kill)
+        with suppress(RuntimeError):
+            await starting
+    return longest
+
+
+async def until_all_ended(server: Server) -> None:
+    until = time.monotonic() + TO_END
+    while going := asked_of(server, "SELECT state, count(*) FROM run WHERE finished_at IS NULL GROUP BY state"):
+        assert time.monotonic() < until, f"these did not end: {going}\n{server.tail()}"
+        await asyncio.sleep(0.5)
+
+
+async def test_nothing_accepted_is_lost_and_nothing_with_a_key_is_done_twice(tmp_path: Path) -> None:
+    seed = int(os.environ.get("FACTORY_SOAK_SEED") or random.SystemRandom().randrange(10**6))
+    moments, receiver = random.Random(seed), Receiver()
+    print(f"\nFACTORY_SOAK_SEED={seed} repeats the moments of these {KILLS} kills.")
+    async with HttpServer(receiver) as other:
+        server = Server(tmp_path / "home", allow_private_hosts=other.place)
+        await asyncio.to_thread(deploy, server.home, [orders(other.url)])
+        callers = Callers(server.url)
+        try:
+            async with callers.ordering():
+                longest = await kill_again_and_again(server, moments)
+            await asyncio.to_thread(server.start)
+            await until_all_ended(server)
+        finally:
+            await asyncio.to_thread(server.stop)
+
+    ended = dict(asked_of(server, "SELECT id, state FROM run"))
+    rows = {
+        table: Counter(json.loads(data)["order"] for (data,) in asked_of(server, question))
+        for table in ("big", "small")
+        for question in [f"SELECT data FROM table_row WHERE name = '{table}'"]
+    }
+    print(
+        f"{KILLS} kills; {len(callers.accepted):,} calls acknowledged, {len(callers.unanswered):,} unanswered;"
+        f" {len(ended):,} runs, {Counter(ended.values())}; longest start {longest:.1f} s.\n"
+        f"Keyed effects: {len(receiver.by_key):,}, each once; a receiver that ignores keys would have acted"
+        f" {receiver.repeated} times too often."
+    )
+    assert callers.odd == []
+    lost = {order: run for order, run in callers.accepted.items() if run not in ended}
+    assert lost == {}
+    assert set(ended.values()) == {"succeeded"}
+    assert len(callers.accepted) > KILLS  # else it was killed faster than anybody could order
+    assert asked_of(server, "PRAGMA integrity_check") == [("ok",)]
+
+    # One key for each order, one order for each key: who acts once a key acts once an order.
+    assert all(len(set(calls)) == 1 for calls in receiver.by_key.values())
+    assert set(receiver.acted_on.values()) <= {1}
+    assert set(rows["big"].values()) | set(rows["small"].values()) <= {1}
+    assert rows["big"].keys() == receiver.acted_on.keys()
+    assert callers.accepted.keys() <= rows["big"].keys() | rows["small"].keys()
+    assert len(rows["big"]) + len(rows["small"]) == len(ended)
+    assert asked_of(server, "SELECT value FROM memory WHERE key = 'big'") == [(str(len(rows["big"])),)]
