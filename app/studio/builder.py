@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from nicegui import ui
 
 from app.permissions import on
 from app.studio.known import Known
-from app.studio.words import one_line
-from nodes.formula import Comparison, FieldRef, FormulaError, Group, from_formula, to_formula
-from nodes.formula.conditions import OPERATORS, WITHOUT_VALUE, Operator
-from nodes.shape import Shape, without_nothing
+from app.studio.lines import LISTS, ONE_WRITTEN, Block, Line, read, written
+from app.studio.words import one_line, spoken
+from nodes.formula import FormulaError
+from nodes.formula.conditions import OPERATORS, WITHOUT_VALUE
 from runtime.policy import Permission
-
-_LISTS = ("one_of", "not_one_of")
-
-
-@dataclass(slots=True)
-class Line:
-    """A line as it is being filled in; the value as it was typed."""
-
-    field: str = ""
-    operator: Operator = "equals"
-    value: str = ""
-    other: bool = False
-    """Whether the value is another field."""
-    read: tuple[str, Operator, Any] | None = None
-    """What was read, as text, question and value: a line that nobody touched is written back as it was."""
-
-
-@dataclass(slots=True)
-class Block:
-    """Lines and blocks of which all, or any, must hold."""
-
-    match: Literal["all", "any"] = "all"
-    items: list[Line | Block] = field(default_factory=list)
 
 
 class Builder:
@@ -48,10 +24,7 @@ class Builder:
         self.built = built
         self.name = spec_path
         self.paths = known.paths()
-        found = from_formula(text) if text.strip() else None
-        self.block = self._read(found) if found else Block()
-        if not self.block.items:
-            self.block.items.append(Line())
+        self.block = read(text)
 
     def draw(self) -> None:
         """Draw all of it into the present container."""
@@ -104,7 +77,7 @@ class Builder:
                 self._path_select(line.field, lambda path: self._set(line, field=path), "Field").mark(
                     f"line-field-{mark}"
                 )
-                if line.operator not in (*WITHOUT_VALUE, "contains", "not_contains", *_LISTS):
+                if line.operator not in (*WITHOUT_VALUE, *ONE_WRITTEN):
                     self._draw_turn(line)
                 if not alone:
                     self._remove(block, line, "Remove the condition")
@@ -121,7 +94,7 @@ class Builder:
         if line.other:
             self._path_select(line.value, lambda path: self._set(line, value=path), "Other field").classes("st-value")
         else:
-            hint = "a, b, c" if line.operator in _LISTS else "value"
+            hint = "a, b, c" if line.operator in LISTS else "value"
             made = ui.input(
                 value=line.value,
                 placeholder=hint,
@@ -180,7 +153,7 @@ class Builder:
         redraw = "operator" in given or "other" in given
         for name, value in given.items():
             setattr(line, name, value)
-        if line.operator in ("contains", "not_contains", *_LISTS):
+        if line.operator in ONE_WRITTEN:
             line.other = False
         if redraw:
             self._fill()
@@ -188,102 +161,16 @@ class Builder:
 
     def _write(self) -> None:
         """Tell the formula, or say what is still missing."""
-        unfinished = sum(not line.field for line in _lines(self.block))
-        total = sum(1 for _ in _lines(self.block))
-        if unfinished == total:
-            self._problem.set_text("Choose a field." if total else "")
+        lines = list(self.block.lines())
+        unfinished = sum(not line.field for line in lines)
+        if unfinished == len(lines):
+            self._problem.set_text("Choose a field.")
             self.built("")
             return
         try:
-            formula = to_formula(self._group(self.block))
+            formula = written(self.block, self.known)
         except FormulaError as error:
-            self._problem.set_text(f"{error.message} {error.fix or ''}")
+            self._problem.set_text(spoken(f"{error.message} {error.fix or ''}"))
             return
         self._problem.set_text("Lines without a field are left out." if unfinished else "")
         self.built(formula)
-
-    # --- reading and writing values ------------------------------------------------------------------------------------
-
-    def _group(self, block: Block) -> Group:
-        items = [
-            self._group(item) if isinstance(item, Block) else self._comparison(item)
-            for item in block.items
-            if not _blank(item)
-        ]
-        return Group(block.match, tuple(items))
-
-    def _comparison(self, line: Line) -> Comparison:
-        if line.operator in WITHOUT_VALUE:
-            return Comparison(line.field, line.operator)
-        if line.other:
-            return Comparison(line.field, line.operator, FieldRef(line.value))
-        if line.read is not None and line.read[:2] == (line.value, line.operator):
-            return Comparison(line.field, line.operator, line.read[2])
-        kind = self._kind(line.field)
-        if line.operator in _LISTS:
-            parts = [part.strip() for part in line.value.split(",")]
-            return Comparison(line.field, line.operator, tuple(typed(part, kind) for part in parts if part))
-        if line.operator in ("starts_with", "ends_with", "matches"):
-            return Comparison(line.field, line.operator, line.value)
-        return Comparison(line.field, line.operator, typed(line.value, kind))
-
-    def _kind(self, path: str) -> str:
-        """The kind of values that a field has, as far as it is known."""
-        shape: Shape | None = self.known.shape
-        for step in path.replace("[0]", ".0").split("."):
-            shape = without_nothing(shape) if shape else None
-            if shape is None:
-                break
-            shape = shape.items if step.isdigit() else shape.fields.get(step)
-        if shape is not None and shape.kind in ("text", "number", "yes/no", "moment"):
-            return "text" if shape.kind == "moment" else shape.kind
-        sample = dict(self.paths).get(path)
-        if isinstance(sample, bool):
-            return "yes/no"
-        return "number" if isinstance(sample, int | float) else "text" if isinstance(sample, str) else ""
-
-    def _read(self, group: Group) -> Block:
-        items = [self._read(item) if isinstance(item, Group) else _line(item) for item in group.items]
-        return Block(group.match, items)
-
-
-def typed(text: str, kind: str) -> str | int | float | bool | None:
-    """What a person typed, as the kind of value that the field has; a guess when the kind is not known."""
-    plain = text.strip()
-    if kind == "text":
-        return text
-    if kind in ("yes/no", "") and plain.lower() in ("yes", "true", "no", "false"):
-        return plain.lower() in ("yes", "true")
-    if kind == "" and plain.lower() in ("none", "nothing"):
-        return None
-    try:
-        number = float(plain)
-    except ValueError:
-        return text
-    if number != number or abs(number) == float("inf"):
-        return text
-    return int(number) if number.is_integer() and not set(plain) & set(".eE") else number
-
-
-def _line(item: Comparison) -> Line:
-    value = item.value
-    if isinstance(value, FieldRef):
-        return Line(item.field, item.operator, value.path, other=True)
-    if item.operator in WITHOUT_VALUE:
-        return Line(item.field, item.operator)
-    text = ", ".join(_said(part) for part in value) if isinstance(value, tuple) else _said(value)
-    return Line(item.field, item.operator, text, read=(text, item.operator, value))
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "nothing" if value is None else str(value)
-
-
-def _lines(block: Block) -> list[Line]:
-    return [line for item in block.items for line in (_lines(item) if isinstance(item, Block) else [item])]
-
-
-def _blank(item: Line | Block) -> bool:
-    return not item.field if isinstance(item, Line) else all(_blank(each) for each in item.items)

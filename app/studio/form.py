@@ -268,7 +268,7 @@ class Form:
             made = ui.button(icon=icon, on_click=handler).props(
                 f'flat dense round aria-label="{label} row {number + 1}"'
             )
-            made.classes("st-tool")
+            made.classes("st-tool").mark(f"{icon}-{'.'.join(map(str, spec.path))}.{number}")
             made.set_enabled(not off)
 
         def swap(rows: list[Any], one: int, other: int) -> None:

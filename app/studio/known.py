@@ -124,7 +124,9 @@ def as_it_is(placed: Placed, types: Catalog) -> Node | None:
     try:
         return types.build(placed)
     except BadSettings:
-        return types.get(placed.type).model_construct(**placed.settings)
+        cls = types.get(placed.type)
+        typed: dict[str, Any] = {name: value for name, value in placed.settings.items() if name in cls.model_fields}
+        return cls.model_construct(**typed)
     except UnknownNode:
         return None
 

@@ -23,6 +23,7 @@ ROWS = 200
 """Steps listed; the canvas and the Data tab know the rest."""
 PAUSE = 0.25
 """Seconds between two looks at a run that goes on."""
+_MORE = ("", "more")
 _ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -227,21 +228,31 @@ class Sandbox:
         """The run as it stands now."""
         for step in run.steps[:ROWS]:
             self._show_step(step)
-        if len(run.steps) > ROWS and (("", "more") not in self._rows):
+        if len(run.steps) > ROWS and _MORE not in self._rows:
             with self._list:
                 ui.label("More steps are not listed here; each node's Data tab shows its newest.").classes(
                     "st-help p-3"
                 )
-            self._rows["", "more"] = _Row("", lambda step: None)
+            self._rows[_MORE] = _Row("", lambda step: None)
         self._state.clear()
         with self._state:
             status_chip(run.info.state)
             if run.info.seconds is not None:
                 ui.label(duration(run.info.seconds)).classes("af-muted af-number").mark("test-time")
         if run.info.state in _ENDED:
+            self._in_order(run)
             self._draw_result(run)
             self.outside.draw(self._marks.effects)
         self.desk.on_tested(run)
+
+    def _in_order(self, run: RunView) -> None:
+        """While it runs, steps are listed as they come; in the end in the order of the run, skipped ones last."""
+        wanted = [(step.node, step.iteration) for step in run.steps[:ROWS]]
+        if wanted != [key for key in self._rows if key != _MORE]:
+            self._rows.clear()
+            self._list.clear()
+            for step in run.steps[:ROWS]:
+                self._show_step(step)
 
     def _show_step(self, step: StepView) -> None:
         key = (step.node, step.iteration)
