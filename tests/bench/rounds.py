@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -54,35 +55,46 @@ def throughput(home: Path, wanted: Sequence[Point], rounds: int) -> dict[str, li
     docker = docker_url() if code and docker_answers() else "off"
     server = Server(home, docker=docker, pool_size=str(WORKERS if code else 0))
     figures = defaultdict(list)
-    for number in range(rounds):
-        with reference(home.with_name(f"reference-{number}.db")) as url:
-            answers = {point.ratio: answer(f"{url}/{point.workload.name}", point.workload.body) for point in wanted}
-            goals = {point.ratio: _rate(f"{url}/{point.workload.name}", point) for point in wanted}
-        with server:
+    with reference(home.with_name("reference.db")) as other, server:
+        assert server.process
+        for number in range(rounds):
             for point in wanted:
-                address = f"{server.url}/hooks/{point.workload.name}"
-                given = answer(address, point.workload.body)
-                if given != answers[point.ratio]:
-                    raise WrongAnswer(f"{address} answers {given}, the reference {answers[point.ratio]}")
-                rate = _rate(address, point)
-                figures[point.ratio].append(rate / goals[point.ratio])
+                theirs, ours = f"{other.url}/{point.workload.name}", f"{server.url}/hooks/{point.workload.name}"
+                if (given := answer(ours, point.workload.body)) != (right := answer(theirs, point.workload.body)):
+                    raise WrongAnswer(f"{ours} answers {given}, the reference {right}")
+                with stopped(server.process):
+                    goal = per_second(theirs, point.workload.body, point.connections)
+                with stopped(other.process):
+                    rate = per_second(ours, point.workload.body, point.connections)
+                figures[point.ratio].append(rate / goal)
                 if point.runs:
                     figures[point.runs].append(rate)
-                _note(f"round {number + 1}: {point.ratio}: {rate:,.0f}/s, reference {goals[point.ratio]:,.0f}/s")
+                said = f"round {number + 1}: {point.ratio}: {rate:,.0f}/s, reference {goal:,.0f}/s"
+                print(f"  {said}, load average {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
     return dict(figures)
 
 
-def _rate(url: str, point: Point) -> float:
-    return per_second(url, point.workload.body, point.connections)
+@contextmanager
+def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """One server at a time: the other does nothing meanwhile, not even its housekeeping."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
-def _note(sentence: str) -> None:
-    print(f"  {sentence}, load average {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
+@dataclass(frozen=True)
+class Reference:
+    """The reference while it is served."""
+
+    url: str
+    process: subprocess.Popen[bytes]
 
 
 @contextmanager
-def reference(database: Path) -> Iterator[str]:
-    """The address of the reference, served in a process of its own."""
+def reference(database: Path) -> Iterator[Reference]:
+    """The reference, served in a process of its own."""
     port = free_port()
     command = [sys.executable, "-m", "tests.bench.reference", str(port), str(database)]
     process = subprocess.Popen(command, cwd=ROOT)
@@ -94,7 +106,7 @@ def reference(database: Path) -> Iterator[str]:
                 httpx.get(f"{url}/healthz", timeout=2).raise_for_status()
                 break
             time.sleep(0.05)
-        yield url
+        yield Reference(url, process)
     finally:
         process.terminate()
         process.wait(20)
