@@ -9,7 +9,7 @@ from nicegui import ui
 
 from app.permissions import on
 from app.studio.known import Known
-from app.studio.lines import LISTS, ONE_WRITTEN, Block, Line, read, written
+from app.studio.lines import LISTS, ONE_WRITTEN, Block, Line, read, unfinished, written
 from app.studio.words import one_line, spoken
 from nodes.formula import FormulaError
 from nodes.formula.conditions import OPERATORS, WITHOUT_VALUE
@@ -150,21 +150,21 @@ class Builder:
         self._write()
 
     def _set(self, line: Line, **given: Any) -> None:
-        redraw = "operator" in given or "other" in given
+        before = _looks(line)
         for name, value in given.items():
             setattr(line, name, value)
         if line.operator in ONE_WRITTEN:
             line.other = False
-        if redraw:
+        if _looks(line) != before:
             self._fill()
         self._write()
 
     def _write(self) -> None:
         """Tell the formula, or say what is still missing."""
         lines = list(self.block.lines())
-        unfinished = sum(not line.field for line in lines)
-        if unfinished == len(lines):
-            self._problem.set_text("Choose a field.")
+        wanting = [said for line in lines if (said := unfinished(line, self.known))]
+        if len(wanting) == len(lines):
+            self._problem.set_text(wanting[0] if wanting else "")
             self.built("")
             return
         try:
@@ -172,5 +172,10 @@ class Builder:
         except FormulaError as error:
             self._problem.set_text(spoken(f"{error.message} {error.fix or ''}"))
             return
-        self._problem.set_text("Lines without a field are left out." if unfinished else "")
+        self._problem.set_text("Unfinished lines do not count." if wanting else "")
         self.built(formula)
+
+
+def _looks(line: Line) -> tuple[bool, bool, bool, bool]:
+    """What decides how a line is drawn; as long as it stays, a field that somebody types in is left alone."""
+    return line.operator in WITHOUT_VALUE, line.operator in ONE_WRITTEN, line.operator in LISTS, line.other

@@ -49,13 +49,18 @@ async def agent_settings(desk: Desk) -> None:
         ).classes("st-help")
         variables = _Variables(blueprint, editable)
         with ui.element("div").classes("af-actions w-full mt-4"):
+
+            async def take_in() -> None:
+                dialog.close()
+                await import_json(desk)
+
             ui.button("Export JSON", icon="download", on_click=on(lambda: export(desk))).classes("af-secondary").mark(
                 "export"
             )
             if editable:
-                ui.button(
-                    "Import JSON", icon="upload", on_click=on(lambda: import_json(desk), Permission.EDIT)
-                ).classes("af-secondary").mark("import")
+                ui.button("Import JSON", icon="upload", on_click=on(take_in, Permission.EDIT)).classes(
+                    "af-secondary"
+                ).mark("import")
             ui.element("div").classes("af-space")
             ui.button("Cancel" if editable else "Close", on_click=dialog.close).classes("af-secondary")
 

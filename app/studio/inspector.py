@@ -90,6 +90,7 @@ class Inspector:
         self.root.clear()
         node = self.desk.placed(self.desk.node) if self.desk.node else None
         self.shown = node
+        self.root.props(f"data-node={node.id if node else ''}")
         self.root.classes(remove="is-idle") if node else self.root.classes(add="is-idle")
         with self.root:
             if node is None:

@@ -54,7 +54,7 @@ def read(text: str) -> Block:
 
 
 def written(block: Block, known: Known) -> str:
-    """The formula that the lines make; lines without a field are left out. Raises FormulaError."""
+    """The formula that the lines make; unfinished lines are left out. Raises FormulaError."""
     return to_formula(_group(block, known))
 
 
@@ -98,7 +98,7 @@ def _group(block: Block, known: Known) -> Group:
     items = [
         _group(item, known) if isinstance(item, Block) else _comparison(item, known)
         for item in block.items
-        if not _blank(item)
+        if not _blank(item, known)
     ]
     return Group(block.match, tuple(items))
 
@@ -139,5 +139,15 @@ def _said(value: Any) -> str:
     return "nothing" if value is None else str(value)
 
 
-def _blank(item: Line | Block) -> bool:
-    return not item.field if isinstance(item, Line) else all(_blank(each) for each in item.items)
+def unfinished(line: Line, known: Known) -> str:
+    """What a line still needs before it says something; empty when nothing."""
+    if not line.field:
+        return "Choose a field."
+    if line.operator in WITHOUT_VALUE or line.value.strip() or line.read is not None:
+        return ""
+    wanted = line.other or line.operator in LISTS or kind_of(line.field, known) in ("number", "yes/no")
+    return "Write what to compare with." if wanted else ""
+
+
+def _blank(item: Line | Block, known: Known) -> bool:
+    return bool(unfinished(item, known)) if isinstance(item, Line) else all(_blank(each, known) for each in item.items)

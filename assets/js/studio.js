@@ -76,13 +76,7 @@
     if (event.target.id === "st-search") return inSearch(event);
     const item = event.target.closest?.("[data-palette]");
     if (item) inList(event, item);
-    if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && key === "s") {
-      event.preventDefault();
-      byId("st-keep")?.click();
-    } else if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
-      event.preventDefault();
-      byId("st-run")?.click();
-    } else if (key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !inField(event.target)) {
+    if (key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !inField(event.target)) {
       event.preventDefault();
       byId("st-search")?.focus();
     } else if (key === "?" && !inField(event.target) && !event.target.closest?.(".afc-canvas")) {
@@ -90,6 +84,19 @@
       byId("st-keys")?.click();
     }
   });
+  // Before anything else hears them: a focused button would take Ctrl+Enter for a press.
+  document.addEventListener(
+    "keydown",
+    (event) => {
+      if (!(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey || !document.querySelector(".st-studio")) return;
+      const wanted = { s: "st-keep", enter: "st-run" }[event.key.toLowerCase()];
+      if (!wanted || document.querySelector(".q-dialog .st-dialog")) return;
+      event.preventDefault();
+      event.stopPropagation();
+      byId(wanted)?.click();
+    },
+    true,
+  );
   document.addEventListener("dragstart", (event) => {
     const item = event.target.closest?.("[data-palette]");
     const chip = event.target.closest?.("[data-insert]");
