@@ -334,7 +334,7 @@ async def _post(house: House, api: Caller, document: Blueprint | None, report: R
     if made.status_code == 201:
         id_ = made.json()["id"]
         answers.append(await api.get(f"/blueprints/{id_}/check"))
-        started = await api.post("/sandbox", json={"blueprint": body, "input": INPUT})
+        started = await api.post("/sandbox", json={"blueprint": id_, "input": INPUT})
         answers.append(started)
         if started.status_code < 300:
             await api.ended(started.json()["id"])
