@@ -38,35 +38,61 @@ def starts(agent: Agent) -> str:
     return listed(agent.info.triggers)
 
 
-def card(agent: Agent, changed: Changed) -> ui.element:
+class Card:
     """An agent: what it is, whether it is live, what starts it, what it did last."""
+
+    def __init__(self, agent: Agent, changed: Changed) -> None:
+        self._agent = agent
+        self._changed = changed
+        self.box = ui.element("article").classes("af-card af-agent").mark(f"agent-{agent.info.id}")
+        self._draw()
+
+    def update(self, agent: Agent) -> None:
+        """Show what is different; a new run changes the foot alone, so that an open menu stays open."""
+        before, self._agent = self._agent, agent
+        if (before.info, before.deployment) != (agent.info, agent.deployment):
+            self.box.clear()
+            self._draw()
+        elif before.last_run != agent.last_run:
+            self._foot.clear()
+            with self._foot:
+                _last_run(agent)
+
+    def _draw(self) -> None:
+        with self.box:
+            _body(self._agent, self._changed)
+            with ui.element("div").classes("af-agent-foot") as self._foot:
+                _last_run(self._agent)
+
+
+def _body(agent: Agent, changed: Changed) -> None:
     info = agent.info
-    with ui.element("article").classes("af-card af-agent").mark(f"agent-{info.id}") as box:
-        with ui.element("div").classes("af-agent-head"):
-            with ui.element("h3").classes("af-one-line"):
-                ui.link(info.name, studio(info.id)).classes("af-stretched").mark(f"open-{info.id}")
-            _menu(agent, changed)
-        with ui.element("div").classes("af-agent-state"):
-            status_chip(info.deployment)
-            if info.deployed_version is not None:
-                ui.label(f"version {info.deployed_version}").classes("af-muted af-small shrink-0")
-            with ui.element("span").classes("af-muted af-small af-one-line ml-auto"):
-                ui.label("edited ").classes("af-inline")
-                relative_time(info.updated_at)
-                ui.label(f" by {info.updated_by}").classes("af-inline")
-        words = info.description.strip() or "No description yet."
-        ui.label(words).classes("af-agent-words" + ("" if info.description.strip() else " af-muted"))
-        with ui.element("div").classes("af-agent-start"):
-            ui.icon("bolt").props("aria-hidden=true")
-            ui.label(starts(agent)).classes("af-one-line").props('aria-label="Started by"')
-        with ui.element("div").classes("af-agent-foot"):
-            if agent.last_run is not None:
-                with ui.link(target=f"/runs/{agent.last_run.id}").classes("af-over af-plain-link"):
-                    status_chip(agent.last_run.state)
-                    relative_time(agent.last_run.started_at)
-            else:
-                ui.label("Has not run yet").classes("af-muted")
-    return box
+    with ui.element("div").classes("af-agent-head"):
+        with ui.element("h3").classes("af-one-line"):
+            ui.link(info.name, studio(info.id)).classes("af-stretched").mark(f"open-{info.id}")
+        _menu(agent, changed)
+    with ui.element("div").classes("af-agent-state"):
+        status_chip(info.deployment)
+        if info.deployed_version is not None:
+            ui.label(f"version {info.deployed_version}").classes("af-muted af-small shrink-0")
+        with ui.element("span").classes("af-muted af-small af-one-line ml-auto"):
+            ui.label("edited ").classes("af-inline")
+            relative_time(info.updated_at)
+            ui.label(f" by {info.updated_by}").classes("af-inline")
+    words = info.description.strip() or "No description yet."
+    ui.label(words).classes("af-agent-words" + ("" if info.description.strip() else " af-muted"))
+    with ui.element("div").classes("af-agent-start"):
+        ui.icon("bolt").props("aria-hidden=true")
+        ui.label(starts(agent)).classes("af-one-line").props('aria-label="Started by"')
+
+
+def _last_run(agent: Agent) -> None:
+    if agent.last_run is None:
+        ui.label("Has not run yet").classes("af-muted")
+        return
+    with ui.link(target=f"/runs/{agent.last_run.id}").classes("af-over af-plain-link"):
+        status_chip(agent.last_run.state)
+        relative_time(agent.last_run.started_at)
 
 
 def _menu(agent: Agent, changed: Changed) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from app.pieces import duration
 from nodes.base import Effect, Node
 from nodes.blueprint import Blueprint, Placed
 from nodes.catalog import BadSettings, Catalog
@@ -92,6 +93,11 @@ def listed(words: Sequence[str], most: int = 3) -> str:
 def error_words(error: dict[str, Any] | None) -> str:
     """The sentence of an error record."""
     return str((error or {}).get("message") or "")
+
+
+def took(seconds: float | None) -> str:
+    """A length of time, also of what took next to none."""
+    return "< 1 ms" if seconds is not None and seconds < 0.0005 else duration(seconds)
 
 
 def size_words(size: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from app.pieces import ago, duration, json_tree, relative_time
-from app.sentences import count, durability
+from app.sentences import count, durability, took
 from runtime.events import Fact
 from runtime.plan import Step
 from runtime.views import StepView
@@ -140,7 +140,7 @@ def _facts(step: StepView, planned: Step) -> None:
             ui.label("Began ").classes("af-inline")
             relative_time(step.started_at)
         if step.finished_at is not None:
-            ui.label(f"took {duration(step.seconds)}")
+            ui.label(f"took {took(step.seconds)}")
         if step.attempt > 1:
             ui.label(f"try {step.attempt} of {planned.policy.retries + 1}")
         elif planned.policy.retries:

@@ -15,7 +15,7 @@ from nicegui import ui
 
 from app.permissions import current_factory, on
 from app.pieces import button, duration, status_chip
-from app.sentences import RUN_STATES, count, family_of, icon_of
+from app.sentences import RUN_STATES, count, family_of, icon_of, took
 from app.stepfacts import details
 from runtime.events import Fact
 from runtime.plan import Plan
@@ -383,11 +383,6 @@ def place(bar: ui.element, start: float, length: float | None, state: str) -> No
     """Put a bar where its step was; without a length it reaches until now."""
     bar.style(f"--s: {max(start, 0):.4f}; --d: {'var(--total)' if length is None else f'{length:.4f}'}")
     bar.classes(replace=f"af-span is-{state.replace(' ', '-')}")
-
-
-def took(seconds: float | None) -> str:
-    """A length of time, also of what took next to none."""
-    return "< 1 ms" if seconds is not None and seconds < 0.0005 else duration(seconds)
 
 
 def state_of(steps: list[StepView]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from nicegui import ui
 
 from app import theme
-from app.agents import Agent, bin_dialog, card, draw, import_dialog
+from app.agents import Agent, Card, bin_dialog, draw, import_dialog
 from app.deciding import question
 from app.live import follow
 from app.permissions import Permission, current_actor, current_factory, on, page
@@ -34,6 +34,7 @@ class Home:
         self.sort = "changed"
         self.limit = SHOWN
         self.grid: ui.element | None = None
+        self.cards: dict[str, Card] = {}
 
     async def load(self) -> None:
         """Read the agents with what is live and what ran last."""
@@ -60,10 +61,11 @@ class Home:
         """Show the agents that fit."""
         assert self.grid is not None
         self.grid.clear()
+        self.cards.clear()
         fitting = self.chosen()
         with self.grid:
             for one in fitting[: self.limit]:
-                card(one, self.again)
+                self.cards[one.info.id] = Card(one, self.again)
             if not fitting:
                 ui.label("No agent fits that search.").classes("af-muted p-4")
             if len(fitting) > self.limit:
@@ -81,6 +83,16 @@ class Home:
             ui.navigate.reload()
             return
         self.draw()
+
+    async def touch(self) -> None:
+        """Something ran or was deployed: bring the cards up to date where they stand."""
+        await self.load()
+        now = {one.info.id: one for one in self.agents}
+        if not self.cards.keys() <= now.keys():
+            await self.again()
+            return
+        for id_, shown in self.cards.items():
+            shown.update(now[id_])
 
 
 def _about(one: Agent) -> str:
@@ -109,7 +121,7 @@ async def home() -> None:
                 _toolbar(state)
                 state.grid = ui.element("div").classes("af-tiles af-agents").mark("agents")
                 state.draw()
-                follow((("runs",), ("deployments",)), state.again, pause=2.0)
+                follow((("runs",), ("deployments",)), state.touch, pause=2.0)
                 button("Bin", on(lambda: bin_dialog(state.again)), quiet=True, icon="delete").classes("mt-6")
             with ui.element("aside").classes("af-aside min-w-0"):
                 await _waits()

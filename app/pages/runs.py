@@ -15,7 +15,7 @@ from app.live import follow
 from app.permissions import Permission, current_actor, current_factory, on, page
 from app.pieces import button, confirm, duration, heading, json_tree, relative_time, status_chip
 from app.problems import recorded
-from app.sentences import ENDED, RUN_STATES, count, error_words, step_name, studio, trigger_words
+from app.sentences import ENDED, RUN_STATES, count, error_words, step_name, studio, took, trigger_words
 from app.timeline import Timeline
 from app.visit import SignedOut
 from nodes.errors import FactoryError, NotFound
@@ -42,6 +42,8 @@ class Ledger:
         self.scanned = 0
         self.cursor: str | None = None
         self._triggers: dict[str, Any] = {}
+        self._list: ui.element | None = None
+        self._rows: dict[str, tuple[RunInfo, ui.element]] = {}
         self.box = ui.element("div").mark("runs")
         self.rest = button("Older", on(self.older), quiet=True).classes("mt-4").mark("older")
         self.fresh = button("Something new ran: show it", on(self.reload), quiet=True, icon="arrow_upward")
@@ -106,21 +108,37 @@ class Ledger:
             ui.notify("There are no older runs that fit.")
 
     def draw(self) -> None:
-        """Show what was read."""
-        self.box.clear()
-        with self.box:
-            if self.runs:
-                with ui.element("div").classes("af-list").props("role=list"):
-                    for run in self.runs:
-                        self._row(run)
-            else:
-                self._nothing()
+        """Show what was read. Rows that are the same stay where they are, for whoever is about to press one."""
         self.rest.set_visibility(self.more)
+        if not self.runs or self._list is None:
+            self.box.clear()
+            self._rows.clear()
+            self._list = None
+        with self.box:
+            if not self.runs:
+                self._nothing()
+                return
+            if self._list is None:
+                self._list = ui.element("div").classes("af-list").props("role=list")
+        now = {run.id: run for run in self.runs}
+        for id_ in [id_ for id_, (known, _) in self._rows.items() if now.get(id_) != known]:
+            self._rows.pop(id_)[1].delete()
+        for index, run in enumerate(self.runs):
+            if run.id not in self._rows:
+                with self._list:
+                    row = self._row(run)
+                row.move(target_index=index)
+                self._rows[run.id] = (run, row)
 
-    def _row(self, run: RunInfo) -> None:
+    def _row(self, run: RunInfo) -> ui.element:
         document = self._triggers.get(run.blueprint_id)
         began = trigger_words(document, current_factory().catalog, run.trigger) if document and run.trigger else ""
-        with ui.link(target=f"/runs/{run.id}").classes("af-row af-run").props("role=listitem").mark(f"run-{run.id}"):
+        with (
+            ui.link(target=f"/runs/{run.id}")
+            .classes("af-row af-run")
+            .props("role=listitem")
+            .mark(f"run-{run.id}") as row
+        ):
             with ui.element("span").classes("af-run-chip"):
                 status_chip(run.state)
             with ui.element("span").classes("grow"):
@@ -131,9 +149,10 @@ class Ledger:
             ui.label(f"v{run.version}" if run.version is not None else "draft").classes(
                 "af-run-version af-muted af-small"
             )
-            ui.label(duration(run.seconds)).classes("af-run-time af-number af-muted")
+            ui.label(took(run.seconds)).classes("af-run-time af-number af-muted")
             with ui.element("span").classes("af-run-when"):
                 relative_time(run.started_at)
+        return row
 
     def _nothing(self) -> None:
         if self.agent or self.state or self.text:
@@ -307,7 +326,7 @@ class Sheet:
                 ui.label(f"began with “{step_name(placed, current_factory().catalog)}”")
             with ui.element("span"):
                 relative_time(info.started_at)
-            self._length = ui.label(duration(info.seconds if info.finished_at else self.timeline.total()))
+            self._length = ui.label(took(info.seconds if info.finished_at else self.timeline.total()))
             self._length.classes("af-number").props('aria-label="Duration"')
         self.actions.clear()
         with self.actions:

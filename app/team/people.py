@@ -44,7 +44,7 @@ class Roster:
                         ui.label("locked out").classes("af-chip is-bad")
                 with ui.element("div").classes("af-muted af-small af-one-line"):
                     if one.seen_at is None:
-                        ui.label(f"{one.email}, has not signed in yet")
+                        ui.label(one.email)
                     else:
                         ui.label(f"{one.email}, signed in ").classes("af-inline")
                         relative_time(one.seen_at)

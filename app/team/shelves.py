@@ -131,6 +131,8 @@ def _cell(value: Any) -> str:
     """A value as one short text."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
     return text if len(text) <= _CELL else text[:_CELL] + "…"
 
