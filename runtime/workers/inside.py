@@ -405,8 +405,9 @@ class Job:
         return {"kind": "killed", "message": f"The code ended its own process (exit code {code}) before its result."}
 
     def close(self) -> None:
-        for descriptor, capture in self.captures.items():
-            if not capture.closed:
+        for descriptor in self.captures:
+            # Some were taken out when they ended; one that stays in after its close would keep PID 1 awake for ever.
+            with contextlib.suppress(KeyError):
                 self.poll.unregister(descriptor)
             os.close(descriptor)
         if self.pidfd is not None:
