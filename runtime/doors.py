@@ -101,11 +101,12 @@ class _Worker:
             "stderr": result.stderr,
         }
         where = f"Line {problem.line} of the code: " if problem.line else ""
+        again = "Run it again, or let the step try again by itself: “Try again” in its settings. If it stays, use less memory."
         raise NodeError(
             f"{where}{problem.message}",
             retry=lost or problem.kind == "timeout",
             category=category,
-            fix=None if lost else "Correct the code, then test the step in the sandbox.",
+            fix=again if lost else "Correct the code, then test the step in the sandbox.",
             details=details,
         )
 
