@@ -134,6 +134,19 @@ def _head() -> str:
     )
 
 
+def own_files(name: str) -> None:
+    """A page's own style sheet and script, beside those that every page has: `css/<name>.css` and `js/<name>.js`."""
+    ui.add_head_html(_own_files(name))
+
+
+@functools.cache
+def _own_files(name: str) -> str:
+    return (
+        f'<link rel="stylesheet" href="{asset_url("css", f"{name}.css")}">'
+        f'<script defer src="{asset_url("js", f"{name}.js")}"></script>'
+    )
+
+
 @functools.cache
 def asset_url(folder: str, name: str) -> str:
     """Address of a file below `assets/`, with a fingerprint of its content."""
@@ -350,6 +363,7 @@ __all__ = [
     "json_tree",
     "kbd",
     "notice",
+    "own_files",
     "public_frame",
     "relative_time",
     "set_defaults",

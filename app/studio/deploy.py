@@ -232,7 +232,7 @@ class Deploy:
                     ui.icon("schedule").props("aria-hidden=true")
                     ui.label(words)
             with ui.element("div").classes("af-actions w-full justify-end mt-4"):
-                ui.button("See its runs", on_click=lambda: ui.navigate.to(f"/runs?blueprint={self.desk.id}")).classes(
+                ui.button("See its runs", on_click=lambda: ui.navigate.to(f"/runs?agent={self.desk.id}")).classes(
                     "af-secondary"
                 )
                 ui.button("Done", on_click=dialog.close).mark("addresses-done")

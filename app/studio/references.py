@@ -171,7 +171,7 @@ def model_field(form: Form, spec: Spec) -> None:
                 tone="warn",
                 icon="psychology",
             ).mark("no-model")
-            ui.link("Open Settings → Model", "/settings?part=model").classes("st-words")
+            ui.link("Open Settings → Model", "/settings/model").classes("st-words")
 
     _later(box, say)
 

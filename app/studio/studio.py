@@ -18,7 +18,7 @@ from app.studio.rooms import current_sessions
 from app.studio.sandbox import Sandbox
 from app.studio.topbar import Topbar
 from app.studio.versions import Versions
-from app.theme import asset_url
+from app.theme import own_files
 from runtime.policy import Permission
 
 ACTIONS = ({"name": "until", "label": "Test up to here", "icon": "science"},)
@@ -31,8 +31,7 @@ async def studio(id_: str) -> None:
     drawing = await current_sessions().open(session.actor, id_)
     live = partial(_may_edit, session.id)
     desk = Desk(id_, drawing, Editor(session.actor.name, who=session.actor, may_edit=live))
-    ui.add_head_html(f'<link rel="stylesheet" href="{asset_url("css", "studio.css")}">')
-    ui.add_head_html(f'<script defer src="{asset_url("js", "studio.js")}"></script>')
+    own_files("studio")
     findings = Findings(desk)
     deploy = Deploy(desk, findings)
     desk.place = ui.element("div").classes("st-dialogs")

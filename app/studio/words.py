@@ -13,28 +13,25 @@ from nodes.catalog import Catalog
 
 EMPTY = "This is still empty."
 
-_SAID: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), words)
-    for pattern, words in (
-        (r"Field required", EMPTY),
-        (r"String should have at least 1 character", EMPTY),
-        (r"String should have at least (\d+) characters", "Write at least {0} characters."),
-        (r"String should have at most (\d+) characters?", "This is too long: at most {0} characters."),
-        (r"String should match pattern.*", "This has characters that cannot be used here."),
-        (r"Input should be greater than or equal to (.+)", "This must be at least {0}."),
-        (r"Input should be greater than (.+)", "This must be more than {0}."),
-        (r"Input should be less than or equal to (.+)", "This must be at most {0}."),
-        (r"Input should be less than (.+)", "This must be less than {0}."),
-        (r"Input should be a valid (?:integer|number).*", "Write a number."),
-        (r"Input should be a valid boolean.*", "Choose yes or no."),
-        (r"Input should be a valid string.*", "Write a text."),
-        (r"Input should be a valid list", "This must be a list."),
-        (r"List should have at least 1 item.*", "Add at least one."),
-        (r"List should have at least (\d+) items.*", "Add at least {0}."),
-        (r"List should have at most (\d+) items?.*", "These are too many: at most {0}."),
-        (r"Input should be '(.+)'", "Choose one of: {0}."),
-        (r"Extra inputs are not permitted", "This node does not know this setting."),
-    )
+_SAID = (
+    (re.compile(r"Field required"), EMPTY),
+    (re.compile(r"String should have at least 1 character"), EMPTY),
+    (re.compile(r"String should have at least (\d+) characters"), "Write at least {0} characters."),
+    (re.compile(r"String should have at most (\d+) characters?"), "This is too long: at most {0} characters."),
+    (re.compile(r"String should match pattern.*"), "This has characters that cannot be used here."),
+    (re.compile(r"Input should be greater than or equal to (.+)"), "This must be at least {0}."),
+    (re.compile(r"Input should be greater than (.+)"), "This must be more than {0}."),
+    (re.compile(r"Input should be less than or equal to (.+)"), "This must be at most {0}."),
+    (re.compile(r"Input should be less than (.+)"), "This must be less than {0}."),
+    (re.compile(r"Input should be a valid (?:integer|number).*"), "Write a number."),
+    (re.compile(r"Input should be a valid boolean.*"), "Choose yes or no."),
+    (re.compile(r"Input should be a valid string.*"), "Write a text."),
+    (re.compile(r"Input should be a valid list"), "This must be a list."),
+    (re.compile(r"List should have at least 1 item.*"), "Add at least one."),
+    (re.compile(r"List should have at least (\d+) items.*"), "Add at least {0}."),
+    (re.compile(r"List should have at most (\d+) items?.*"), "These are too many: at most {0}."),
+    (re.compile(r"Input should be '(.+)'"), "Choose one of: {0}."),
+    (re.compile(r"Extra inputs are not permitted"), "This node does not know this setting."),
 )
 
 
@@ -42,7 +39,7 @@ def plain_problem(said: str) -> str:
     """A validation message as a person says it."""
     for pattern, words in _SAID:
         if found := pattern.fullmatch(said):
-            return words.format(*(part.replace("'", "") for part in found.groups()))
+            return words.replace("{0}", found[1].replace("'", "")) if found.groups() else words
     said = spoken(said)
     said = said[:1].upper() + said[1:]
     return said if said.endswith((".", "?", "!")) else f"{said}."
