@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -16,6 +16,8 @@ from nodes.blueprint import Placed
 from nodes.errors import FactoryError
 
 log = structlog.get_logger()
+
+MOST_STRANGE = 20  # unknown settings that are named one by one
 
 ERROR_PORT = Port("error", PortType.RECORD, "error", "What went wrong: message, category, fix.")
 
@@ -63,8 +65,13 @@ class Catalog:
     def build(self, placed: Placed) -> Node:
         """The node with its settings checked. Raises UnknownNode or BadSettings."""
         cls = self.get(placed.type)
+        settings: Mapping[str, Any] = placed.settings
+        if len(settings) > len(cls.model_fields) + MOST_STRANGE:
+            # Every one that is strange would become a sentence; a hundred thousand of them would hold up everybody.
+            rest = set([name for name in settings if name not in cls.model_fields][MOST_STRANGE:])
+            settings = {name: value for name, value in settings.items() if name not in rest}
         try:
-            return cls.model_validate(placed.settings)
+            return cls.model_validate(settings)
         except ValidationError as error:
             problems = {}
             for item in error.errors(include_url=False, include_context=False):

@@ -24,7 +24,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if se
 
 # A developer's own settings must not decide what a test sees.
 for _name in [name for name in os.environ if name.startswith("FACTORY_")]:
-    if not _name.startswith(("FACTORY_TEST_", "FACTORY_SHOTS", "FACTORY_SOAK")):
+    if not _name.startswith(("FACTORY_TEST_", "FACTORY_SHOTS", "FACTORY_SOAK", "FACTORY_FUZZ")):
         del os.environ[_name]
 
 

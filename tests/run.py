@@ -135,6 +135,7 @@ def everything(run: Run, stack: ExitStack) -> None:
         run.phase("The worker image", lambda: worker_image(run, docker))
     if database := run.phase("A PostgreSQL server", lambda: run.need(stack, services.postgres_server())):
         run.environment["FACTORY_TEST_DATABASE_URL"] = database
+    run.environment.setdefault("FACTORY_FUZZ", "20000")
     check(run)
     for name, arguments in TESTS:
         run.pytest(name, arguments)

@@ -16,7 +16,7 @@ HOOK: dict[str, Any] = {
     "name": "Hooked",
     "nodes": [
         {"id": "in", "type": "trigger.webhook", "settings": {"path": "orders"}},
-        {"id": "out", "type": "action.respond", "settings": {"body": "thanks"}},
+        {"id": "out", "type": "action.respond", "settings": {"body": "text", "text": "thanks"}},
     ],
     "edges": [{"id": "e", "source": "in", "source_port": "body", "target": "out", "target_port": "value"}],
 }
@@ -125,7 +125,7 @@ async def test_a_document_is_checked_without_being_kept(api: Caller) -> None:
 
 
 async def test_the_checks_know_which_secrets_there_are(api: Caller) -> None:
-    settings = {"url": "https://example.com", "authorization": "bearer", "secret": "shop-key"}
+    settings = {"url": "https://example.com", "auth": "bearer", "secret": "shop-key"}
     id = await api.new({"name": "x", "nodes": [{"id": "a", "type": "context.http_request", "settings": settings}]})
 
     async def missing() -> list[dict[str, Any]]:
