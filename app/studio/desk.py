@@ -146,7 +146,7 @@ def _stays(batch: Batch, node: str) -> bool:
 
 def tell(text: str, *, good: bool = False) -> None:
     """A short notice of what was done."""
-    ui.notify(text, type="positive" if good else "info", classes="af-notice", position="bottom")
+    ui.notify(text, type="positive" if good else "info", classes="af-notice", position="top")
 
 
 def titled_input(title: str, *, value: str = "", placeholder: str = "") -> ui.input:

@@ -21,6 +21,7 @@ from runtime.policy import Permission
 
 DEBOUNCE = 250
 """Milliseconds of quiet before what is typed is kept."""
+_SHORTS = frozenset({"csv", "json", "html", "http", "url", "utc", "id"})
 _SHORT = 26
 """Characters that the words of a segmented choice may have together."""
 
@@ -111,7 +112,7 @@ def _choice(form: Form, spec: Spec, values: list[Any]) -> None:
 
 def _said(value: Any) -> str:
     text = str(value).replace("_", " ")
-    return text if text.isupper() else text[:1].upper() + text[1:]
+    return text.upper() if text in _SHORTS else text[:1].upper() + text[1:]
 
 
 def _days(form: Form, spec: Spec) -> None:

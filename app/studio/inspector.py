@@ -12,7 +12,7 @@ from app.studio.desk import Desk, tell
 from app.studio.fields import draw_leaf
 from app.studio.form import UNSET, Form
 from app.studio.known import outputs_of
-from app.studio.words import spoken
+from app.studio.words import item_words, spoken
 from nodes.base import Effect, Node
 from nodes.blueprint import Placed, Policy
 from nodes.catalog import BadSettings, UnknownNode, describe
@@ -283,7 +283,7 @@ class Inspector:
             status_chip(step.state)
             ui.label(duration(step.seconds)).classes("af-muted af-number")
             if step.iteration:
-                ui.label(f"item {step.iteration}").classes("af-muted")
+                ui.label(item_words(step.iteration)).classes("af-muted")
         if step.note:
             ui.label(step.note[:1].upper() + step.note[1:]).classes("st-note")
         if step.error:

@@ -24,8 +24,7 @@ def secret_field(form: Form, spec: Spec) -> None:
         if form.editable and desk.may(Permission.SECRETS):
 
             async def added(name: str) -> None:
-                made.set_options([*made.options, name] if name not in made.options else made.options)
-                made.set_value(name)
+                made.set_options({**dict(made.options), name: name}, value=name)
 
             ui.button(
                 "Add a secret", icon="add", on_click=on(lambda: add_secret(desk, added), Permission.SECRETS)
@@ -95,8 +94,7 @@ def file_field(form: Form, spec: Spec) -> None:
         content = await event.file.read()
         media_type = event.file.content_type or "application/octet-stream"
         info = await desk.factory.shelves.put_file(desk.who, event.file.name, content, media_type)
-        made.set_options({**dict(made.options), info.name: info.name})
-        made.set_value(info.name)
+        made.set_options({**dict(made.options), info.name: info.name}, value=info.name)
         tell(f"“{info.name}” is uploaded.", good=True)
 
     if form.editable:
@@ -199,12 +197,17 @@ def _select(
     made.set_enabled(form.editable)
     hint = ui.label().classes("st-words")
 
+    def show_hint() -> None:
+        hint.set_text("" if made.options else empty)
+
+    made.on_value_change(show_hint)
+
     async def fill() -> None:
         known = await names()
         if value and value not in known:
             known = {value: f"{value} (not found)" if not free else value, **known}
         made.set_options(known, value=value)
-        hint.set_text("" if known else empty)
+        show_hint()
 
     _later(made, fill)
     return made

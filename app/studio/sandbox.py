@@ -14,7 +14,7 @@ from app.studio.desk import Desk, tell
 from app.studio.outside import Outside
 from app.studio.samples import Samples
 from app.studio.testrun import Marks
-from app.studio.words import one_line, spoken
+from app.studio.words import item_words, one_line, spoken
 from nodes.errors import FactoryError
 from runtime.policy import Permission
 from runtime.views import RunView, StepView
@@ -274,7 +274,7 @@ class Sandbox:
             with ui.element("span").classes("st-tile"):
                 ui.icon(cls.icon if cls else "extension_off").props("aria-hidden=true")
             with ui.element("div").classes("st-step-words"):
-                name = step.name + (f"  ·  {_round(step.iteration)}" if step.iteration else "")
+                name = step.name + (f"  ·  {item_words(step.iteration)}" if step.iteration else "")
                 ui.label(name).classes("st-step-name")
                 line = ui.label().classes("st-step-line")
             spent = ui.label().classes("af-muted af-number st-step-time")
@@ -344,10 +344,6 @@ def _line(step: StepView) -> str:
             return f"{name}: {one_line(value, 90)}"
         return ", ".join(f"{name}: {one_line(value, 30)}" for name, value in list(ports.items())[:4])
     return ""
-
-
-def _round(iteration: str) -> str:
-    return f"item {iteration}"
 
 
 def _teach() -> None:

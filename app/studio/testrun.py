@@ -49,7 +49,7 @@ class Marks:
             if len(self.effects) < 200:
                 self.effects.append((node, str(fact["sentence"])))
         elif kind == "step.succeeded":
-            self._done[node] = self._done.get(node, 0) + 1
+            self._done[node] = self._totals.get(node) or self._done.get(node, 0) + 1
             self._mark(node, "simulated" if node in self._simulated else "done")
             self._flow(node, fact.get("output"))
         elif kind == "step.failed":
@@ -71,7 +71,7 @@ class Marks:
         mark: dict[str, Any] = {"state": state}
         if detail:
             mark["detail"] = detail[:300]
-        if (count := self._done.get(node, 0)) > 1:
+        if (count := self._done.get(node, 0)) > 1 or (count and node in self._totals):
             mark["count"] = count
         if node in self._totals:
             mark["total"] = self._totals[node]
@@ -85,3 +85,6 @@ class Marks:
             if edge.source == node and edge.source_port in output:
                 self._wires[edge.id] = self._wires.get(edge.id, 0) + 1
                 self._moved.add(edge.id)
+                if edge.target in self._totals and self._nodes[edge.target]["state"] == "running":
+                    self._done[edge.target] = self._done.get(edge.target, 0) + 1
+                    self._mark(edge.target, "running")

@@ -66,6 +66,11 @@ def one_line(value: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def item_words(iteration: str) -> str:
+    """Which item of a loop (and of the loops around it) a step worked on, counted from one as people do."""
+    return "item " + ".".join(str(int(part) + 1) if part.isdecimal() else part for part in iteration.split("."))
+
+
 def as_json(value: Any, *, pretty: bool = False) -> str:
     """A value as JSON text."""
     options = orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if pretty else 0)

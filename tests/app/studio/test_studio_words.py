@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.studio.words import changes, json_problem, one_line, plain_problem, spoken
+from app.studio.words import changes, item_words, json_problem, one_line, plain_problem, spoken
 from nodes.blueprint import Blueprint
 from nodes.catalog import catalog
 
@@ -28,6 +28,10 @@ def test_values_in_one_line():
     ]  # fmt: skip
     assert len(one_line("x" * 500)) == 80
     assert spoken("use `x`") == "use “x”"
+
+
+def test_items_are_counted_from_one():
+    assert [item_words("0"), item_words("1.4")] == ["item 1", "item 2.5"]
 
 
 def test_json_says_the_line_that_is_wrong():

@@ -39,6 +39,18 @@ def test_repeated_steps_are_counted_out_of_the_items_of_their_loop():
     assert nodes["b"] == {"state": "done", "count": 3}
 
 
+def test_a_loop_counts_the_items_that_came_back_to_it():
+    back = {"kind": "step.succeeded", "node": "b", "output": {"value": 1}}
+    drawing = DRAWING.model_dump()
+    drawing["edges"].append({"id": "ba", "source": "b", "source_port": "value", "target": "a", "target_port": "result"})
+    marks = Marks(Blueprint.parse(drawing))
+    for fact in ({"kind": "loop.started", "node": "a", "items": [1, 2, 3]}, back, back):
+        marks.tell(fact)
+    assert marks.take()[0]["a"] == {"state": "running", "count": 2, "total": 3}
+    marks.tell({"kind": "step.succeeded", "node": "a", "output": {}})
+    assert marks.take()[0]["a"] == {"state": "done", "count": 3, "total": 3}
+
+
 def test_one_failed_item_stays_visible_among_many_that_succeed():
     failed = {"kind": "step.failed", "node": "b", "error": {"message": "No."}}
     marks = told(failed, {"kind": "step.succeeded", "node": "b", "output": {}})
