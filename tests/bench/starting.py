@@ -26,14 +26,17 @@ def _start(home: Path) -> float:
     port = free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FACTORY_")}
     own = {"FACTORY_HOME": str(home), "FACTORY_PORT": str(port)}
+    log = home.with_name("make-run.log")
     began = time.monotonic()
-    process = subprocess.Popen(
-        ["make", "--silent", "run", f"PYTHON={sys.executable}"],
-        cwd=ROOT,
-        env=kept | own,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["make", "--silent", "run", f"PYTHON={sys.executable}"],
+            cwd=ROOT,
+            env=kept | own,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
         while time.monotonic() < began + PATIENCE and process.poll() is None:
             with suppress(httpx.HTTPError):
@@ -41,7 +44,7 @@ def _start(home: Path) -> float:
                 if page.status_code == 200 and "<html" in page.text:
                     return time.monotonic() - began
             time.sleep(0.02)
-        raise SystemExit("make run did not show a page.")
+        raise SystemExit(f"make run did not show a page:\n{log.read_text()}")
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
