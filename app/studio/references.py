@@ -47,7 +47,7 @@ async def add_secret(desk: Desk, added: Callable[[str], Awaitable[None]]) -> Non
         value = titled_input("Value").props("type=password autocomplete=off").classes("w-full").mark("secret-value")
         with ui.element("div").classes("af-actions w-full justify-end mt-4"):
             ui.button("Cancel", on_click=lambda: dialog.submit(False)).classes("af-secondary")
-            ui.button("Keep it", on_click=lambda: dialog.submit(True))
+            ui.button("Keep it", on_click=lambda: dialog.submit(True)).mark("keep-secret")
     try:
         if await dialog:
             await desk.factory.vault.put(desk.who, (name.value or "").strip(), value.value or "")

@@ -177,7 +177,7 @@ class Samples:
             name.on("keydown.enter", lambda: dialog.submit(True))
             with ui.element("div").classes("af-actions w-full justify-end mt-4"):
                 ui.button("Cancel", on_click=lambda: dialog.submit(False)).classes("af-secondary")
-                ui.button("Keep it", on_click=lambda: dialog.submit(True))
+                ui.button("Keep it", on_click=lambda: dialog.submit(True)).mark("keep-example")
         agreed = await dialog
         chosen = (name.value or "").strip()[:60]
         if not dialog.is_deleted:

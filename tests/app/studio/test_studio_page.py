@@ -258,6 +258,62 @@ async def test_effects_are_told_and_answers_of_people_can_be_chosen(studio: Open
     await open_.sees("All went well: 2 steps.")
 
 
+async def test_an_effect_is_really_done_only_after_a_second_yes(studio: Opening):
+    settings = {"address": "hook", "text": "Hello"}
+    nodes = [{"id": "m", "type": "trigger.manual"}, {"id": "s", "type": "action.slack_post", "settings": settings}]
+    wire = {"id": "e", "source": "m", "source_port": "value", "target": "s", "target_port": "value"}
+    open_ = await studio({"nodes": nodes, "edges": [wire]})
+    open_.click("drawer")
+    open_.fill("allow-s", True)
+    await open_.sees("cannot be taken back")
+    open_.user.find("Only say it").click()
+    await open_.until(lambda: not next(iter(open_.user.find(marker="allow-s").elements)).value)
+    open_.click("run-all")
+    await open_.sees("All went well: 2 steps.")
+    assert open_.texts("effect")
+
+
+async def test_an_input_is_kept_as_an_example_and_chosen_again(studio: Opening):
+    open_ = await studio()
+    open_.click("drawer")
+    open_.fill("test-input", '{"body": {"total": 7}}')
+    open_.user.find("Keep as example").click()
+    await open_.until(lambda: open_.texts("keep-example"))
+    open_.fill("example-name", "Seven")
+    open_.click("keep-example")
+    source = next(iter(open_.user.find(marker="test-source").elements))
+    await open_.until(lambda: source.value == "kept:Seven")
+    open_.fill("test-source", "sample")
+    code = next(iter(open_.user.find(marker="test-input").elements))
+    await open_.until(lambda: "Ada" in code.value)
+    open_.fill("test-source", "kept:Seven")
+    await open_.until(lambda: code.value == '{"body": {"total": 7}}')
+
+
+# --- what is kept elsewhere ------------------------------------------------------------------------------------------
+
+
+async def test_an_admin_adds_a_secret_where_it_is_needed_and_only_its_name_is_kept_here(studio: Opening):
+    open_ = await studio()
+    open_.select("hook")
+    open_.user.find("Add a secret").click()
+    await open_.until(lambda: open_.texts("keep-secret"))
+    open_.fill("secret-name", "shop_key")
+    open_.fill("secret-value", "s3cret-words")
+    open_.click("keep-secret")
+    await open_.until(lambda: open_.node("hook").settings.get("secret") == "shop_key")
+    assert "s3cret" not in open_.session.blueprint.canonical().decode()
+    assert [secret.name for secret in await open_.house.factory.vault.names(open_.who)] == ["shop_key"]
+
+
+async def test_a_developer_chooses_secrets_but_does_not_add_them(studio: Opening, person: Person):
+    developer = await person(Role.DEVELOPER)
+    open_ = await studio(user=developer)
+    open_.select("hook")
+    await open_.sees("Signed with")
+    await developer.should_not_see("Add a secret")
+
+
 # --- checks, versions, the whole agent --------------------------------------------------------------------------------
 
 
