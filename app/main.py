@@ -39,6 +39,7 @@ from app.permissions import Doors, install_pages, verify
 from app.plain import answer, favicon
 from app.problems import explain
 from app.settings import Settings
+from app.studio.rooms import close_drawings
 from app.theme import set_defaults
 from app.visit import Visit
 from nodes.errors import FactoryError
@@ -186,6 +187,7 @@ def _lifespan(settings: Settings, factory: Factory, auth: Auth) -> Callable[[Fas
                 outer.state.ready = True
                 yield
                 outer.state.ready = False
+                await close_drawings()
         except FactoryError as problem:
             outer.state.problem = problem
             raise

@@ -19,7 +19,6 @@ def current_sessions() -> Sessions:
     held: tuple[Factory, Sessions] | None = getattr(web.state, "drawings", None)
     if held is None or held[0] is not factory:
         held = web.state.drawings = (factory, open_rooms(factory))
-        web.on_shutdown(held[1].close)
     return held[1]
 
 
@@ -36,6 +35,14 @@ def open_rooms(factory: Factory) -> Sessions:
         return await factory.blueprints.save(who, id_, blueprint, revision=revision)
 
     return Sessions(load, save, types=factory.catalog)
+
+
+async def close_drawings() -> None:
+    """Keep everything that is drawn; called when the application stops, while its services still run."""
+    held: tuple[Factory, Sessions] | None = getattr(web.state, "drawings", None)
+    if held is not None:
+        await held[1].close()
+        web.state.drawings = None
 
 
 def public_address() -> str:
