@@ -278,8 +278,9 @@ def tame() -> Iterator[Blueprint]:
     for text, wanted in (("{{ name }}", ""), ("name", ""), ("total > 1", "formula"), ("Hello {{ name }}", "template")):
         cast = [(cls, text, wanted.__eq__ if wanted else lambda _: True) for cls in types]
         yield blueprint(cast)
-        for one in cast:
-            yield blueprint([one], spoken=text)
+        if text == "{{ name }}":
+            for one in cast:
+                yield blueprint([one], spoken=text)
     bad = [{"id": f"n{number}", "type": cls.type, "settings": {"?": 1}} for number, cls in enumerate(types)]
     yield Blueprint.parse({"nodes": bad})
 
