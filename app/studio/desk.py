@@ -106,6 +106,11 @@ class Desk:
         """Change the document as one step of this tab's history. Raises Rejected."""
         self.canvas.commit(list(ops), merge=merge)
 
+    def fit_soon(self) -> None:
+        """Show everything once the browser has measured what is new."""
+        with self.place:
+            ui.timer(0.35, self.canvas.fit, once=True)
+
     def show(self, node: str) -> None:
         """Select a node and bring it into view."""
         if node in self.session.graph.nodes:

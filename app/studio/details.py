@@ -215,5 +215,5 @@ def replace(desk: Desk, wanted: Blueprint) -> None:
     if not wanted.nodes and not wanted.notes:
         raise FactoryError("This agent has no nodes, so there is nothing to import.", code="import.empty", status=422)
     desk.change(*ops)
-    desk.canvas.fit()
+    desk.fit_soon()
     tell(f"“{wanted.name}” is imported.", good=True)

@@ -50,19 +50,19 @@ class Samples:
                 {SAMPLE: "Sample"}, value=SAMPLE, on_change=on(lambda event: self._choose(str(event.value or "")))
             ).props('options-dense aria-label="Input"')
             self._sources.classes("grow").mark("test-source")
-        self._code = ui.codemirror(
-            "",
-            language="JSON",
-            line_wrapping=True,
-            on_change=on(lambda event: self._typed(event.value or "")),
-        )
-        self._code.classes("st-json").mark("test-input")
+        # What is wrong shows around the editor: an update of the editor itself would bring back an older text.
+        self._around = ui.element("div").classes("st-json")
+        with self._around:
+            self._code = ui.codemirror(
+                "", language="JSON", line_wrapping=True, on_change=on(lambda event: self._typed(event.value or ""))
+            )
+            self._code.mark("test-input")
+        self._problem = ui.label().classes("st-bad")
         with ui.element("div").classes("st-bench-row"):
-            self._problem = ui.label().classes("st-bad grow")
-            self._keep = ui.button(
+            keep = ui.button(
                 "Keep as example", icon="bookmark_add", on_click=on(self._keep_example, Permission.RUN)
             ).props("flat dense")
-            self._keep.classes("st-mini")
+            keep.classes("st-mini")
             self._forget = ui.button(
                 "Forget it", icon="delete", on_click=on(self._forget_example, Permission.RUN)
             ).props("flat dense")
@@ -153,7 +153,7 @@ class Samples:
     def _judge(self) -> None:
         _, line, problem = json_problem(self.text)
         self._problem.set_text(problem)
-        self._code.classes(add="is-wrong") if line else self._code.classes(remove="is-wrong")
+        self._around.classes(add="is-wrong") if line else self._around.classes(remove="is-wrong")
 
     # --- examples ------------------------------------------------------------------------------------------------------
 

@@ -142,7 +142,7 @@ class Sandbox:
             return
         if not self.is_open:
             self.show(True)
-            self.desk.canvas.fit()
+            self.desk.fit_soon()
         trigger, value = self.samples.given()
         blueprint = self.desk.blueprint
         self._clear()

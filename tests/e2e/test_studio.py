@@ -68,11 +68,26 @@ class Studio:
             page.get_by_role("button", name="Import", exact=True).click()
             expect(page.locator(".afc-card")).to_have_count(len(document["nodes"]))  # type: ignore[index]
             expect(page.get_by_label("JSON of an agent")).to_have_count(0)
+            self.still()
         return self
 
     def ready(self) -> Studio:
         self.page.wait_for_function("window.__canvas?.wire.editor() && window.__canvas.stats.firstRender !== undefined")
         return self
+
+    def still(self) -> None:
+        """Until the canvas has stopped moving."""
+        self.page.wait_for_function(
+            """() => new Promise((done) => {
+                const look = () => JSON.stringify(window.__canvas.flow.viewport.value);
+                let before = look(), calm = 0;
+                const tick = setInterval(() => {
+                    calm = look() === before ? calm + 1 : 0;
+                    before = look();
+                    if (calm > 7) clearInterval(tick), done(true);
+                }, 100);
+            })"""
+        )
 
     def node(self, type_: str) -> Locator:
         return self.page.locator(f'.afc-card[data-type="{type_}"]')
@@ -125,10 +140,6 @@ class Studio:
         line.get_by_label("Question", exact=True).click()
         self.page.get_by_role("option", name=question, exact=True).click()
         line.get_by_label("Value", exact=True).fill(value)
-
-    def tidy(self) -> None:
-        self.page.get_by_role("toolbar", name="View").get_by_label("See all (F)").click()
-        self.page.wait_for_timeout(400)
 
 
 @pytest.fixture(scope="module")
