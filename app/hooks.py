@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from app.problems import explain
+from app.problems import explain, retry_after
 from nodes.errors import FactoryError
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ async def webhook(factory: Factory, scope: MutableMapping[str, Any], receive: Re
         error = explain(problem, place="webhook")
         status, content = error.status, orjson.dumps({"error": error.as_dict()})
         headers = [(b"content-type", b"application/json")]
+        if (seconds := retry_after(error)) is not None:
+            headers.append((b"retry-after", b"%d" % seconds))
     await send(
         {
             "type": "http.response.start",

@@ -8,6 +8,7 @@ from typing import Literal
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from app.assets import asset_path
+from app.problems import retry_after
 from nodes.errors import FactoryError
 
 POLICY = (
@@ -88,8 +89,8 @@ def problem_page(error: FactoryError, *, theme: str = "system") -> HTMLResponse:
 def problem_json(error: FactoryError, headers: dict[str, str] | None = None) -> JSONResponse:
     """An error as the API says it."""
     said = {"Cache-Control": "no-store", **(headers or {})}
-    if error.status in (429, 503):
-        said["Retry-After"] = str(error.where.get("retry_after", 5))
+    if (seconds := retry_after(error)) is not None:
+        said["Retry-After"] = str(seconds)
     return JSONResponse({"error": error.as_dict()}, error.status, headers=said)
 
 

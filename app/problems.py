@@ -38,6 +38,11 @@ def explain(problem: BaseException, *, place: str = "") -> FactoryError:
     return Incident(number)
 
 
+def retry_after(error: FactoryError) -> int | None:
+    """After how many seconds it makes sense to come back; None when that is not the trouble."""
+    return int(error.where.get("retry_after", 5)) if error.status in (429, 503) else None
+
+
 @contextlib.contextmanager
 def recorded(place: str) -> Iterator[None]:
     """Let only FactoryErrors out of the block."""

@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-import orjson
 from fastapi import Header, Query, Response
 from nicegui import background_tasks
 from pydantic import Field
+from pydantic_core import to_json
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse
 
@@ -176,7 +176,7 @@ async def _stream(facts: Any, first: Fact | None, seen: int, *, alive: Any) -> A
     try:
         while fact is not None and alive():
             if fact["seq"] > seen:
-                data = orjson.dumps(fact, default=str).decode()
+                data = to_json(fact, fallback=str).decode()
                 yield ServerSentEvent(data=data, event=fact["kind"], id=str(fact["seq"]), sep="\n")
             waiting = background_tasks.create(_next(facts), name="follow a run", handle_exceptions=False)
             while not waiting.done() and alive():

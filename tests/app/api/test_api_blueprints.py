@@ -149,7 +149,7 @@ async def test_deploying_paused_resumed_rolled_back_and_stopped(house: House, ap
     address = f"/deployments/{live['id']}"
     assert (await api.post(f"{address}/pause")).json()["state"] == "paused"
     called = await house.browser().post("/hooks/orders", json={})
-    assert called.status_code == 503
+    assert (called.status_code, called.headers["retry-after"]) == (503, "5")
     refused = await api.post(f"{address}/pause")
     assert (refused.status_code, error_of(refused)["code"]) == (409, "deploy.state")
     assert (await api.post(f"{address}/resume")).json()["state"] == "active"
