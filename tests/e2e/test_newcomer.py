@@ -160,7 +160,9 @@ def test_a_schedule_runs_code_and_asks_a_person(page: Page, server_with_workers:
     expect(page.locator(".vue-flow__edge")).to_have_count(3)
 
     studio.select("trigger.schedule")
-    studio.inspector.get_by_role("button", name="Cron").or_(studio.inspector.get_by_text("Cron", exact=True)).first.click()
+    studio.inspector.get_by_role("button", name="Cron").or_(
+        studio.inspector.get_by_text("Cron", exact=True)
+    ).first.click()
     studio.fill("Cron text", "* * * * *")
     expect(studio.inspector.get_by_text("Every minute", exact=False).first).to_be_visible()
     studio.select("action.run_code")
