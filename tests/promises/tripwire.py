@@ -34,7 +34,7 @@ from runtime.execution import explain
 from runtime.factory import Factory
 from tests.app.api.conftest import Caller, set_up
 from tests.app.conftest import House
-from tests.runtime.factories import ADMIN, new_factory
+from tests.runtime.factories import ADMIN, agent, new_factory
 
 FOLDER = Path(__file__).parent
 EXECUTION = {"exec", "compile", "import", "marshal.loads", "code.__new__", "function.__new__", "pickle.find_class"}
@@ -83,11 +83,22 @@ class Tripwire:
             caught = self._outside(arguments[0])
         else:
             caught = event in EXECUTION or event in PROCESSES or event in OUTSIDE
-        if caught:
+        if caught and not self._writes_itself(event):
             self.armed = False
             stack = " < ".join(f"{Path(at.filename).name}:{at.lineno}" for at in traceback.extract_stack()[-9:-1][::-1])
             self.seen.append(f"{event} {str(arguments)[:150]} | {self.about[:150]!r} | {stack}")
             self.armed = True
+
+    def _writes_itself(self, event: str) -> bool:
+        """Whether the database library is at making a walk over one of its own classes, once, from its attributes' names."""
+        if event not in ("compile", "exec"):
+            return False
+        self.armed = False
+        stack = traceback.extract_stack()[-12:]
+        self.armed = True
+        return any(
+            at.name == "_exec_code_in_env" and at.filename.endswith("sqlalchemy/util/langhelpers.py") for at in stack
+        )
 
     def _outside(self, path: Any) -> bool:
         if isinstance(path, int):
@@ -307,6 +318,20 @@ async def expressions(home: Path, every: int) -> Report:
     return report
 
 
+def deployable() -> Blueprint:
+    """An agent without a fault, so that the ways through a deployment have been gone before anything is watched."""
+    return agent(
+        {
+            "call": ("trigger.webhook", {"path": "warm", "respond": "end"}),
+            "clock": ("trigger.schedule", {"mode": "every", "every": 12, "unit": "hours"}),
+            "out": ("action.respond", {}),
+            "day": ("context.set_values", {"values": [{"name": "day", "value": "{{ input }}"}]}),
+        },
+        "call.body > out.value",
+        "clock.date > day.value",
+    )
+
+
 async def over_http(home: Path, every: int) -> Report:
     """Some payloads over the API of the whole application, behind its guard."""
     report, wire = Report(), Tripwire(home)
@@ -315,7 +340,7 @@ async def over_http(home: Path, every: int) -> Report:
     outer = house.door.outer
     async with outer.router.lifespan_context(outer):
         api = await set_up(house)
-        for document in tame():
+        for document in (*tame(), deployable()):
             await _post(house, api, document, Report())
         await _post(house, api, None, report)
         for number, (text, document) in enumerate(hostile(every)):
