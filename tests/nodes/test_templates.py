@@ -100,7 +100,9 @@ class TestEachTemplate:
 
 @pytest.fixture
 async def factory(tmp_path: Path) -> AsyncIterator[Factory]:
-    options = Options(f"sqlite:///{tmp_path}/factory.db", b"k" * 32, home=str(tmp_path), pool_size=0, ticking=False)
+    options = Options(
+        f"sqlite:///{tmp_path}/factory.db", b"k" * 32, home=tmp_path.name[-24:], pool_size=0, ticking=False
+    )
     async with Factory(options) as opened:
         yield opened
 
