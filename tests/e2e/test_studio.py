@@ -192,7 +192,9 @@ def test_an_agent_is_drawn_checked_tested_deployed_and_answers_a_call(
     shot("studio-test")
 
     studio.select("trigger.webhook")
+    expect(inspector.get_by_role("textbox", name="Name of the node")).to_have_attribute("placeholder", "Webhook")
     inspector.get_by_role("tab", name="Settings").click()
+    expect(inspector.get_by_role("tab", name="Settings")).to_have_attribute("aria-selected", "true")
     inspector.get_by_role("button", name="End").click()
     address = inspector.locator(".st-address-text").inner_text()
     page.get_by_role("button", name="Deploy", exact=True).click()
