@@ -33,7 +33,6 @@ MAX_QUEUED = 10_000  # accepted runs of one tenant that wait for their turn
 MAX_DEPTH = 5  # blueprints that call each other
 MAX_SANDBOXES = 200  # sandbox runs kept to be looked at
 SOON = 60.0  # seconds; a wake that is nearer is timed exactly, others are found by the clock's tick
-APPROVAL_HOURS = 24.0
 
 Target = tuple[Plan, str, int | None]
 """What a blueprint id stands for when it is called: plan, blueprint id, version."""
