@@ -152,8 +152,8 @@ class Accounts:
                     web, user = pair
                     found[session_id] = Session(session_id, _person(user).actor, user.email, web.expires_at)
                 elif (token := sessions.live_token(session, session_id, now)) is not None:
-                    actor = Actor(token.tenant_id, token.id, token.name, Role(token.role))
-                    found[session_id] = Session(session_id, actor, "", token.expires_at or now + 86400, "token")
+                    actor = Actor(token.tenant_id, token.id, token.name, Role(token.role), "token")
+                    found[session_id] = Session(session_id, actor, "", token.expires_at or now + 86400)
             return found
 
         return await self._db.read_all(read)

@@ -158,7 +158,7 @@ class Auth:
             if session is None:
                 return None
             session = self._remember(session)
-        return session if session.kind == kind else None
+        return session if session.actor.kind == kind else None
 
     async def end(self, session: Session) -> None:
         """Sign out: the cookie, every open page and every socket of the session stop working now."""

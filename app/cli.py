@@ -352,7 +352,7 @@ def token_create(
 
     async def make() -> str:
         async with accounts() as (auth, _):
-            who = Actor(await auth.first_tenant(), "command-line", "Command line", Role.ADMIN)
+            who = Actor(await auth.first_tenant(), "command-line", "Command line", Role.ADMIN, "command")
             return await auth.make_token(who, name=name, role=role, days=days)
 
     print(asyncio.run(make()))

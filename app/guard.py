@@ -192,7 +192,7 @@ class Guard:
         if not self._doors.is_public("GET" if method == "HEAD" else method, path):
             if visit.session is None:
                 return self._to_login(scope, headers)
-            if method not in SAFE and visit.session.kind == "person" and path not in FORMS:
+            if method not in SAFE and visit.session.actor.kind == "person" and path not in FORMS:
                 _check_csrf(headers.get("x-csrf-token", ""), visit.session)
         return ""
 

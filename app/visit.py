@@ -30,7 +30,6 @@ class Session:
     actor: Actor
     email: str
     expires_at: float
-    kind: Literal["person", "token"] = "person"
     csrf: str = field(default="", repr=False)
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from nodes.errors import Conflict, FactoryError, NotFound
+from nodes.errors import Conflict, Denied, FactoryError, NotFound
 from runtime.engine import Engine, decision
 from runtime.events import Bus
 from runtime.policy import Actor, Permission
@@ -40,8 +40,13 @@ class Approvals:
         return await self._db.read(who.tenant, rows.waiting)
 
     async def decide(self, who: Actor, id_: str, *, approve: bool, note: str = "", choice: str = "") -> ApprovalInfo:
-        """Decide once; the run goes on when the decision is durable. Raises NotFound, Conflict when it is decided."""
+        """Decide once; the run goes on when the decision is durable.
+
+        Raises Denied for whoever is not a person, NotFound, Conflict when it is decided, FactoryError for a wrong choice.
+        """
         who.require(Permission.APPROVE)
+        if who.kind != "person":
+            raise Denied("A token cannot decide.", code="approval.person", fix="Sign in and decide it in the app.")
         to = ApprovalState.APPROVED if approve else ApprovalState.REJECTED
         now = time.time()
 
@@ -49,9 +54,9 @@ class Approvals:
             row = rows.get(session, id_)
             if row is None:
                 raise NotFound("There is no such question.")
-            if choice and choice not in row.choices:
+            if (choice or (approve and row.choices)) and choice not in row.choices:
                 raise FactoryError(
-                    f"“{choice}” is not one of the choices.",
+                    f"“{choice}” is not one of the choices." if choice else "This needs one of its choices.",
                     code="approval.choice",
                     status=422,
                     fix=f"Choose one of: {', '.join(row.choices)}.",

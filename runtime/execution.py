@@ -19,7 +19,7 @@ from nodes.errors import FactoryError
 from runtime.context import Doors, StepContext
 from runtime.events import Fact
 from runtime.plan import Plan, Step
-from runtime.progress import DONE, READY, RUNNING, Frame, LoopRun, Progress
+from runtime.progress import DONE, READY, RUNNING, Answer, Frame, LoopRun, Progress
 from runtime.states import RunState
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Execution:
                         await asyncio.sleep(0)
                         turn = time.perf_counter() + TURN
                 else:
-                    answer = progress.resumed.pop((step.id, frame.path), SKIP) if progress.resumed else SKIP
+                    answer = progress.resumed.pop((step.id, frame.path), None) if progress.resumed else None
                     self._start_task(frame, step, self._work(frame, step, answer=answer))
             if self.cancelled or progress.error is not None:
                 await self._stop_tasks()
@@ -253,15 +253,15 @@ class Execution:
 
     def _take_answers(self) -> None:
         while self.answers:
-            node, iteration, answer = self.answers.popleft()
+            node, iteration, value = self.answers.popleft()
             waited = self.progress.waiting.pop((node, iteration), None)
             place = self.progress.place(node, iteration)
             if waited is None or place is None:
                 continue
             frame, step = place
-            self.emit("step.resumed", node, iteration, answer=answer)
+            self.emit("step.resumed", node, iteration, answer=value)
             frame.status[step.index] = RUNNING
-            self._start_task(frame, step, self._work(frame, step, answer=answer))
+            self._start_task(frame, step, self._work(frame, step, answer=Answer(waited["wait"], value)))
 
     async def _suspend(self) -> bool:
         """Leave only rows behind. False if an answer came while they were written."""
@@ -371,25 +371,25 @@ class Execution:
         return None
 
     async def _work(
-        self, frame: Frame, step: Step, *, attempt: int = 1, pause: float = 0.0, answer: Any = SKIP
+        self, frame: Frame, step: Step, *, attempt: int = 1, pause: float = 0.0, answer: Answer | None = None
     ) -> None:
         """All attempts of one step that reaches outside, waits, or loops."""
         started = self.engine.clock()
         inputs = self.progress.inputs(frame, step)
-        if answer is SKIP and (known := self._known(step, inputs)) is not None:
+        if answer is None and (known := self._known(step, inputs)) is not None:
             self._succeed(frame, step, known[0], attempt, started, known[1])
             return
-        if isinstance(answer, dict) and answer.get("choice") in (DOUBT_AGAIN, DOUBT_DONE, DOUBT_STOP):
-            if answer["choice"] != DOUBT_AGAIN:
-                self._end_doubt(frame, step, answer["choice"], started)
+        if answer is not None and answer.wait == "doubt":
+            if (choice := answer.value["choice"]) != DOUBT_AGAIN:
+                self._end_doubt(frame, step, choice, started)
                 return
-            answer = SKIP
+            answer = None
         attempt = max(attempt, frame.begun.get(step.index, 0))
         while True:
             if pause:
                 await asyncio.sleep(pause)
             started = self.engine.clock()
-            if answer is SKIP:
+            if answer is None:
                 self.emit("step.started", step.id, frame.path, attempt=attempt, input=shown_input(step, inputs))
                 frame.begun[step.index] = attempt
             try:
@@ -423,7 +423,9 @@ class Execution:
                 self._succeed(frame, step, outputs, attempt, started)
             return
 
-    async def _attempt(self, frame: Frame, step: Step, inputs: dict[str, Any], attempt: int, answer: Any) -> Any:
+    async def _attempt(
+        self, frame: Frame, step: Step, inputs: dict[str, Any], attempt: int, answer: Answer | None
+    ) -> Any:
         context = StepContext(self, frame, step, inputs, attempt)
         node = step.node
         if isinstance(node, Loop):
@@ -441,8 +443,8 @@ class Execution:
             return simulated.out
         try:
             async with asyncio.timeout(step.policy.timeout):
-                if answer is not SKIP:
-                    return await node.resume(context, answer, **inputs)
+                if answer is not None:
+                    return await node.resume(context, answer.value, **inputs)
                 return await node.run(context, **inputs)
         except TimeoutError:
             raise NodeError(

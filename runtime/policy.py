@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from nodes.errors import Denied
 
@@ -52,6 +53,7 @@ class Actor:
     id: str
     name: str
     role: Role
+    kind: Literal["person", "token", "command"] = "person"
 
     def may(self, permission: Permission) -> bool:
         """Whether the role includes the permission; for hiding what would be refused anyway."""

@@ -7,13 +7,20 @@ runs the steps; after a crash, and for the screens, `apply` moves one on from th
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from nodes.base import SKIP, Loop
 from runtime.events import Fact
 from runtime.plan import Link, Plan, Scope, Step
 
 IDLE, READY, RUNNING, WAITING, DONE = range(5)
+
+
+class Answer(NamedTuple):
+    """What a step waited for, and what came."""
+
+    wait: str
+    value: Any
 
 
 class LoopRun:
@@ -85,7 +92,7 @@ class Progress:
         self.error: dict[str, Any] | None = None
         self.ready: deque[tuple[Frame, Step]] = deque()
         self.waiting: dict[tuple[str, str], Fact] = {}
-        self.resumed: dict[tuple[str, str], Any] = {}
+        self.resumed: dict[tuple[str, str], Answer] = {}
         """Answers that came before a crash and were not used up."""
         self.root = Frame(plan.root, "", None)
         self._frames: dict[tuple[str, str], Frame] = {("", ""): self.root}
@@ -118,8 +125,8 @@ class Progress:
         elif kind == "step.waiting":
             self.wait(frame, step, fact)
         elif kind == "step.resumed":
-            self.waiting.pop((step.id, frame.path), None)
-            self.resumed[step.id, frame.path] = fact["answer"]
+            waited = self.waiting.pop((step.id, frame.path))
+            self.resumed[step.id, frame.path] = Answer(waited["wait"], fact["answer"])
             frame.status[step.index] = READY
             self.ready.append((frame, step))
         elif kind == "loop.started":

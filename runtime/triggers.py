@@ -23,7 +23,7 @@ from runtime.execution import Order, Response
 from runtime.journal import Plans
 from runtime.plan import Plan
 from runtime.vault import Vault
-from storage import deployment, event_seen, hook, schedule, version
+from storage import deployment, event_seen, hook, schedule
 from storage.database import Database
 
 if TYPE_CHECKING:
@@ -337,13 +337,10 @@ class Clock:
                 await self._start_run(row, moment, run_id)
 
     async def _start_run(self, row: schedule.Schedule, due: float, run_id: str) -> None:
-        live = await self._db.read(row.tenant_id, lambda session: deployment.get(session, row.deployment_id))
-        if live is None or live.state != "active":
+        found = await self._db.read(row.tenant_id, lambda session: deployment.running(session, row.deployment_id))
+        if found is None:
             return
-        content_hash = await self._db.read(
-            row.tenant_id,
-            lambda session: version.get(session, live.blueprint_id, live.version).content_hash,  # type: ignore[union-attr]
-        )
+        live, content_hash = found
         plan = await self._plans.by_hash(row.tenant_id, content_hash)
         await self._engine.accept(
             Order(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ForeignKeyConstraint, Index, text
+from sqlalchemy import ForeignKeyConstraint, Index, and_, text
 from sqlmodel import Field, Session, col, select, update
 
 from storage.errors import Clash
 from storage.tenancy import Owned, TenantSession
+from storage.version import Version
 
 LIVE = ("active", "paused")
 
@@ -59,6 +60,22 @@ def live(session: TenantSession, blueprint_id: str) -> Deployment | None:
     """The live deployment of a blueprint."""
     return session.exec(
         select(Deployment).where(Deployment.blueprint_id == blueprint_id, Deployment.state != "stopped")
+    ).first()
+
+
+def running(session: TenantSession, id: str) -> tuple[Deployment, str] | None:
+    """The deployment if it is active, with the content hash of its version."""
+    return session.exec(
+        select(Deployment, Version.content_hash)
+        .join(
+            Version,
+            and_(
+                col(Version.tenant_id) == Deployment.tenant_id,
+                col(Version.blueprint_id) == Deployment.blueprint_id,
+                col(Version.number) == Deployment.version,
+            ),
+        )
+        .where(Deployment.id == id, Deployment.state == "active")
     ).first()
 
 

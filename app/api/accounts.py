@@ -124,9 +124,9 @@ def me_of(session: Session) -> dict[str, Any]:
         "email": session.email,
         "role": actor.role,
         "permissions": [one for one in Permission if actor.may(one)],
-        "kind": session.kind,
+        "kind": session.actor.kind,
         "expires_at": session.expires_at,
-        "csrf": session.csrf if session.kind == "person" else "",
+        "csrf": session.csrf if session.actor.kind == "person" else "",
     }
 
 
@@ -150,7 +150,7 @@ async def sign_in(_: Annotated[None, anyone()], auth: TheAuth, visit: TheVisit, 
 async def sign_out(who: Viewer, auth: TheAuth, visit: TheVisit) -> Response:
     """Ends the session, with every open page of it."""
     assert visit.session is not None
-    if visit.session.kind != "person":
+    if visit.session.actor.kind != "person":
         raise Conflict("A token does not sign out.", fix="Take it back: DELETE /api/v1/auth/tokens/{id}.")
     await auth.end(visit.session)
     response = Response(status_code=204)

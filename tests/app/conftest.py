@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -81,6 +82,8 @@ def hidden(html: str) -> dict[str, str]:
 @asynccontextmanager
 async def running(home: Path, **settings: Any) -> AsyncIterator[House]:
     """The application between start and stop."""
+    # The reset collects garbage twice; what was there before need not be looked through each time.
+    gc.freeze()
     with nicegui_reset_globals():
         chosen = Settings.load(home=home, docker="off", **settings)
         door = create_app(chosen)

@@ -288,7 +288,7 @@ async def test_a_token_has_its_role_and_needs_neither_cookie_nor_csrf(house: Hou
     token = await make_token(house)
     session = await house.auth.bearer(token)
     assert session is not None
-    assert (session.kind, session.actor.role, session.actor.name) == ("token", Role.DEVELOPER, "build")
+    assert (session.actor.kind, session.actor.role, session.actor.name) == ("token", Role.DEVELOPER, "build")
     client = house.browser()
     del client.headers["origin"]
     answer = await client.post("/api/v1/nothing-there", headers=JSON | {"Authorization": f"Bearer {token}"})

@@ -24,6 +24,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.util import langhelpers
+
 from app.main import create_app
 from app.settings import Settings
 from nodes.base import Family, Node
@@ -97,7 +99,8 @@ class Tripwire:
         stack = traceback.extract_stack()[-12:]
         self.armed = True
         return any(
-            at.name == "_exec_code_in_env" and at.filename.endswith("sqlalchemy/util/langhelpers.py") for at in stack
+            at.name.endswith("exec_code_in_env") and at.filename.endswith("sqlalchemy/util/langhelpers.py")
+            for at in stack
         )
 
     def _outside(self, path: Any) -> bool:
@@ -465,10 +468,12 @@ async def acts(home: Path, every: int) -> Report:
     pickle.loads(b"cbuiltins\nlen\n.")
     with tempfile.TemporaryDirectory() as outside:
         Path(outside, "x").write_text("x")
+    before = len(wire.seen)
     (home / "allowed").write_text("x")
+    langhelpers.exec_code_in_env("def walk():\n    return []\n", {}, "walk")
     wire.armed = False
     report.wrong += wire.seen
-    assert not any("allowed" in event for event in wire.seen)
+    assert len(wire.seen) == before, wire.seen[before:]
     return report
 
 
