@@ -109,7 +109,10 @@ def packages_step(dev: bool, done: dict[str, str]) -> tuple[str, str, Callable[[
 
 def install_packages(lock: Path) -> None:
     """Make `.venv` hold exactly what the lock says."""
-    uv(["pip", "sync", "--require-hashes", str(lock)], "The packages could not be installed from PyPI.")
+    uv(
+        ["pip", "sync", "--compile-bytecode", "--require-hashes", str(lock)],
+        "The packages could not be installed from PyPI.",
+    )
 
 
 def install_checkout() -> None:

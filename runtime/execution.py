@@ -6,7 +6,6 @@ are flushed; all others ride along with the next flush and may be repeated after
 """
 
 import asyncio
-import random
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -14,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from nodes.base import SKIP, Effect, Loop, NodeError, Out, Pause
-from nodes.errors import FactoryError
+from nodes.base import SKIP, Effect, Loop, NodeError, Pause
 from runtime.context import Doors, StepContext
 from runtime.events import Fact
+from runtime.outcomes import explain, fired, retry_in, shown_input
 from runtime.plan import Plan, Step
 from runtime.progress import DONE, READY, RUNNING, Answer, Frame, LoopRun, Progress
 from runtime.states import RunState
@@ -527,56 +526,6 @@ class Execution:
 @dataclass(slots=True)
 class _Items:
     items: list[Any]
-
-
-def fired(outcome: Any) -> dict[str, Any]:
-    """The ports that fire, with their values."""
-    if isinstance(outcome, Out):
-        return {port: value for port, value in outcome.__dict__.items() if value is not SKIP}
-    if isinstance(outcome, dict):
-        return {port: value for port, value in outcome.items() if value is not SKIP}
-    raise NodeError(f"The step gave {type(outcome).__name__}, which is not its outputs.", category="bug")
-
-
-def retry_in(step: Step, error: Exception, attempt: int) -> float | None:
-    """Seconds to wait before the next attempt, or None to give up: exponential, with jitter of up to one half."""
-    policy = step.policy
-    if attempt > policy.retries or not (isinstance(error, NodeError) and error.retry):
-        return None
-    if error.after is not None:
-        return min(error.after, policy.max_delay)
-    pause: float = min(policy.max_delay, policy.first_delay * 2 ** (attempt - 1))
-    return pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
-
-
-def shown_input(step: Step, inputs: dict[str, Any]) -> Any:
-    """What a screen shows as the input of a step: the value itself, or the ports by name when there are several."""
-    if step.is_trigger:
-        return inputs.get("event")
-    return inputs.get(step.first_input) if len(inputs) <= 1 else inputs
-
-
-def explain(error: BaseException, step: Step | None) -> dict[str, Any]:
-    """Any failure as the record that people and error ports get; what we did not foresee comes without a traceback."""
-    where: dict[str, Any] = {"node": step.id} if step else {}
-    if isinstance(error, FactoryError):
-        found = error.as_dict()
-        found["where"] = where | found["where"]
-        if isinstance(error, NodeError):
-            found["category"] = error.category
-            if error.details:
-                found["details"] = error.details
-        else:
-            found["category"] = "configuration" if error.code.startswith("formula") else "limit"
-        return found
-    name = f"“{step.name}”" if step else "The run"
-    return {
-        "code": "step.bug",
-        "message": f"{name} failed in a way that was not foreseen ({type(error).__name__}).",
-        "fix": "Try it in the sandbox with the same input. If it fails again, the server's log has the details.",
-        "where": where,
-        "category": "bug",
-    }
 
 
 def _is_big(inputs: dict[str, Any]) -> bool:

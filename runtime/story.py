@@ -3,7 +3,7 @@
 from typing import Any
 
 from runtime.events import Fact
-from runtime.execution import shown_input
+from runtime.outcomes import shown_input
 from runtime.plan import Plan, Step
 from runtime.progress import Frame, Progress
 from runtime.states import StepState

@@ -164,6 +164,8 @@ def soak(run: Run, stack: ExitStack) -> None:
 def main(what: str) -> int:
     """Run what was asked for."""
     run = Run()
+    # Hundreds of processes are started: none of them should compile the same sources again.
+    run.environment.pop("PYTHONDONTWRITEBYTECODE", None)
     try:
         with ExitStack() as stack:
             if what == "check":

@@ -32,8 +32,8 @@ from nodes.base import Family, Node
 from nodes.blueprint import Blueprint, BlueprintError
 from nodes.catalog import catalog
 from nodes.errors import FactoryError
-from runtime.execution import explain
 from runtime.factory import Factory
+from runtime.outcomes import explain
 from tests.app.api.conftest import Caller, set_up
 from tests.app.conftest import House
 from tests.runtime.factories import ADMIN, agent, new_factory
