@@ -54,7 +54,8 @@ class Approvals:
             row = rows.get(session, id_)
             if row is None:
                 raise NotFound("There is no such question.")
-            if (choice or (approve and row.choices)) and choice not in row.choices:
+            # Of two choices yes or no says which; of more one has to be named.
+            if (choice or len(row.choices) > 2) and choice not in row.choices:
                 raise FactoryError(
                     f"“{choice}” is not one of the choices." if choice else "This needs one of its choices.",
                     code="approval.choice",
