@@ -60,6 +60,7 @@ class Run(Owned, table=True):
     parent_run: str | None = None
     parent_step: str | None = None
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(Json))
+    environment: str = Field(default="live", sa_column_kwargs={"server_default": "live"})
 
 
 COLUMNS: tuple[str, ...] = tuple(Run.__table__.columns.keys())  # type: ignore[attr-defined]
@@ -83,6 +84,7 @@ def values(
     parent_run: str | None = None,
     parent_step: str | None = None,
     error: dict[str, Any] | None = None,
+    environment: str = "live",
 ) -> dict[str, Any]:
     """A whole new row for `RunRecord.insert`."""
     return {
@@ -102,6 +104,7 @@ def values(
         "parent_run": parent_run,
         "parent_step": parent_step,
         "error": error,
+        "environment": environment,
     }
 
 

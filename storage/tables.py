@@ -9,9 +9,11 @@ from sqlmodel import SQLModel
 from storage import (
     approval,
     blueprint,
+    case,
     deployment,
     document,
     event_seen,
+    held_call,
     hook,
     journal,
     memory,
@@ -23,12 +25,13 @@ from storage import (
     shelf,
     tenant,
     user,
+    variable,
     version,
 )
 
 AGGREGATES: Final = (
     tenant, user, session, document, blueprint, version, deployment, hook, schedule, run, journal, approval,
-    secret, memory, shelf, setting, event_seen,
+    secret, memory, shelf, setting, event_seen, variable, held_call, case,
 )  # fmt: skip
 
 metadata = SQLModel.metadata
