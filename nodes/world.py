@@ -74,6 +74,16 @@ class Http(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's wish to use a tool. `arguments` is None when what it sent is not a JSON object; `raw` is what it sent."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] | None
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LlmReply:
     """A model's answer. `canned` marks the sandbox's stand-in when no model is configured; `cost` is in US dollars."""
 
@@ -85,10 +95,15 @@ class LlmReply:
     finish_reason: str = "stop"
     canned: bool = False
     data: Any = None
+    calls: tuple[ToolCall, ...] = ()
 
 
 class Llm(Protocol):
-    """A language model. Raises NodeError: model, rate_limit, credential, timeout, configuration (none set up)."""
+    """A language model. Raises NodeError: model, rate_limit, credential, timeout, limit, configuration (none set up).
+
+    `tools` are records with `name`, `description` and `parameters` (a JSON schema); what it wants of them is in the reply's
+    `calls`. With `tools` (also an empty list of them) a `schema` only says what the last answer should be like.
+    """
 
     async def ask(
         self,
@@ -98,6 +113,7 @@ class Llm(Protocol):
         temperature: float | None = None,
         max_tokens: int = 1024,
         schema: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
         timeout: float = 60.0,
     ) -> LlmReply: ...
 

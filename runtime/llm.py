@@ -18,12 +18,13 @@ from typing import Any, Final
 import jsonschema
 import orjson
 
-from nodes.base import LlmReply, NodeError
-from runtime.llm_errors import content_refused, cut_off, explain, misfit, no_model, other_provider
+from nodes.base import LlmReply, NodeError, ToolCall
+from runtime.llm_errors import content_refused, cut_off, explain, misfit, no_model, other_provider, spent_all
 from runtime.llm_sample import sample_reply
 from runtime.scrub import Scrubber
 
 MAX_OUTPUT_TOKENS: Final = 8_192
+MAX_RUN_TOKENS: Final = 100_000
 MAX_TIMEOUT: Final = 600.0
 
 _PARTS = (
@@ -136,6 +137,8 @@ class LlmDoor:
         self._llms = llms
         self._tenant = tenant
         self._sandbox = sandbox
+        self.spent = 0
+        """Tokens that the models of this run took so far."""
 
     async def ask(
         self,
@@ -145,27 +148,34 @@ class LlmDoor:
         temperature: float | None = None,
         max_tokens: int = 1024,
         schema: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
         timeout: float = 60.0,
         on_text: OnText | None = None,
     ) -> LlmReply:
         """Ask and wait for the whole answer; `on_text` is given its parts as they come. Raises NodeError.
 
-        With a schema the answer's `data` fits it; a first answer that does not is sent back once with what is wrong.
+        With a schema the answer's `data` fits it; a first answer that does not is sent back once with what is wrong. With
+        tools it is one exchange, and whether the last answer fits is for the caller to see.
         """
         settings = await self._llms.settings(self._tenant)
         if not settings.model:
             if self._sandbox:
-                return sample_reply(messages, schema)
+                return sample_reply(messages, schema, tools or ())
             raise no_model()
+        if self.spent >= MAX_RUN_TOKENS:
+            raise spent_all(self.spent, MAX_RUN_TOKENS)
         library = await self._llms.library()
         limit = min(max_tokens, MAX_OUTPUT_TOKENS)
         ambient = settings is self._llms.operator
         asking = _Asking(library, settings, model, temperature, limit, on_text, ambient=ambient)
         try:
             async with asyncio.timeout(min(timeout, MAX_TIMEOUT)):
-                if schema is None:
-                    return await asking.once(messages)
-                return await asking.fitting(messages, schema)
+                if tools is not None:
+                    reply = await asking.with_tools(messages, tools, schema)
+                elif schema is None:
+                    reply = await asking.once(messages)
+                else:
+                    reply = await asking.fitting(messages, schema)
         except TimeoutError:
             raise NodeError(
                 f"The model did not answer within {timeout:g} seconds.",
@@ -173,6 +183,8 @@ class LlmDoor:
                 retry=True,
                 fix="Try again, allow it more time, or ask for a shorter answer.",
             ) from None
+        self.spent += reply.tokens_in + reply.tokens_out
+        return reply
 
 
 class _Asking:
@@ -222,6 +234,18 @@ class _Asking:
             raise explain(error, self._library, self._model, Scrubber((self._settings.key,))) from None
         return self._reply(response)
 
+    async def with_tools(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]],
+        schema: Mapping[str, Any] | None,
+    ) -> LlmReply:
+        """One exchange in which the model may ask for tools instead of answering."""
+        more: dict[str, Any] = {}
+        if tools:
+            more["tools"] = [{"type": "function", "function": dict(tool)} for tool in tools]
+        return await self.once(messages if schema is None else _told(messages, schema, bool(tools)), **more)
+
     async def fitting(self, messages: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> LlmReply:
         """An answer whose data fits the schema, with one chance to correct it."""
         more: dict[str, Any] = {}
@@ -232,7 +256,7 @@ class _Asking:
             }
         told = _told(messages, schema)
         reply = await self.once(told, **more)
-        data, wrong = _fit(reply.text, schema)
+        data, wrong = fit(reply.text, schema)
         if wrong and reply.finish_reason != "length":
             asked_again = [
                 *told,
@@ -240,7 +264,7 @@ class _Asking:
                 {"role": "user", "content": f"That does not fit: {wrong} Answer again, with JSON only."},
             ]
             reply = _sum(reply, await self.once(asked_again, **more))
-            data, wrong = _fit(reply.text, schema)
+            data, wrong = fit(reply.text, schema)
         if wrong:
             raise cut_off(self._max_tokens) if reply.finish_reason == "length" else misfit(wrong)
         return LlmReply(
@@ -278,6 +302,7 @@ class _Asking:
             tokens_out=int(getattr(usage, "completion_tokens", 0) or 0),
             cost=self._cost(response),
             finish_reason=reason,
+            calls=tuple(_call(call) for call in getattr(choice.message, "tool_calls", None) or ()),
         )
 
     def _cost(self, response: Any) -> float:
@@ -313,10 +338,25 @@ def _split(library: Any, model: str, base_url: str, otherwise: str = "openai") -
     return name, provider
 
 
-def _told(messages: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _call(call: Any) -> ToolCall:
+    raw = str(call.function.arguments or "")
+    try:
+        arguments = orjson.loads(raw) if raw.strip() else {}
+    except orjson.JSONDecodeError:
+        arguments = None
+    return ToolCall(
+        str(call.id or ""), str(call.function.name or ""), arguments if type(arguments) is dict else None, raw
+    )
+
+
+def _told(
+    messages: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], with_tools: bool = False
+) -> list[dict[str, Any]]:
     """The messages with the wish for JSON in front, for models that know no other way."""
+    when = "When you need no more tools, answer" if with_tools else "Answer"
     wish = (
-        "Answer with JSON only, without any other text. It must fit this JSON schema:\n" + orjson.dumps(schema).decode()
+        f"{when} with JSON only, without any other text. It must fit this JSON schema:\n"
+        + orjson.dumps(schema).decode()
     )
     told = [dict(message) for message in messages]
     if told and told[0].get("role") == "system":
@@ -325,7 +365,7 @@ def _told(messages: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> l
     return [{"role": "system", "content": wish}, *told]
 
 
-def _fit(text: str, schema: Mapping[str, Any]) -> tuple[Any, str]:
+def fit(text: str, schema: Mapping[str, Any]) -> tuple[Any, str]:
     """The data in the answer, and what is wrong with it."""
     inner = text.strip()
     if inner.startswith("```"):

@@ -73,6 +73,16 @@ def no_model() -> NodeError:
     )
 
 
+def spent_all(spent: int, limit: int) -> NodeError:
+    """The run has used up what models may take in it."""
+    return NodeError(
+        f"The models of this run took {spent:,} tokens; up to {limit:,} may be used in one run.",
+        category="limit",
+        code="limit.tokens",
+        fix="Send less text, ask for fewer turns, or split the work over several runs.",
+    )
+
+
 def other_provider(model: str, provider: str) -> NodeError:
     """The node names a model of a provider whose key we do not have."""
     return NodeError(

@@ -5,13 +5,24 @@ from typing import Any
 
 import orjson
 
-from nodes.base import LlmReply
+from nodes.base import LlmReply, ToolCall
 
 MARK = "(sample answer: no model is set up)"
+MOST_CALLS = 3
 
 
-def sample_reply(messages: Sequence[Mapping[str, Any]], schema: Mapping[str, Any] | None) -> LlmReply:
-    """A sample answer that says it is one."""
+def sample_reply(
+    messages: Sequence[Mapping[str, Any]],
+    schema: Mapping[str, Any] | None,
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> LlmReply:
+    """A sample answer that says it is one; where there are tools, the first few of them are tried once before it."""
+    if tools and not any(message.get("role") == "tool" for message in messages):
+        calls = [
+            ToolCall(f"sample-{number}", str(tool["name"]), sample_value(tool.get("parameters") or {"type": "object"}))
+            for number, tool in enumerate(tools[:MOST_CALLS], 1)
+        ]
+        return LlmReply(MARK, "sample", canned=True, calls=tuple(calls))
     if schema is not None:
         data = sample_value(schema)
         return LlmReply(f"{MARK} {orjson.dumps(data).decode()}", "sample", canned=True, data=data)

@@ -15,7 +15,9 @@ class OpenAiServer(HttpServer):
     """Answers `You said: …`, unless the last message contains one of the words below.
 
     `#429`, `#500`, … answer that status; `#wait` never answers; `#length`, `#filter` end for that reason; `#cut` breaks off;
-    `#say <text>` answers the text; `#json <text>` too, but only where the caller asked for JSON; `#once <a>|<b>` answers a
+    `#turns <a> #then <b> …` answers a in the first turn of a conversation, b in the second and so on; a turn of
+    `#call <tool> <JSON>`, once or more, asks for tools, and `#tools` in a text stands for what they gave. `#say <text>` answers
+    the text; `#json <text>` too, but only where the caller asked for JSON; `#once <a>|<b>` answers a
     first and b after it.
     """
 
@@ -53,6 +55,10 @@ class OpenAiServer(HttpServer):
         if failed := _failure(prompt, self._key):
             return failed
         text, reason = self._text(prompt), "stop"
+        if "#turns " in prompt and (said := _turn(body, prompt)):
+            if isinstance(said, list):
+                return Answer(body=_completion(body, "", "tool_calls", said))
+            text = said
         if "#length" in prompt:
             text, reason = text[: len(text) // 2], "length"
         if "#filter" in prompt:
@@ -76,6 +82,27 @@ class OpenAiServer(HttpServer):
             first, _, second = prompt.partition("#once ")[2].partition("|")
             return first if self._times == 1 else second.partition("\n")[0]
         return f"You said: {prompt}"
+
+
+def _turn(body: dict[str, Any], prompt: str) -> str | list[dict[str, Any]]:
+    """What the conversation's script says next: a text, or calls of tools; without tools to call it says so."""
+    script = prompt.partition("#turns ")[2].split("#then")
+    asked = [message for message in body["messages"] if message["role"] == "assistant"]
+    part = script[min(len(asked), len(script) - 1)].partition("\n")[0].strip()
+    if "#call " not in part:
+        given = "; ".join(str(message["content"]) for message in body["messages"] if message["role"] == "tool")
+        return part.replace("#tools", given)
+    if not body.get("tools"):
+        return "Nothing to call with."
+    calls = [call.strip().partition(" ") for call in part.split("#call ") if call.strip()]
+    return [
+        {
+            "id": f"call_{len(asked)}_{number}",
+            "type": "function",
+            "function": {"name": name, "arguments": given.strip()},
+        }
+        for number, (name, _, given) in enumerate(calls)
+    ]
 
 
 def _failure(prompt: str, key: str) -> Answer | None:
@@ -104,19 +131,22 @@ def _error(status: int, message: str, code: str, headers: dict[str, str] | None 
     return Answer(status, {"error": {"message": message, "type": kind, "code": code}}, headers=headers or {})
 
 
-def _completion(body: dict[str, Any], text: str, reason: str) -> dict[str, Any]:
+def _completion(
+    body: dict[str, Any], text: str, reason: str, calls: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text} | ({"content": None, "tool_calls": calls} if calls else {})
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1_750_000_000,
         "model": body["model"],
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}],
+        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
         "usage": _usage(body, text),
     }
 
 
 def _usage(body: dict[str, Any], text: str) -> dict[str, int]:
-    asked = sum(len(str(message["content"]).split()) for message in body["messages"])
+    asked = sum(len(str(message.get("content") or "").split()) for message in body["messages"])
     return {
         "prompt_tokens": asked,
         "completion_tokens": len(text.split()),

@@ -112,6 +112,7 @@ class FakeLlm:
         temperature: float | None = None,
         max_tokens: int = 1024,
         schema: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
         timeout: float = 60.0,
     ) -> LlmReply:
         self.asked.append(
@@ -121,6 +122,7 @@ class FakeLlm:
                 "temperature": temperature,
                 "max_tokens": max_tokens,
                 "schema": schema,
+                "tools": tools,
                 "timeout": timeout,
             }
         )
@@ -289,8 +291,8 @@ async def outcome_of(node: Node, inputs: Mapping[str, Any], context: FakeContext
     """What `run` gives, as it is: outputs or a pause."""
     context.bind(node, inputs)
     if isinstance(node, Loop):
-        items = node.items_of(context, inputs.get("items"))
-        return {"done": items, **({"item": items[0]} if items else {})}
+        items = node.items_of(context, inputs.get(node.inputs()[0].name))
+        return {"done": items[0] if node.rounds else items, **({"item": items[0]} if items else {})}
     return await node.run(context, **inputs)
 
 

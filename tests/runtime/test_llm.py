@@ -319,3 +319,72 @@ print(called)
 
 def test_a_key_is_not_printed():
     assert "sk-1" not in repr(ModelSettings("openai/x", "", "sk-1"))
+
+
+# --- tools ------------------------------------------------------------------------------------------------------------
+
+WEATHER = {
+    "name": "weather",
+    "description": "The weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+
+
+async def test_a_model_may_ask_for_tools_instead_of_answering():
+    async with OpenAiServer() as server:
+        asked = said('#turns #call weather {"city": "Oslo"} #call weather {"city": "Rome"} #then It is #tools.')
+        door = llms(server).door("t")
+        reply = await door.ask(asked, tools=[WEATHER])
+        first, second = reply.calls
+        assert (first.name, first.arguments, second.arguments) == ("weather", {"city": "Oslo"}, {"city": "Rome"})
+        assert (reply.text, reply.finish_reason) == ("", "tool_calls")
+        assert server.bodies[0]["tools"] == [{"type": "function", "function": WEATHER}]
+        spoken = [
+            {"role": "assistant", "content": None, "tool_calls": [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.raw}}
+                for call in reply.calls
+            ]},
+            {"role": "tool", "tool_call_id": first.id, "content": "cold"},
+            {"role": "tool", "tool_call_id": second.id, "content": "warm"},
+        ]  # fmt: skip
+        reply = await door.ask([*asked, *spoken], tools=[WEATHER])
+    assert (reply.text, reply.calls) == ("It is cold; warm.", ())
+
+
+async def test_arguments_that_are_no_record_are_told_apart_from_none_at_all():
+    async with OpenAiServer() as server:
+        script = said('#turns #call weather {"city": #call weather [1] #call weather')
+        reply = await llms(server).door("t").ask(script, tools=[WEATHER])
+    assert [call.arguments for call in reply.calls] == [None, None, {}]
+    assert reply.calls[0].raw == '{"city":'
+
+
+async def test_with_tools_a_schema_is_a_wish_for_the_last_answer():
+    async with OpenAiServer() as server:
+        reply = await llms(server).door("t").ask(said("hello"), tools=[WEATHER], schema=SCHEMA)
+        wish = server.bodies[0]["messages"][0]
+        assert "response_format" not in server.bodies[0]
+    assert wish["role"] == "system"
+    assert wish["content"].startswith("When you need no more tools, answer with JSON only")
+    assert (reply.text, reply.data) == ("You said: hello", None)
+
+
+async def test_without_a_model_the_sandbox_tries_the_tools_once_and_then_answers():
+    door = Llms().door("t", sandbox=True)
+    reply = await door.ask(said("How is Oslo?"), tools=[WEATHER])
+    assert (reply.canned, reply.text) == (True, MARK)
+    assert [(call.name, call.arguments) for call in reply.calls] == [("weather", {"city": "(sample city)"})]
+    reply = await door.ask([*said("How is Oslo?"), {"role": "tool", "content": "cold"}], tools=[WEATHER])
+    assert reply.text.startswith(MARK)
+    assert not reply.calls
+
+
+async def test_what_models_take_in_one_run_has_an_end():
+    async with OpenAiServer() as server:
+        door = llms(server).door("t")
+        door.spent = 99_999
+        await door.ask(said("hello"))
+        error = await failure(door, "hello")
+        assert len(server.bodies) == 1
+    assert (error.code, error.category) == ("limit.tokens", "limit")
+    assert "100,000" in error.message
