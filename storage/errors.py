@@ -6,6 +6,7 @@ import sqlite3
 
 from sqlalchemy import exc
 
+from nodes.categories import Category
 from nodes.errors import FactoryError
 
 
@@ -14,6 +15,7 @@ class StorageError(FactoryError):
 
     code = "storage.failed"
     status = 503
+    category = Category.WORKER
 
 
 class Clash(StorageError):
@@ -71,6 +73,25 @@ def unknown() -> StorageError:
         "The connection to the database broke while this was being saved, so it may or may not be saved.",
         code="storage.unknown",
         fix="Look whether it is there before you try again.",
+    )
+
+
+def fenced() -> StorageError:
+    """Another server took over what this one had in hand."""
+    return StorageError(
+        "This server could not reach the database for a while, so its work was given to another one.",
+        code="storage.fenced",
+        fix="Try again in a moment: it comes back by itself.",
+    )
+
+
+def in_use(path: str) -> StorageError:
+    """A second server on one file."""
+    return StorageError(
+        f"Another Agent Factory is running on the database {path}.",
+        code="storage.in_use",
+        fix="Stop the other one first, or give this one a folder of its own with FACTORY_HOME.",
+        status=409,
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, ForeignKeyConstraint, Index, and_, func, text
+from sqlalchemy import Column, ColumnElement, ForeignKeyConstraint, Index, and_, case, func, or_, text, tuple_
 from sqlalchemy.orm import aliased
 from sqlmodel import Field, Session, col, select, update
 
 from storage.blueprint import Blueprint
 from storage.columns import Json
+from storage.server import Server
 from storage.tenancy import Owned, TenantSession
 
 FINISHED = ("succeeded", "failed", "cancelled")
@@ -43,6 +44,13 @@ class Run(Owned, table=True):
             sqlite_where=text("wake_at IS NOT NULL"),
             postgresql_where=text("wake_at IS NOT NULL"),
         ),
+        Index(
+            "run_unhandled",
+            "tenant_id",
+            "id",
+            sqlite_where=text("state = 'failed' AND handled IS NULL"),
+            postgresql_where=text("state = 'failed' AND handled IS NULL"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -61,9 +69,20 @@ class Run(Owned, table=True):
     parent_step: str | None = None
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(Json))
     environment: str = Field(default="live", sa_column_kwargs={"server_default": "live"})
+    category: str | None = None
+    """Of a failed run: what kind of trouble it was."""
+    handled: str | None = None
+    """Of a failed run: what a person did about it, retried or dismissed; see `storage.dead_letter`."""
+    owner: str | None = None
+    """The server that has it in hand; None while it waits as a row. What anybody else writes about it is refused."""
 
 
-COLUMNS: tuple[str, ...] = tuple(Run.__table__.columns.keys())  # type: ignore[attr-defined]
+COLUMNS: tuple[str, ...] = tuple(
+    column.key
+    for column in Run.__table__.columns  # type: ignore[attr-defined]
+    if column.key != "handled"
+)
+"""What the journal writes; the rest is for people."""
 
 
 def values(
@@ -85,6 +104,8 @@ def values(
     parent_step: str | None = None,
     error: dict[str, Any] | None = None,
     environment: str = "live",
+    category: str | None = None,
+    owner: str | None = None,
 ) -> dict[str, Any]:
     """A whole new row for `RunRecord.insert`."""
     return {
@@ -105,6 +126,8 @@ def values(
         "parent_step": parent_step,
         "error": error,
         "environment": environment,
+        "category": category,
+        "owner": owner,
     }
 
 
@@ -185,6 +208,41 @@ def unfinished(session: Session, states: Sequence[str] = ("accepted", "running")
     ).all()
 
 
+def take(session: Session, tenant: str, id: str, server: str) -> bool:
+    """Take an unfinished run in hand that nobody has, or whose server is gone; through Database.write_all.
+
+    False: it ended, or another server has it.
+    """
+    free = or_(col(Run.owner).is_(None), col(Run.owner) == server, _lost_its_server())
+    own = update(Run).where(col(Run.tenant_id) == tenant, col(Run.id) == id, col(Run.state).in_(UNFINISHED), free)
+    running = case((col(Run.state) == "waiting", "running"), else_=col(Run.state))
+    return (
+        session.exec(own.values(owner=server, state=running).execution_options(synchronize_session=False)).rowcount == 1
+    )
+
+
+def adopt(session: Session, server: str, limit: int = 200) -> Sequence[tuple[str, str]]:
+    """Take in hand runs that were going on in a server that is gone; (tenant, run id), through Database.write_all."""
+    lost = (
+        select(Run.tenant_id, Run.id)
+        .where(col(Run.state).in_(("accepted", "running")), or_(col(Run.owner).is_(None), _lost_its_server()))
+        .order_by(col(Run.id))
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    found = session.exec(lost).all()
+    if not found:
+        return []
+    free = or_(col(Run.owner).is_(None), _lost_its_server())
+    own = update(Run).where(tuple_(col(Run.tenant_id), col(Run.id)).in_(found), free).values(owner=server)
+    taken = session.exec(own.returning(col(Run.tenant_id), col(Run.id)).execution_options(synchronize_session=False))
+    return [(tenant, id) for tenant, id in taken.all()]
+
+
+def _lost_its_server() -> ColumnElement[bool]:
+    return ~select(Server.id).where(col(Server.id) == col(Run.owner)).correlate(Run).exists()
+
+
 def due(session: Session, now: float, limit: int = 1_000) -> Sequence[tuple[str, str]]:
     """(tenant, run id) of waiting runs whose time has come, the longest overdue first."""
     return session.exec(
@@ -201,7 +259,7 @@ def unreported(session: Session) -> Sequence[Run]:
     return session.exec(
         select(Run)
         .join(parent, and_(col(parent.tenant_id) == col(Run.tenant_id), col(parent.id) == col(Run.parent_run)))
-        .where(col(Run.finished_at).is_not(None), parent.state == "waiting")
+        .where(col(Run.finished_at).is_not(None), col(parent.state).in_(UNFINISHED))
     ).all()
 
 

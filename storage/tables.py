@@ -10,8 +10,10 @@ from storage import (
     approval,
     blueprint,
     case,
+    dead_letter,
     deployment,
     document,
+    errand,
     event_seen,
     held_call,
     hook,
@@ -20,6 +22,7 @@ from storage import (
     run,
     schedule,
     secret,
+    server,
     session,
     setting,
     shelf,
@@ -31,7 +34,8 @@ from storage import (
 
 AGGREGATES: Final = (
     tenant, user, session, document, blueprint, version, deployment, hook, schedule, run, journal, approval,
-    secret, memory, shelf, setting, event_seen, variable, held_call, case,
+    secret, memory, shelf, setting, event_seen, variable, held_call, case, dead_letter,
+    server, errand,
 )  # fmt: skip
 
 metadata = SQLModel.metadata
