@@ -30,6 +30,7 @@ from typing import (
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nodes.categories import Category as Category
 from nodes.errors import FactoryError
 from nodes.listen import Listen
 from nodes.world import BasicAuth as BasicAuth
@@ -44,6 +45,7 @@ from nodes.world import Memory as Memory
 from nodes.world import SecretRef as SecretRef
 from nodes.world import Signature as Signature
 from nodes.world import Tables as Tables
+from nodes.world import ToolCall as ToolCall
 from nodes.world import Worker as Worker
 
 if TYPE_CHECKING:
@@ -195,7 +197,7 @@ class Simulated:
 class NodeError(FactoryError):
     """A step failed in a way that we can explain. The error itself says whether trying again can help.
 
-    `category` is one of input, configuration, credential, rate_limit, timeout, remote, worker, model, limit, bug.
+    `category` is one of `Category`: the kind of trouble, by which people choose what is tried again.
     `after` is the number of seconds the other side asked us to wait.
     """
 
@@ -207,11 +209,12 @@ class NodeError(FactoryError):
         *,
         retry: bool = False,
         after: float | None = None,
-        category: str = "input",
+        category: Category | str = Category.INPUT,
         fix: str | None = None,
         code: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
+        category = Category.read(category)
         super().__init__(message, fix=fix, code=code or f"step.{category}")
         self.retry = retry
         self.after = after
@@ -274,7 +277,9 @@ class Node(BaseModel):
     keyed: ClassVar[bool] = False
     """Whether the other side is given our idempotency key, so that a repeat after a crash has one effect."""
     join: ClassVar[Literal["all", "first"]] = "all"
-    """`all`: runs when every incoming edge is resolved; `first`: runs on the first value that arrives."""
+    """`all`: runs when every incoming edge is resolved; `first`: runs as soon as `enough()` values have arrived."""
+    as_tool: ClassVar[bool | None] = None
+    """Whether an agent may use steps of this type as tools; None: those of the families context, action and validation."""
     gate: ClassVar[bool] = False
     """Whether a person decides here, which lifts the Rule of Two behind it."""
 
@@ -305,6 +310,14 @@ class Node(BaseModel):
     def join_here(self) -> Literal["all", "first"]:
         """How it waits for its incoming edges with these settings."""
         return self.join
+
+    def enough(self) -> int:
+        """How many values are enough to run; 0: it waits until every incoming edge is resolved."""
+        return 1 if self.join_here() == "first" else 0
+
+    def sets_variable(self) -> str:
+        """The name under which formulas of this run find, as `vars.<name>`, what it gives by its port `variable`."""
+        return ""
 
     def ways(self) -> tuple[tuple[str, ...], ...]:
         """Groups of output ports of which only one group fires each time, as with a decision; empty for all other nodes."""
@@ -358,11 +371,37 @@ class Node(BaseModel):
 
 
 class Loop(Node):
-    """Base of a node whose body the engine runs once an item: the steps behind its `item` port, up to its `result` port.
+    """Base of a node whose body the engine runs again and again: the steps behind its `item` port, up to its `result` port.
 
-    Ports are fixed: `items` and `result` (back) come in, `item` and `done` go out. The engine calls `items_of` with the
-    inputs, runs the body for each member with `item` and `index` known to formulas, and sends what came back out of `done`.
+    The first port and `result` (back) come in, `item` and `done` go out. The engine calls `items_of` with what arrived, runs
+    the body for each member with `item` and `index` known to formulas, and sends what came back out of `done`.
+
+    A loop of `rounds` begins with one member; after every round the engine asks `again`, and the result is the next member.
+    Out of `done` comes the last result.
     """
+
+    rounds: ClassVar[bool] = False
+    """Whether the next member is decided from the last result, instead of all being known at the start."""
+
+    def items_of(self, ctx: Context, items: Any) -> list[Any]:
+        """The members to go through. Raises NodeError when there is no list."""
+        raise NotImplementedError
+
+    def again(self, ctx: Context, result: Any, index: int) -> bool:
+        """Whether another round follows the one with this index, which came to `result`. Raises NodeError to fail."""
+        return False
+
+    def at_once(self) -> int:
+        """How many members are worked on together."""
+        return 1
+
+    def when_item_fails(self) -> Literal["stop", "continue", "drop"]:
+        """Fail, go on with nothing as the result, or go on as if there were no result."""
+        return "stop"
+
+
+class ListLoop(Loop):
+    """Base of a loop over a list that is known at the start."""
 
     parallel: int = Field(default=1, ge=1, le=50, title="At once", description="How many items are worked on together.")
     on_item_error: Literal["stop", "continue", "drop"] = Field(
@@ -371,9 +410,11 @@ class Loop(Node):
         description="Stop the run, go on with nothing in its place, or leave the item out.",
     )
 
-    def items_of(self, ctx: Context, items: Any) -> list[Any]:
-        """The members to go through. Raises NodeError when there is no list."""
-        raise NotImplementedError
+    def at_once(self) -> int:
+        return self.parallel
+
+    def when_item_fails(self) -> Literal["stop", "continue", "drop"]:
+        return self.on_item_error
 
 
 @cache

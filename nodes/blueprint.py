@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
+from nodes.categories import Category
 from nodes.errors import FactoryError
 
 FORMAT: Final = 1
@@ -31,10 +32,14 @@ class BlueprintError(FactoryError):
 
     code = "blueprint.invalid"
     status = 422
+    category = Category.CONFIGURATION
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=False)
+
+
+_TRIED_AGAIN: Final = {"retries": [1, 2, 3, 4, 5]}
 
 
 class Policy(_Part):
@@ -43,17 +48,47 @@ class Policy(_Part):
     retries: int = Field(
         default=0, ge=0, le=5, title="Try again", description="How often to try again after a failure."
     )
+    retry_on: list[Category] = Field(
+        default_factory=list,
+        max_length=len(Category),
+        title="Try again only after",
+        description="With none chosen, a step is tried again whenever the error itself says that it can help.",
+        json_schema_extra={"show_when": _TRIED_AGAIN, "words": {each.value: each.word for each in Category}},
+    )
     first_delay: float = Field(
-        default=1.0, ge=0, le=3600, title="First pause", description="Seconds before the first new try."
+        default=1.0,
+        ge=0,
+        le=3600,
+        title="First pause",
+        description="Seconds before the first new try, a bit less by chance so that not all come back at once.",
+        json_schema_extra={"show_when": _TRIED_AGAIN},
     )
     max_delay: float = Field(
-        default=60.0, ge=0, le=86_400, title="Longest pause", description="Pauses double up to this many seconds."
+        default=60.0,
+        ge=0,
+        le=86_400,
+        title="Longest pause",
+        description="Pauses double up to this many seconds.",
+        json_schema_extra={"show_when": _TRIED_AGAIN},
     )
     timeout: float = Field(default=120.0, gt=0, le=3600, title="Time limit", description="Seconds one try may take.")
     on_error: Literal["stop", "continue", "port"] = Field(
         default="stop",
-        title="On error",
-        description="Stop the run, go on with nothing, or send the error out of an extra “error” port.",
+        title="If it still fails",
+        description="What happens when the last try has failed.",
+        json_schema_extra={
+            "words": {
+                "stop": "Stop the run",
+                "continue": "Go on with a value",
+                "port": "Send the error out of an “error” port",
+            }
+        },
+    )
+    on_error_value: JsonValue = Field(
+        default=None,
+        title="The value to go on with",
+        description="As JSON: a text in quotes, a number, true, a list or a record. Empty means nothing.",
+        json_schema_extra={"show_when": {"on_error": "continue"}},
     )
 
 
@@ -118,6 +153,12 @@ class Blueprint(_Part):
     description: str = Field(default="", max_length=5_000)
     time_zone: str = Field(default="UTC", max_length=64)
     allowed_hosts: list[Annotated[str, Field(max_length=253)]] = Field(default_factory=list, max_length=200)
+    on_failure: str = Field(default="", max_length=64)
+    """The agent that is started when a run of this one has failed for good; empty for none."""
+    concurrency: int = Field(default=0, ge=0, le=200)
+    """How many of its runs are worked on at the same time; 0 for as many as the team may have."""
+    priority: Literal["low", "normal", "high"] = "normal"
+    """Whose turn it is when runs of several agents wait."""
     nodes: list[Placed] = Field(default_factory=list)
     edges: list[Edge] = Field(default_factory=list)
     notes: list[Note] = Field(default_factory=list, max_length=500)
@@ -291,7 +332,7 @@ def diff(before: Blueprint, after: Blueprint) -> list[Change]:
     """What changed from one version to another, in the order of the document; moves on the canvas do not count."""
     changes = [
         Change("changed", "blueprint", field, field.replace("_", " "), (field,))
-        for field in ("name", "description", "time_zone", "allowed_hosts")
+        for field in ("name", "description", "time_zone", "allowed_hosts", "on_failure", "concurrency", "priority")
         if getattr(before, field) != getattr(after, field)
     ]
     for part in ("nodes", "edges", "notes", "groups", "variables"):

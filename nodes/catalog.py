@@ -11,8 +11,10 @@ import structlog
 from pydantic import ValidationError
 
 import nodes
+from nodes.agents import TOOL_PORT, may_be_tool
 from nodes.base import Family, Node, Port, PortType, class_ports
 from nodes.blueprint import Placed
+from nodes.categories import Category
 from nodes.errors import FactoryError
 
 log = structlog.get_logger()
@@ -27,6 +29,7 @@ class UnknownNode(FactoryError):
 
     code = "node.unknown"
     status = 422
+    category = Category.CONFIGURATION
 
 
 class BadSettings(FactoryError):
@@ -34,6 +37,7 @@ class BadSettings(FactoryError):
 
     code = "node.settings"
     status = 422
+    category = Category.CONFIGURATION
 
     def __init__(self, message: str, *, problems: dict[str, str], where: dict[str, Any] | None = None) -> None:
         super().__init__(message, where=where, fix="Open the node and correct the marked fields.")
@@ -138,6 +142,8 @@ def ports_of(placed: Placed, types: Catalog) -> tuple[tuple[Port, ...], tuple[Po
         inputs, outputs = node.inputs(), node.outputs()
     if placed.policy.on_error == "port":
         outputs = (*outputs, ERROR_PORT)
+    if may_be_tool(types.get(placed.type)):
+        outputs = (*outputs, TOOL_PORT)
     return inputs, outputs
 
 

@@ -2,16 +2,20 @@
 
 from typing import Any
 
+from nodes.categories import Category
+
 
 class FactoryError(Exception):
     """Something went wrong that we can explain.
 
     `code` is stable and dotted (`blueprint.too_many_nodes`), `message` is one plain sentence, `fix` says what to do,
     `where` points at the place (`{"node": "n1", "field": "url"}`), `status` is the HTTP status the API answers with.
+    `category` says what kind of trouble it is when a run fails of it.
     """
 
     code = "factory.error"
     status = 400
+    category: Category = Category.BUG
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class NotFound(FactoryError):
 
     code = "not_found"
     status = 404
+    category = Category.CONFIGURATION
 
 
 class Denied(FactoryError):
@@ -46,6 +51,7 @@ class Denied(FactoryError):
 
     code = "denied"
     status = 403
+    category = Category.CREDENTIAL
 
 
 class Conflict(FactoryError):
@@ -53,6 +59,7 @@ class Conflict(FactoryError):
 
     code = "conflict"
     status = 409
+    category = Category.INPUT
 
 
 class TooMany(FactoryError):
@@ -60,3 +67,4 @@ class TooMany(FactoryError):
 
     code = "limit.reached"
     status = 429
+    category = Category.LIMIT

@@ -201,6 +201,7 @@ class Installation:
             return Surroundings(
                 secrets=frozenset(row.name for row in secret.listed(session)),
                 blueprints=frozenset(rows.ids(session)),
+                deployed=frozenset(row.blueprint_id for row in deployment.listed(session)),
                 own_id=blueprint_id or "",
                 files=frozenset(row.name for row in shelf.files(session)),
                 model_configured=model,

@@ -4,6 +4,8 @@ import random
 from typing import Any
 
 from nodes.base import SKIP, NodeError, Out
+from nodes.blueprint import Policy
+from nodes.categories import Category
 from nodes.errors import FactoryError
 from runtime.plan import Step
 
@@ -20,12 +22,27 @@ def fired(outcome: Any) -> dict[str, Any]:
 def retry_in(step: Step, error: Exception, attempt: int) -> float | None:
     """Seconds to wait before the next attempt, or None to give up: exponential, with jitter of up to one half."""
     policy = step.policy
-    if attempt > policy.retries or not (isinstance(error, NodeError) and error.retry):
+    if attempt > policy.retries or not helps_to_repeat(error, policy):
         return None
-    if error.after is not None:
-        return min(error.after, policy.max_delay)
+    after = error.after if isinstance(error, NodeError) else None
+    if after is not None:
+        return min(after, policy.max_delay)
     pause: float = min(policy.max_delay, policy.first_delay * 2 ** (attempt - 1))
     return pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+
+
+def helps_to_repeat(error: BaseException, policy: Policy) -> bool:
+    """Whether this failure is one to try again after: of a chosen category, or, with none chosen, if the error says so."""
+    if policy.retry_on:
+        return category_of(error) in policy.retry_on
+    return isinstance(error, NodeError) and error.retry
+
+
+def category_of(error: BaseException) -> Category:
+    """What kind of trouble a failure is."""
+    if isinstance(error, FactoryError):
+        return error.category
+    return Category.WORKER if isinstance(error, MemoryError | OSError) else Category.BUG
 
 
 def shown_input(step: Step, inputs: dict[str, Any]) -> Any:
@@ -41,12 +58,9 @@ def explain(error: BaseException, step: Step | None) -> dict[str, Any]:
     if isinstance(error, FactoryError):
         found = error.as_dict()
         found["where"] = where | found["where"]
-        if isinstance(error, NodeError):
-            found["category"] = error.category
-            if error.details:
-                found["details"] = error.details
-        else:
-            found["category"] = "configuration" if error.code.startswith("formula") else "limit"
+        found["category"] = error.category.value
+        if isinstance(error, NodeError) and error.details:
+            found["details"] = error.details
         return found
     name = f"“{step.name}”" if step else "The run"
     return {
@@ -54,5 +68,5 @@ def explain(error: BaseException, step: Step | None) -> dict[str, Any]:
         "message": f"{name} failed in a way that was not foreseen ({type(error).__name__}).",
         "fix": "Try it in the sandbox with the same input. If it fails again, the server's log has the details.",
         "where": where,
-        "category": "bug",
+        "category": category_of(error).value,
     }

@@ -94,7 +94,8 @@ def _choice(form: Form, spec: Spec, values: list[Any]) -> None:
     form.head(spec)
     if spec.value not in values and spec.value is not None:
         values = [*values, spec.value]
-    options = {value: _said(value) for value in values}
+    words = spec.schema.get("words", {})
+    options = {value: words.get(value) or _said(value) for value in values}
     change = typed(form, spec)
     made: ui.toggle | ui.select
     if sum(map(len, options.values())) <= _SHORT and len(options) <= 4:
@@ -119,7 +120,7 @@ def _days(form: Form, spec: Spec) -> None:
     """Several of a few words: buttons that stay pressed."""
     form.head(spec)
     items, _ = form.resolve(spec.schema.get("items", {}))
-    words = list(items.get("enum", ()))
+    words, said = list(items.get("enum", ())), spec.schema.get("words", {})
     chosen = [word for word in spec.value if word in words] if isinstance(spec.value, list) else []
 
     def turn(word: str) -> None:
@@ -133,7 +134,7 @@ def _days(form: Form, spec: Spec) -> None:
         for word in words:
             on_ = word in chosen
             with ui.element("button").classes("st-day is-on" if on_ else "st-day") as made:
-                ui.label(_said(word))
+                ui.label(said.get(word) or _said(word))
             made.props(f"type=button aria-pressed={'true' if on_ else 'false'}")
             if form.editable:
                 made.on("click", on(lambda word=word: turn(word), Permission.EDIT))

@@ -238,7 +238,7 @@ class Inspector:
 
     def _errors(self, node: Placed) -> None:
         def change(name: str, value: Any) -> None:
-            given = Policy.model_fields[name].default if value is UNSET else value
+            given = Policy.model_fields[name].get_default(call_default_factory=True) if value is UNSET else value
             self.desk.change({"op": "set", "id": node.id, "patch": {"policy": {name: given}}}, merge=True)
 
         self.policy = Form(

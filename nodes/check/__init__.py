@@ -10,6 +10,7 @@ from nodes.catalog import Catalog
 from nodes.check.business import read_business
 from nodes.check.findings import Finding, Findings, Severity, Surroundings, Tier, asked, in_order
 from nodes.check.performance import forecast, in_words, read_performance
+from nodes.check.policies import read_policies
 from nodes.check.reading import Reading
 from nodes.check.security import read_security
 from nodes.check.structure import read_structure
@@ -22,6 +23,7 @@ def check(blueprint: Blueprint, types: Catalog, around: Surroundings | None = No
     tiers = [Findings("structure"), Findings("security"), Findings("performance"), Findings("business")]
     for findings, read in zip(tiers, (read_structure, read_security, read_performance, read_business), strict=True):
         read(reading, findings)
+    read_policies(reading, tiers[-1])
     return in_order((finding for tier in tiers for finding in tier.found), reading.routes.place)
 
 

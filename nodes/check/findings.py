@@ -40,6 +40,7 @@ class Surroundings:
 
     secrets: frozenset[str] = frozenset()
     blueprints: frozenset[str] = frozenset()
+    deployed: frozenset[str] | None = None
     own_id: str = ""
     files: frozenset[str] | None = None
     model_configured: bool | None = None

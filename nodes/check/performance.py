@@ -55,7 +55,7 @@ def _longest(reading: Reading, scope: str | None, bodies: dict[str, float]) -> t
         node, placed = graph.nodes.get(id_), graph.placed[id_]
         own = 0.0 if node is None or placed.disabled else seconds_of(node)
         if isinstance(node, Loop) and not placed.disabled:
-            own += bodies[id_] * ITEMS / min(max(node.parallel, 1), ITEMS)
+            own += bodies[id_] * ITEMS / min(max(node.at_once(), 1), ITEMS)
         before = [edge.source for edge in routes.into[id_] if edge.source in ends]
         slowest = max(before, key=ends.__getitem__, default="")
         if slowest:
@@ -129,10 +129,23 @@ def _read_loops(reading: Reading, findings: Findings) -> None:
         slow = max(outside, key=lambda id_: seconds_of(graph.nodes[id_]))
         one = sum(seconds_of(graph.nodes[id_]) for id_ in body)
         most = getattr(node, "most", None)
-        bound = most if isinstance(most, int) and "most" in graph.placed[loop].settings else None
-        many = bound or 100
+        chosen = node.rounds or "most" in graph.placed[loop].settings
+        bound = most if isinstance(most, int) and chosen else None
+        many, at_once = bound or 100, max(asked(node.at_once, 1), 1)
         costly = seconds_of(graph.nodes[slow]) >= 2
-        takes = in_words(one * many / min(max(node.parallel, 1), many))
+        takes = in_words(one * many / min(at_once, many))
+        if node.rounds:
+            if one * many > _SLOW:
+                findings.add(
+                    "hint",
+                    "loop.slow",
+                    f"{reading.name(loop)} does {reading.name(slow)} in every round: {many:,} rounds take about {takes}.",
+                    "That is the longest it can take. Lower “At most” if it should give up sooner.",
+                    node=loop,
+                    field="most",
+                    path=(loop, slow),
+                )
+            continue
         if bound is None:
             findings.add(
                 "hint",
@@ -144,7 +157,7 @@ def _read_loops(reading: Reading, findings: Findings) -> None:
                 field="most" if most is not None else "",
                 path=(loop, slow),
             )
-        elif one * many / min(max(node.parallel, 1), many) > _SLOW:
+        elif one * many / min(at_once, many) > _SLOW:
             findings.add(
                 "hint",
                 "loop.slow",
@@ -154,11 +167,11 @@ def _read_loops(reading: Reading, findings: Findings) -> None:
                 field="parallel",
                 path=(loop, slow),
             )
-        if node.parallel > _PARALLEL:
+        if at_once > _PARALLEL:
             findings.add(
                 "hint",
                 "loop.crowd",
-                f"{reading.name(loop)} does {reading.name(slow)} for {node.parallel} items at once; most systems refuse so many calls.",
+                f"{reading.name(loop)} does {reading.name(slow)} for {at_once} items at once; most systems refuse so many calls.",
                 f"Work on at most {_PARALLEL} at once.",
                 node=loop,
                 field="parallel",

@@ -66,12 +66,32 @@ class Scopes:
         return {key: id_ for id_, key in self.keys.items()}
 
     @cached_property
-    def variables(self) -> Shape:
-        """The shape of `vars`."""
+    def _setters(self) -> dict[str, list[str]]:
+        """The steps that set a variable of the run, by its name."""
+        found: dict[str, list[str]] = {}
+        for id_, node in self.graph.nodes.items():
+            if (name := asked(node.sets_variable, "")) and not self.graph.placed[id_].disabled:
+                found.setdefault(name, []).append(id_)
+        return found
+
+    @cached_property
+    def _declared(self) -> dict[str, Shape]:
         found = {variable.name: shape_of(variable.value) for variable in self.graph.blueprint.variables}
-        return record(
-            {name: ANY if shape is NOTHING or shape.kind == "nothing" else shape for name, shape in found.items()}
-        )
+        return {name: ANY if shape.kind == "nothing" else shape for name, shape in found.items()}
+
+    def variables(self, id_: str) -> Shape:
+        """The shape of `vars` in a step: what the agent declares, and what its steps set, surely or maybe before."""
+        fields, optional = dict(self._declared), set[str]()
+        sure = self.routes.surely_before.get(id_, 0) if self._setters else 0
+        for name, setters in self._setters.items():
+            given = one_of(*(self.leaving[setter].get("variable", ANY) for setter in setters if setter in self.leaving))
+            if name in fields:
+                fields[name] = one_of(fields[name], given)
+            else:
+                fields[name] = given
+                if not any(sure >> self.routes.place[setter] & 1 for setter in setters):
+                    optional.add(name)
+        return record(fields, optional=optional)
 
     def main(self, id_: str) -> Shape | None:
         """What `input` is."""
@@ -99,7 +119,7 @@ class Scopes:
                 fields[name] = port
             elif name in optional:
                 fields[name] = one_of(fields[name], port)
-        fields |= {"input": NOTHING if main is None else main, "vars": self.variables, "run": _RUN}
+        fields |= {"input": NOTHING if main is None else main, "vars": self.variables(id_), "run": _RUN}
         fields["steps"] = self.steps(id_, steps) if steps is None or steps else _LOOSE
         around = self.graph.loops_around(id_)
         if around:
@@ -172,14 +192,14 @@ class Scopes:
                 if name in found and found[name].kind == "any":
                     found[name] = shape_of(value)
         if placed.policy.on_error == "continue" and first:
-            found[first] = one_of(found[first], NOTHING)
+            found[first] = one_of(found[first], shape_of(placed.policy.on_error_value))
         return found
 
     def _said(self, id_: str, node: Node) -> Mapping[str, Shape]:
         arriving = self.arriving[id_]
         own: Mapping[str, Shape] = asked(lambda: dict(node.shapes(arriving)), {})
         if isinstance(node, Loop):
-            return {**self._of_loop(id_, arriving.get("items", ANY)), **own}
+            return {**self._of_loop(id_, arriving.get(next(iter(self.graph.inputs[id_]), ""), ANY)), **own}
         if node.family is Family.TRIGGER and self.guess:
             return {**_of_sample(asked(node.sample, None), self.graph.outputs[id_].values()), **own}
         return own
@@ -197,9 +217,10 @@ class Scopes:
                     if edge.source in self.leaving
                 ]
                 node = self.graph.nodes.get(loop)
-                if isinstance(node, Loop) and node.on_item_error == "continue":
+                if isinstance(node, Loop) and asked(node.when_item_fails, "stop") == "continue":
                     given.append(NOTHING)
-                self.leaving[loop]["done"] = list_of(one_of(*given))
+                rounds = isinstance(node, Loop) and node.rounds
+                self.leaving[loop]["done"] = one_of(*given) if rounds else list_of(one_of(*given))
 
 
 def _of_sample(sample: Any, ports: Iterable[Port]) -> dict[str, Shape]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Self
 
+from nodes.categories import Category
 from nodes.errors import FactoryError
 
 Span = tuple[int, int]
@@ -37,6 +38,7 @@ class FormulaError(FactoryError):
     """A formula cannot be read or worked out; says where in the text, why, and what to write instead."""
 
     code = "formula.error"
+    category = Category.CONFIGURATION
 
     def __init__(
         self, message: str, *, code: str | None = None, fix: str | None = None, span: Span | None = None

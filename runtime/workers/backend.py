@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
+from nodes.categories import Category
 from nodes.errors import FactoryError
 from runtime.workers import seccomp
 
@@ -28,6 +29,7 @@ class NoWorker(FactoryError):
 
     code = "worker.none"
     status = 503
+    category = Category.WORKER
 
 
 class WorkersBusy(FactoryError):
@@ -35,6 +37,7 @@ class WorkersBusy(FactoryError):
 
     code = "worker.busy"
     status = 503
+    category = Category.WORKER
 
 
 @dataclass(frozen=True, slots=True)

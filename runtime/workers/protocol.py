@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from nodes.categories import Category
 from nodes.errors import FactoryError
 from runtime.workers.backend import Job, JobError, JobResult, Profile
 
@@ -26,6 +27,7 @@ class ProtocolError(FactoryError):
 
     code = "worker.protocol"
     status = 502
+    category = Category.WORKER
 
 
 class BadInput(FactoryError):
@@ -33,6 +35,7 @@ class BadInput(FactoryError):
 
     code = "worker.input"
     status = 422
+    category = Category.INPUT
 
 
 def encode(frame: dict[str, Any]) -> bytes:

@@ -346,6 +346,59 @@ CASES = [
         draw({"t": MANUAL, "a": ("action.text_template", {"template": "{{ steps.ask_a_model.text }}"}), "b": asking()},
              "t.value > b.value, b.text > a.value"),
     ),
+    # what happens when something fails
+    Case(
+        "policy.never_tried", "hint", "business", "a",
+        draw({"t": MANUAL, "a": policy(GET, retry_on=["remote"])}, "t.value > a.value"),
+        draw({"t": MANUAL, "a": policy(GET, retry_on=["remote"], retries=2)}, "t.value > a.value"),
+    ),
+    Case(
+        "policy.pauses", "warning", "business", "a",
+        draw({"t": MANUAL, "a": policy(GET, retries=2, first_delay=90)}, "t.value > a.value"),
+        draw({"t": MANUAL, "a": policy(GET, retries=2, first_delay=9)}, "t.value > a.value"),
+        words="90 s",
+    ),
+    Case(
+        "policy.same_again", "hint", "business", "a",
+        draw({"t": MANUAL, "a": policy(TEXT, retries=2)}, "t.value > a.value"),
+        draw({"t": MANUAL, "a": policy(GET, retries=2)}, "t.value > a.value"),
+    ),
+    Case(
+        "policy.hopeless", "warning", "business", "a",
+        draw({"t": MANUAL, "a": policy(GET, retries=2, retry_on=["input", "credential"])}, "t.value > a.value"),
+        draw({"t": MANUAL, "a": policy(GET, retries=2, retry_on=["input", "remote"])}, "t.value > a.value"),
+        words="“Data” and “Sign-in”",
+    ),
+    Case(
+        "policy.twice", "hint", "business", "a",
+        draw({"t": MANUAL, "a": policy(MAIL, retries=2, retry_on=["timeout"])}, "t.value > a.value"),
+        draw({"t": MANUAL, "a": policy(MAIL, retries=2, retry_on=["rate_limit"])}, "t.value > a.value"),
+        words="may happen twice",
+    ),
+    Case(
+        "policy.value_unused", "hint", "business", "a",
+        draw({"t": MANUAL, "a": policy(GET, on_error_value=0)}, "t.value > a.value"),
+        draw({"t": MANUAL, "a": policy(GET, on_error="continue", on_error_value=0)}, "t.value > a.value"),
+    ),
+    Case(
+        "policy.value_kind", "warning", "business", "a",
+        draw({"t": MANUAL, "a": policy(TEXT, on_error="continue", on_error_value=[1])}, "t.value > a.value"),
+        draw({"t": MANUAL, "a": policy(TEXT, on_error="continue", on_error_value="none")}, "t.value > a.value"),
+        words="a list",
+    ),
+    Case(
+        "error_agent.itself", "error", "business", "",
+        draw({"t": MANUAL, "a": TEXT}, "t.value > a.value", on_failure="bp_me"), WHOLE, Surroundings(own_id="bp_me"),
+    ),
+    Case(
+        "error_agent.missing", "error", "business", "",
+        draw({"t": MANUAL, "a": TEXT}, "t.value > a.value", on_failure="bp_gone"), WHOLE, Surroundings(own_id="bp_me"),
+    ),
+    Case(
+        "error_agent.not_deployed", "warning", "business", "",
+        draw({"t": MANUAL, "a": TEXT}, "t.value > a.value", on_failure="bp_tell"), WHOLE,
+        Surroundings(blueprints=frozenset({"bp_tell"}), deployed=frozenset()), words="not deployed",
+    ),
 ]  # fmt: skip
 
 
