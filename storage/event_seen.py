@@ -17,6 +17,10 @@ class EventSeen(Owned, table=True):
     source: str = Field(primary_key=True)
     id: str = Field(primary_key=True, max_length=255)
     expires_at: float
+    run_id: str | None = None
+    """What a call with this idempotency key started."""
+    digest: str | None = Field(default=None, max_length=64)
+    """Of the call's content: the same key with something else in it is a mistake."""
 
 
 def first_time(session: TenantSession, source: str, id: str, *, now: float, expires_at: float) -> bool:
@@ -26,6 +30,23 @@ def first_time(session: TenantSession, source: str, id: str, *, now: float, expi
     )
     session.change(old)
     return session.put_once(EventSeen, {"source": source, "id": id}, {"expires_at": expires_at})
+
+
+def claim(
+    session: TenantSession, source: str, id: str, *, run_id: str, digest: str, now: float, expires_at: float
+) -> EventSeen:
+    """Keep which run a key stands for, unless it stands for one already; returns what counts."""
+    session.change(
+        delete(EventSeen).where(
+            col(EventSeen.source) == source, col(EventSeen.id) == id, col(EventSeen.expires_at) <= now
+        )
+    )
+    session.put_once(
+        EventSeen, {"source": source, "id": id}, {"expires_at": expires_at, "run_id": run_id, "digest": digest}
+    )
+    found = session.find(EventSeen, source, id)
+    assert found is not None
+    return found
 
 
 def purge(session: Session, now: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, ForeignKeyConstraint, Index, and_, delete, func, text
+from sqlalchemy import Column, ColumnElement, ForeignKeyConstraint, Index, and_, delete, false, func, text
 from sqlmodel import Field, Session, col, select, update
 
 from storage.columns import Json
@@ -34,6 +34,8 @@ class Schedule(Owned, table=True):
     spec: dict[str, Any] = Field(sa_column=Column(Json, nullable=False))
     next_due: float | None = None
     paused: bool = False
+    held: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    """Whether somebody stopped this one schedule, whatever its deployment does."""
 
 
 class Firing(Owned, table=True):
@@ -82,6 +84,16 @@ def set_paused(session: TenantSession, deployment_id: str, paused: bool) -> int:
     return session.change(update(Schedule).where(col(Schedule.deployment_id) == deployment_id).values(paused=paused))
 
 
+def get(session: TenantSession, id: str) -> Schedule | None:
+    """The schedule."""
+    return session.find(Schedule, id)
+
+
+def hold(session: TenantSession, id: str, held: bool, next_due: float | None) -> bool:
+    """Stop one schedule, or let it go on from the next moment."""
+    return session.change(update(Schedule).where(col(Schedule.id) == id).values(held=held, next_due=next_due)) == 1
+
+
 def set_next(session: TenantSession, id: str, next_due: float | None) -> bool:
     """When it comes due next, whatever it said before."""
     return session.change(update(Schedule).where(col(Schedule.id) == id).values(next_due=next_due)) == 1
@@ -117,7 +129,7 @@ def due(session: Session, now: float, limit: int = 1_000) -> Sequence[Schedule]:
     """What is due, over all tenants, the longest overdue first; through Database.read_all."""
     return session.exec(
         select(Schedule)
-        .where(col(Schedule.next_due).is_not(None), col(Schedule.next_due) <= now, col(Schedule.paused).is_(False))
+        .where(col(Schedule.next_due).is_not(None), col(Schedule.next_due) <= now, _runs())
         .order_by(col(Schedule.next_due))
         .limit(limit)
     ).all()
@@ -125,9 +137,11 @@ def due(session: Session, now: float, limit: int = 1_000) -> Sequence[Schedule]:
 
 def next_due(session: Session) -> float | None:
     """When the next schedule comes due, over all tenants; through Database.read_all."""
-    return session.exec(
-        select(func.min(Schedule.next_due)).where(col(Schedule.next_due).is_not(None), col(Schedule.paused).is_(False))
-    ).first()
+    return session.exec(select(func.min(Schedule.next_due)).where(col(Schedule.next_due).is_not(None), _runs())).first()
+
+
+def _runs() -> ColumnElement[bool]:
+    return and_(col(Schedule.paused).is_(False), col(Schedule.held).is_(False))
 
 
 def _text(spec: Any) -> str:

@@ -15,6 +15,7 @@ from storage import (
     document,
     errand,
     event_seen,
+    happening,
     held_call,
     hook,
     journal,
@@ -27,6 +28,7 @@ from storage import (
     setting,
     shelf,
     tenant,
+    tenant_limit,
     user,
     variable,
     version,
@@ -35,7 +37,7 @@ from storage import (
 AGGREGATES: Final = (
     tenant, user, session, document, blueprint, version, deployment, hook, schedule, run, journal, approval,
     secret, memory, shelf, setting, event_seen, variable, held_call, case, dead_letter,
-    server, errand,
+    server, errand, tenant_limit, happening,
 )  # fmt: skip
 
 metadata = SQLModel.metadata

@@ -22,7 +22,7 @@ def upgrade() -> None:
         sa.Column("renewed_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "id"),
     )
-    op.add_column("run", sa.Column("owner", sa.String(), nullable=True))
+    op.add_column("run", sa.Column("server_id", sa.String(), nullable=True))
     op.create_table(
         "errand",
         sa.Column("tenant_id", sa.String(), nullable=False),
