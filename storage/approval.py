@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Field, Session, col, select, update
 
 from storage.columns import Json
-from storage.run import Run
+from storage.run import UNFINISHED, Run
 from storage.tenancy import Owned, TenantSession
 
 
@@ -120,11 +120,11 @@ def overdue(session: Session, now: float, limit: int = 1_000) -> Sequence[Approv
 
 
 def undelivered(session: Session) -> Sequence[Approval]:
-    """What was decided while the run that asked still waits, over all tenants; through Database.read_all."""
+    """What was decided while the run that asked goes on or waits, over all tenants; through Database.read_all."""
     asker = aliased(Run)
     return session.exec(
         select(Approval)
         .join(asker, and_(col(asker.tenant_id) == col(Approval.tenant_id), col(asker.id) == col(Approval.run_id)))
-        .where(col(Approval.state).in_(("approved", "rejected", "expired")), asker.state == "waiting")
+        .where(col(Approval.state).in_(("approved", "rejected", "expired")), col(asker.state).in_(UNFINISHED))
         .order_by(col(Approval.created_at))
     ).all()

@@ -27,6 +27,8 @@ class Backend(Protocol):
     async def stop(self) -> None: ...
     async def read(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T: ...
     def put(self, job: WriteJob) -> None: ...
+    async def claim(self) -> bool: ...
+    def fence(self, server: str | None) -> None: ...
 
 
 class Database:
@@ -73,6 +75,17 @@ class Database:
     async def write_all(self, fn: Callable[[Session], T]) -> T:
         """Write over all tenants: only where there is no tenant yet."""
         return await self._write(_unbound, fn)
+
+    async def claim(self) -> bool:
+        """Take the database for a server: True when no other server can have it beside us, until we stop.
+
+        Raises StorageError `storage.in_use`.
+        """
+        return await self._backend.claim()
+
+    def fence(self, server: str | None) -> None:
+        """From now on every write is refused with `storage.fenced` once the others have given this server up."""
+        self._backend.fence(server)
 
     def record(self, batch: RunRecord) -> asyncio.Future[None]:
         """Queue something about a run; the future is done when it is durable. Call it on the loop that started the database."""

@@ -46,7 +46,7 @@ def waiting(session: Session, server: str, limit: int = 500) -> Sequence[Errand]
     return session.exec(
         select(Errand)
         .join(Run, and_(col(Run.tenant_id) == col(Errand.tenant_id), col(Run.id) == col(Errand.run_id)))
-        .where(or_(col(Run.owner) == server, col(Run.owner).is_(None), col(Run.finished_at).is_not(None)))
+        .where(or_(col(Run.server_id) == server, col(Run.server_id).is_(None), col(Run.finished_at).is_not(None)))
         .order_by(col(Errand.id))
         .limit(limit)
     ).all()

@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 _READERS = 8
 _LARGEST_GROUP = 2_048
+_STALLED = (
+    10  # seconds; a transaction that we do not go on with for so long is ended by the server, and its locks with it
+)
+_FENCED = "SELECT pg_current_xact_id()::text FROM server WHERE tenant_id = '*' AND id = $1 FOR KEY SHARE"
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -49,6 +53,7 @@ class PostgresBackend:
         self._engine: AsyncEngine | None = None
         self._readers: AsyncEngine | None = None
         self._connection: AsyncConnection | None = None
+        self._fence: str | None = None
 
     async def start(self) -> None:
         self._stopping = False
@@ -75,6 +80,14 @@ class PostgresBackend:
     def put(self, job: WriteJob) -> None:
         self._queue.append(job)
         self._wake.set()
+
+    async def claim(self) -> bool:
+        """Whether nobody else can use the database now. Other servers may: who is there stands in the table `server`."""
+        return False
+
+    def fence(self, server: str | None) -> None:
+        """From now on write only while this server has its row."""
+        self._fence = server
 
     async def read(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T:
         def call(connection: Connection) -> T:
@@ -220,7 +233,13 @@ class PostgresBackend:
         raw = await self._connect()
         outer = None
         await raw.execute("BEGIN")
-        group.transaction = await raw.fetchval("SELECT pg_current_xact_id()::text")
+        if self._fence is None:
+            group.transaction = await raw.fetchval("SELECT pg_current_xact_id()::text")
+        else:
+            # Held until the end: nobody can declare us dead while this transaction is under way.
+            group.transaction = await raw.fetchval(_FENCED, self._fence)
+            if group.transaction is None:
+                raise errors.fenced()
         try:
             lane: list[RecordJob] = []
             for job in group.jobs:
@@ -292,10 +311,10 @@ async def _folded(raw: asyncpg.Connection[Any], batch: list[RunRecord]) -> None:
     runs, changes, facts = records.fold(batch)
     if runs:
         await raw.execute(_insert_runs(), *_columns(runs))
-    for (names, expected), moved in changes.items():
-        done = await raw.execute(
-            _update_runs(names, bool(expected)), *_columns(moved), *([list(expected)] if expected else [])
-        )
+    for (names, expected, server), moved in changes.items():
+        conditions = [*([list(expected)] if expected else []), *([server] if server is not None else [])]
+        statement = _update_runs(names, bool(expected), server is not None)
+        done = await raw.execute(statement, *_columns(moved), *conditions)
         if done != f"UPDATE {len(moved)}":
             raise errors.LostRace("")
     if facts:
@@ -327,11 +346,12 @@ def _insert_facts() -> str:
 
 
 @cache
-def _update_runs(names: tuple[str, ...], expecting: bool) -> str:
+def _update_runs(names: tuple[str, ...], expecting: bool, owned: bool) -> str:
     columns = ("tenant_id", "id", *names)
     arrays = ",".join(f"${at}::{_type(name)}" for at, name in enumerate(columns, 1))
     changes = ", ".join(f"{_quoted(name)} = new.{_quoted(name)}" for name in names)
     expected = f" AND run.state = ANY(${len(columns) + 1}::text[])" if expecting else ""
+    expected += f" AND run.server_id = ${len(columns) + 1 + expecting}::text" if owned else ""
     return (
         f"UPDATE run SET {changes} FROM unnest({arrays}) AS new({','.join(map(_quoted, columns))})"  # noqa: S608
         f" WHERE run.tenant_id = new.tenant_id AND run.id = new.id{expected}"
@@ -366,6 +386,10 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
         pool_pre_ping=True,
         connect_args={
             "timeout": 10,
-            "server_settings": {"synchronous_commit": "on", "application_name": "agent-factory"},
+            "server_settings": {
+                "synchronous_commit": "on",
+                "application_name": "agent-factory",
+                "idle_in_transaction_session_timeout": str(_STALLED * 1_000),
+            },
         },
     )

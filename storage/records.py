@@ -26,8 +26,8 @@ class RunRecord:
     """One thing to keep about a run: its new row, a change of its row, facts for its journal, or several of these.
 
     `insert` is what `run.values()` makes. `update` names columns to change; the row must exist and, if `expected` names states,
-    be in one of them, else the record fails with LostRace and none of it is kept. `facts` is the text of a JSON array whose
-    first fact has number `seq`.
+    be in one of them and, if `server` names one, in its hand: else the record fails with LostRace and none of it is kept.
+    `facts` is the text of a JSON array whose first fact has number `seq`.
     """
 
     run_id: str
@@ -37,14 +37,16 @@ class RunRecord:
     insert: dict[str, Any] | None = None
     update: dict[str, Any] | None = None
     expected: tuple[str, ...] = ()
+    server: str | None = None
+    """The server that must have the run in hand for its row to be changed; None when there is only one server."""
 
 
 class Unfoldable(Exception):
     """These records cannot be written together; one at a time each gets its own answer."""
 
 
-Shape = tuple[tuple[str, ...], tuple[str, ...]]
-"""What makes updates alike: the names of their columns, and the states that are expected."""
+Shape = tuple[tuple[str, ...], tuple[str, ...], str | None]
+"""What makes updates alike: the names of their columns, the states that are expected, and whose the run must be."""
 
 
 class Fold(NamedTuple):
@@ -58,7 +60,7 @@ class Fold(NamedTuple):
 def fold(records: Iterable[RunRecord]) -> Fold:
     """Fold the records in order. Raises Unfoldable when one of them must fail, or may."""
     inserts: dict[tuple[str, str], dict[str, Any]] = {}
-    updates: dict[tuple[str, str], tuple[dict[str, Any], tuple[str, ...]]] = {}
+    updates: dict[tuple[str, str], tuple[dict[str, Any], tuple[str, ...], str | None]] = {}
     facts: list[tuple[str, str, int, str]] = []
     noted: set[tuple[str, str]] = set()
     for record in records:
@@ -75,22 +77,26 @@ def fold(records: Iterable[RunRecord]) -> Fold:
             if (row := inserts.get(key)) is not None:
                 if record.expected and row["state"] not in record.expected:
                     raise Unfoldable
+                if record.server is not None and row["server_id"] != record.server:
+                    raise Unfoldable
                 inserts[key] = {**row, **change}
             elif (pending := updates.get(key)) is not None:
-                before, expected = pending
+                before, expected, server = pending
                 if record.expected and before.get("state") not in record.expected:
                     raise Unfoldable
-                updates[key] = ({**before, **change}, expected)
+                if record.server is not None and before.get("server_id", server) != record.server:
+                    raise Unfoldable
+                updates[key] = ({**before, **change}, expected, server)
             else:
-                updates[key] = (change, record.expected)
+                updates[key] = (change, record.expected, record.server)
         if record.facts:
             noted.add(key)
             facts.append((record.tenant, record.run_id, record.seq, record.facts.decode()))
     changes: dict[Shape, list[tuple[Any, ...]]] = {}
-    for (tenant, run_id), (change, expected) in updates.items():
+    for (tenant, run_id), (change, expected, server) in updates.items():
         names = tuple(sorted(change))
         values = (tenant, run_id, *(_plain(name, change[name]) for name in names))
-        changes.setdefault((names, expected), []).append(values)
+        changes.setdefault((names, expected, server), []).append(values)
     return Fold([_row_values(row) for row in inserts.values()], changes, facts)
 
 

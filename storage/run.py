@@ -73,7 +73,7 @@ class Run(Owned, table=True):
     """Of a failed run: what kind of trouble it was."""
     handled: str | None = None
     """Of a failed run: what a person did about it, retried or dismissed; see `storage.dead_letter`."""
-    owner: str | None = None
+    server_id: str | None = None
     """The server that has it in hand; None while it waits as a row. What anybody else writes about it is refused."""
 
 
@@ -105,7 +105,7 @@ def values(
     error: dict[str, Any] | None = None,
     environment: str = "live",
     category: str | None = None,
-    owner: str | None = None,
+    server_id: str | None = None,
 ) -> dict[str, Any]:
     """A whole new row for `RunRecord.insert`."""
     return {
@@ -127,7 +127,7 @@ def values(
         "error": error,
         "environment": environment,
         "category": category,
-        "owner": owner,
+        "server_id": server_id,
     }
 
 
@@ -213,11 +213,12 @@ def take(session: Session, tenant: str, id: str, server: str) -> bool:
 
     False: it ended, or another server has it.
     """
-    free = or_(col(Run.owner).is_(None), col(Run.owner) == server, _lost_its_server())
+    free = or_(col(Run.server_id).is_(None), col(Run.server_id) == server, _lost_its_server())
     own = update(Run).where(col(Run.tenant_id) == tenant, col(Run.id) == id, col(Run.state).in_(UNFINISHED), free)
     running = case((col(Run.state) == "waiting", "running"), else_=col(Run.state))
     return (
-        session.exec(own.values(owner=server, state=running).execution_options(synchronize_session=False)).rowcount == 1
+        session.exec(own.values(server_id=server, state=running).execution_options(synchronize_session=False)).rowcount
+        == 1
     )
 
 
@@ -225,7 +226,7 @@ def adopt(session: Session, server: str, limit: int = 200) -> Sequence[tuple[str
     """Take in hand runs that were going on in a server that is gone; (tenant, run id), through Database.write_all."""
     lost = (
         select(Run.tenant_id, Run.id)
-        .where(col(Run.state).in_(("accepted", "running")), or_(col(Run.owner).is_(None), _lost_its_server()))
+        .where(col(Run.state).in_(("accepted", "running")), or_(col(Run.server_id).is_(None), _lost_its_server()))
         .order_by(col(Run.id))
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -233,14 +234,14 @@ def adopt(session: Session, server: str, limit: int = 200) -> Sequence[tuple[str
     found = session.exec(lost).all()
     if not found:
         return []
-    free = or_(col(Run.owner).is_(None), _lost_its_server())
-    own = update(Run).where(tuple_(col(Run.tenant_id), col(Run.id)).in_(found), free).values(owner=server)
+    free = or_(col(Run.server_id).is_(None), _lost_its_server())
+    own = update(Run).where(tuple_(col(Run.tenant_id), col(Run.id)).in_(found), free).values(server_id=server)
     taken = session.exec(own.returning(col(Run.tenant_id), col(Run.id)).execution_options(synchronize_session=False))
     return [(tenant, id) for tenant, id in taken.all()]
 
 
 def _lost_its_server() -> ColumnElement[bool]:
-    return ~select(Server.id).where(col(Server.id) == col(Run.owner)).correlate(Run).exists()
+    return ~select(Server.id).where(col(Server.id) == col(Run.server_id)).correlate(Run).exists()
 
 
 def due(session: Session, now: float, limit: int = 1_000) -> Sequence[tuple[str, str]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -52,6 +54,7 @@ class SqliteBackend:
         self._engine: Engine | None = None
         self._readers: Engine | None = None
         self._threads: ThreadPoolExecutor | None = None
+        self._lock: int | None = None
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -71,9 +74,21 @@ class SqliteBackend:
             if engine is not None:
                 engine.dispose()
         self._writer = self._threads = self._readers = self._engine = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def put(self, job: WriteJob) -> None:
         self._queue.put(job)
+
+    async def claim(self) -> bool:
+        """Keep every other server off this file until we stop or die. Raises StorageError `storage.in_use`."""
+        if self._lock is None:
+            self._lock = await asyncio.to_thread(_lock, self._path)
+        return True
+
+    def fence(self, server: str | None) -> None:
+        """Nobody else writes here."""
 
     async def read(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T:
         assert self._loop is not None
@@ -124,6 +139,17 @@ class SqliteBackend:
             if job is None:
                 connection.close()
                 return
+
+
+def _lock(path: Path) -> int:
+    """A lock that the system takes back when the process ends, however it ends."""
+    handle = os.open(path.with_name(f"{path.name}-server"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise errors.in_use(str(path)) from None
+    return handle
 
 
 def _engine(path: Path, busy_seconds: float, pool_size: int) -> Engine:
@@ -233,11 +259,11 @@ def _folded(raw: sqlite3.Connection, batch: list[RunRecord]) -> None:
     runs, changes, facts = records.fold(batch)
     for rows in records.sized(runs):
         raw.execute(_insert_runs(len(rows)), _flat(rows))
-    for (names, expected), moved in changes.items():
+    for (names, expected, server), moved in changes.items():
+        whose = () if server is None else (server,)
         for rows in records.sized(moved):
-            if raw.execute(_update_runs(names, len(expected), len(rows)), [*_flat(rows), *expected]).rowcount != len(
-                rows
-            ):
+            statement = _update_runs(names, len(expected), len(rows), server is not None)
+            if raw.execute(statement, [*_flat(rows), *expected, *whose]).rowcount != len(rows):
                 raise errors.LostRace("")
     for rows in records.sized(facts):
         raw.execute(_insert_facts(len(rows)), _flat(rows))
@@ -263,9 +289,10 @@ def _insert_facts(rows: int) -> str:
 
 
 @cache
-def _update_runs(names: tuple[str, ...], states: int, rows: int) -> str:
+def _update_runs(names: tuple[str, ...], states: int, rows: int, owned: bool) -> str:
     changes = ", ".join(f"{_quoted(name)} = new.column{at}" for at, name in enumerate(names, 3))
     expected = f" AND run.state IN ({','.join('?' * states)})" if states else ""
+    expected += " AND run.server_id = ?" if owned else ""
     return (
         f"UPDATE run SET {changes} FROM (VALUES {_marks(len(names) + 2, rows)}) AS new"  # noqa: S608
         f" WHERE run.tenant_id = new.column1 AND run.id = new.column2{expected}"

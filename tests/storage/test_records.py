@@ -134,8 +134,17 @@ async def test_records_and_writes_keep_their_order(ready: Database, new: New) ->
 
 states = st.sampled_from(["accepted", "running", "waiting", "succeeded"])
 changes = st.fixed_dictionaries(
-    {}, optional={"state": states, "wake_at": st.floats(0, 9), "error": st.just({"code": "e"})}
+    {},
+    optional={
+        "state": states,
+        "wake_at": st.floats(0, 9),
+        "error": st.just({"code": "e"}),
+        "server_id": st.sampled_from([None, "srv_1", "srv_2"]),
+    },
 )
+
+
+servers = st.sampled_from([None, "srv_1", "srv_2"])
 
 
 @st.composite
@@ -150,11 +159,12 @@ def sequences(draw: st.DrawFn) -> list[RunRecord]:
         if draw(st.integers(0, 2)) == 0:
             record.insert = run.values(
                 record.tenant, id, blueprint_id="bp", blueprint_name="", document_hash="0" * 64, trigger="n",
-                state=draw(states), accepted_at=1.0,
+                state=draw(states), accepted_at=1.0, server_id=draw(servers),
             )  # fmt: skip
         else:
             record.update = draw(changes)
             record.expected = tuple(draw(st.lists(states, max_size=2, unique=True)))
+            record.server = draw(servers)
         made.append(record)
     return made
 
@@ -163,7 +173,14 @@ class Model:
     """What the records mean, one after the other."""
 
     def __init__(self) -> None:
-        old = {"tenant_id": "a", "id": "run_old", "state": "running", "wake_at": None, "error": None}
+        old = {
+            "tenant_id": "a",
+            "id": "run_old",
+            "state": "running",
+            "wake_at": None,
+            "error": None,
+            "server_id": "srv_1",
+        }
         self.rows: dict[tuple[str, str], dict[str, Any]] = {("a", "run_old"): old}
         self.facts: dict[tuple[str, str, int], bytes] = {}
 
@@ -177,6 +194,8 @@ class Model:
         if record.update:
             if key not in rows or (record.expected and rows[key]["state"] not in record.expected):
                 return False
+            if record.server is not None and rows[key]["server_id"] != record.server:
+                return False
             rows[key] = {**rows[key], **record.update}
         if record.facts:
             if key not in rows:
@@ -186,7 +205,7 @@ class Model:
         return True
 
     def seen(self) -> tuple[Any, Any]:
-        names = ("state", "wake_at", "error")
+        names = ("state", "wake_at", "error", "server_id")
         return {key: tuple(row[name] for name in names) for key, row in self.rows.items()}, self.facts
 
 
@@ -205,10 +224,11 @@ def test_fold_never_accepts_what_one_by_one_would_refuse(data: st.DataObject) ->
         row = dict(zip(run.COLUMNS, values, strict=True))
         folded.rows[row["tenant_id"], row["id"]] = {**row, "error": row["error"] and orjson.loads(row["error"])}
     lost = False
-    for (names, expected), rows in moved.items():
+    for (names, expected, server), rows in moved.items():
         for tenant, id, *values in rows:
             before = Model().rows.get((tenant, id))
-            if before is None or (expected and before["state"] not in expected):
+            theirs = before is not None and server is not None and before["server_id"] != server
+            if before is None or theirs or (expected and before["state"] not in expected):
                 lost = True
                 continue
             change = dict(zip(names, values, strict=True))
@@ -250,16 +270,19 @@ async def test_random_records_end_as_one_by_one(ready: Database) -> None:
             if chosen.random() < 0.4:
                 record.insert = run.values(
                     tenant, id, blueprint_id="bp", blueprint_name="", document_hash="0" * 64, trigger="n", state=state,
-                    accepted_at=1.0,
+                    accepted_at=1.0, server_id="srv_1",
                 )  # fmt: skip
             else:
                 record.update = {"state": state, "wake_at": float(at)}
+                record.server = chosen.choice([None, "srv_1", "srv_1", "srv_2"])
                 record.expected = tuple(chosen.sample(["accepted", "running", "succeeded"], chosen.randint(0, 2)))
             records.append(record)
         done = await asyncio.gather(*[ready.record(record) for record in records], return_exceptions=True)
         assert [result is None for result in done] == [model.take(record) for record in records]
         rows = await ready.read(tenant, run.listed)
-        assert {(row.tenant_id, row.id): (row.state, row.wake_at, row.error) for row in rows} == model.seen()[0]
+        assert {
+            (row.tenant_id, row.id): (row.state, row.wake_at, row.error, row.server_id) for row in rows
+        } == model.seen()[0]
         for row in rows:
             found = await ready.read(tenant, lambda session, id=row.id: journal.facts(session, id))  # type: ignore[misc]
             assert found == [orjson.loads(text)[0] for (_, id, _), text in sorted(model.facts.items()) if id == row.id]
