@@ -10,7 +10,8 @@ from itertools import pairwise
 
 import networkx as nx
 
-from nodes.base import Loop, Node, Port, fits
+from nodes.agents import SUB_TYPES, AgentNode, Parts
+from nodes.base import Loop, Node, Port, PortType, fits
 from nodes.blueprint import Blueprint, Edge, Placed
 from nodes.catalog import BadSettings, Catalog, UnknownNode, ports_of
 
@@ -41,7 +42,8 @@ class Graph:
     back: list[Edge] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
     scope: dict[str, str | None] = field(default_factory=dict)
-    """The loop whose body a node belongs to; None outside all loops."""
+    """The loop or agent whose body a node belongs to; None outside all of them."""
+    agents: Parts = field(default_factory=Parts)
     problems: list[Problem] = field(default_factory=list)
 
     def title(self, id_: str) -> str:
@@ -69,6 +71,8 @@ def read_graph(blueprint: Blueprint, types: Catalog) -> Graph:
     forward: nx.DiGraph[str] = nx.DiGraph()
     forward.add_nodes_from(graph.placed)
     forward.add_edges_from((edge.source, edge.target) for edge in graph.edges)
+    # A tool runs while its agent does, so it stands behind whatever the agent waits for.
+    forward.add_edges_from((agent, head) for head, agent in graph.agents.agent_of.items())
     try:
         # Ties go by place in the document, so that the same blueprint always runs in the same order.
         place = {id_: number for number, id_ in enumerate(graph.placed)}
@@ -110,11 +114,12 @@ def _read_edges(graph: Graph) -> None:
     for edge in graph.blueprint.edges:
         source, target = edge.source, edge.target
         out, into = graph.outputs[source].get(edge.source_port), graph.inputs[target].get(edge.target_port)
-        if not {source, target} <= graph.nodes.keys():
+        if out and into and {out.type, into.type} <= SUB_TYPES and out.type is into.type:
+            _read_sub_edge(graph, edge, into)
+        elif not {source, target} <= graph.nodes.keys():
             # An end is unknown or not set up, which is a problem of its own; the edge still counts for order and scopes.
             (graph.back if into and into.back else graph.edges).append(edge)
-            continue
-        if out is None or into is None:
+        elif out is None or into is None:
             end, port = (source, edge.source_port) if out is None else (target, edge.target_port)
             graph.problems.append(
                 Problem(
@@ -142,6 +147,43 @@ def _read_edges(graph: Graph) -> None:
             graph.edges.append(edge)
 
 
+def _read_sub_edge(graph: Graph, edge: Edge, into: Port) -> None:
+    """A model, memory or tool of an agent."""
+    parts, agent = graph.agents, edge.target
+    parts.edges.append(edge)
+    if agent in graph.nodes and not isinstance(graph.nodes[agent], AgentNode):
+        return
+    if into.type is not PortType.TOOL:
+        attached = parts.attached.setdefault(agent, {})
+        if edge.target_port in attached:
+            names = f"“{graph.title(attached[edge.target_port])}” and “{graph.title(edge.source)}”"
+            graph.problems.append(
+                Problem(
+                    "agent.two",
+                    agent,
+                    f"{names} are both connected to “{into.label}” of “{graph.title(agent)}”, which takes one.",
+                    "Remove one of the connections.",
+                    edge=edge.id,
+                )
+            )
+        attached.setdefault(edge.target_port, edge.source)
+    elif parts.agent_of.setdefault(edge.source, agent) == agent:
+        heads = parts.heads.setdefault(agent, [])
+        if edge.source not in heads:
+            heads.append(edge.source)
+    else:
+        graph.problems.append(
+            Problem(
+                "tool.shared",
+                edge.source,
+                f"“{graph.title(edge.source)}” is a tool of “{graph.title(parts.agent_of[edge.source])}” "
+                f"and of “{graph.title(agent)}”.",
+                "Give each agent a copy of its own.",
+                edge=edge.id,
+            )
+        )
+
+
 def _name_circle(graph: Graph, forward: "nx.DiGraph[str]") -> None:
     circle = [source for source, _ in nx.find_cycle(forward)]
     names = " → ".join(f"“{graph.title(id_)}”" for id_ in (*circle, circle[0]))
@@ -150,7 +192,7 @@ def _name_circle(graph: Graph, forward: "nx.DiGraph[str]") -> None:
             "graph.circle",
             circle[0],
             f"These steps wait for each other in a circle: {names}.",
-            "Remove one of the connections. To repeat steps, use “For each”.",
+            "Remove one of the connections. To repeat steps, use “For each” or “Repeat until”.",
         )
     )
 
@@ -168,6 +210,8 @@ def _find_scopes(graph: Graph, forward: "nx.DiGraph[str]") -> None:
         return found
 
     bodies = {id_: behind(id_, "item") for id_, node in graph.nodes.items() if isinstance(node, Loop)}
+    for agent, heads in graph.agents.heads.items():
+        bodies[agent] = set(heads).union(*(nx.descendants(forward, head) for head in heads))
     graph.scope = dict.fromkeys(graph.placed)
     for id_ in graph.placed:
         around = [loop for loop, body in bodies.items() if id_ in body]
@@ -183,6 +227,8 @@ def _find_scopes(graph: Graph, forward: "nx.DiGraph[str]") -> None:
                     )
                 )
         graph.scope[id_] = around[0] if around else None
+    if graph.agents.edges:
+        _find_tools(graph, forward, bodies)
     for loop, body in bodies.items():
         for id_ in sorted(body & behind(loop, "done")):
             graph.problems.append(
@@ -202,6 +248,34 @@ def _find_scopes(graph: Graph, forward: "nx.DiGraph[str]") -> None:
                     f"“{graph.title(edge.source)}” gives its result to “{graph.title(edge.target)}”, but is not one of the steps it repeats.",
                     "Connect “result” with the last step behind “item” of the same loop.",
                     edge=edge.id,
+                )
+            )
+
+
+def _find_tools(graph: Graph, forward: "nx.DiGraph[str]", bodies: dict[str, set[str]]) -> None:
+    """Which tool each step of an agent belongs to: its first step, and all that follows from it."""
+    parts = graph.agents
+    for agent, heads in parts.heads.items():
+        for head in heads:
+            for id_ in sorted({head} | nx.descendants(forward, head)):
+                if graph.scope[id_] == agent and parts.tool_of.setdefault(id_, head) != head:
+                    names = f"“{graph.title(parts.tool_of[id_])}” and “{graph.title(head)}”"
+                    graph.problems.append(
+                        Problem(
+                            "tool.joined",
+                            id_,
+                            f"“{graph.title(id_)}” follows from two tools of “{graph.title(agent)}”, {names}.",
+                            "Give each tool its own steps: the agent calls one tool at a time.",
+                        )
+                    )
+        after = {edge.target for edge in graph.edges if edge.source == agent}
+        for id_ in sorted(bodies[agent] & after.union(*(nx.descendants(forward, start) for start in after))):
+            graph.problems.append(
+                Problem(
+                    "tool.leaks",
+                    id_,
+                    f"“{graph.title(id_)}” would run whenever “{graph.title(agent)}” uses a tool, and also after it has ended.",
+                    "Take one of the connections away: what a tool gives goes to the agent.",
                 )
             )
 

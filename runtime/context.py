@@ -74,7 +74,7 @@ class StepContext:
     @property
     def idempotency_key(self) -> str:
         """The same for every attempt of this step, also after a crash (TRUST (a): sha256 of run, step, iteration)."""
-        return step_key(self._run.id, self._step.id, self._frame.path)
+        return self._run.key(self._step.id, self._frame.path)
 
     @property
     def http(self) -> Http:
@@ -121,7 +121,7 @@ class StepContext:
         )
 
     def respond(self, *, status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> None:
-        self._run.respond(status, body, dict(headers or {}))
+        self._run.respond(status, body, dict(headers or {}), self._step.id)
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self._run.engine.clock(), UTC)
@@ -134,7 +134,7 @@ class StepContext:
             frame = self._frame
             names["input"] = main
             names["steps"] = frame.named
-            names["vars"] = self._run.plan.variables
+            names["vars"] = self._run.progress.variables
             names["run"] = self._run.known_to_formulas
             if frame.loop is not None:
                 names["item"] = frame.item

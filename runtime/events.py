@@ -2,18 +2,20 @@
 
 A fact is a plain JSON record, because it is written, sent and folded far more often than it is made. Its kinds:
 
-    run.accepted    {input, trigger}                 run.responded   {status, body, headers}
+    run.accepted    {input, trigger, fork?: {run, start, keys: {node: run}}}
+    run.responded   {status, body, headers, by}
     run.finished    {state, output, error}
     step.started    {node, iteration, attempt, input?}
     step.logged     {node, iteration, message, data}
     step.succeeded  {node, iteration, attempt, started, output: {port: value}, note?}
     step.failed     {node, iteration, attempt, started, error, handled}
     step.retrying   {node, iteration, attempt, after, error}
+    step.reused     {node, iteration, output, from_run, sets?: {variable: value}}
     step.skipped    {node, iteration}                only published: the fold derives it
     step.waiting    {node, iteration, wait: until|approval|call|doubt, until, data}
     step.resumed    {node, iteration, answer}
     step.simulated  {node, iteration, sentence}
-    loop.started    {node, iteration, items}
+    loop.started    {node, iteration, items}         loop.again      {node, iteration, round}
 
 Every fact also has `seq` (1, 2, 3 … within its run), `at` (epoch seconds) and `kind`.
 """

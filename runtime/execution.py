@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from nodes.base import SKIP, Effect, Loop, NodeError, Pause
-from runtime.context import Doors, StepContext
+from runtime.context import Doors, StepContext, step_key
 from runtime.events import Fact
 from runtime.outcomes import explain, fired, retry_in, shown_input
 from runtime.plan import Plan, Step
@@ -53,6 +53,12 @@ class Order:
     sandbox: bool = False
     allow: frozenset[str] = frozenset()
     pretend: dict[str, Any] = field(default_factory=dict)
+    environment: str = "live"
+    """Whose variables and secrets it uses."""
+    fork: dict[str, Any] | None = None
+    """For a run that goes on from a former one: that run, where it begins, and whose keys its steps keep."""
+    seed: tuple[Fact, ...] = ()
+    """The facts of what it takes over."""
 
 
 @dataclass(slots=True)
@@ -88,10 +94,13 @@ class Execution:
         self.answers: deque[tuple[str, str, Any]] = deque()
         self.answered: asyncio.Future[Response] | None = None
         self.ended = asyncio.Event()
+        self.reserved = False
+        """Whether a place in the queue was promised to it."""
         self.cancelled = False
         self.progress = Progress(self.plan)
         self.progress.on_skip = self._skipped
         self.progress.on_loop_end = self._loop_ended
+        self.progress.on_round = self._round_ended
         self.progress.on_abandon = self._abandoned
         self._doors: Doors | None = None
         self._tasks: dict[asyncio.Task[None], tuple[Frame, Step]] = {}
@@ -105,6 +114,7 @@ class Execution:
             "started_at": self.started_at,
             "sandbox": self.sandbox,
             "agent": self.plan.blueprint.name,
+            "environment": order.environment,
         }
 
     # --- facts -----------------------------------------------------------------------------------------------------------
@@ -141,8 +151,33 @@ class Execution:
     def begin(self) -> None:
         """Accept: the first fact, and the first steps are ready."""
         order = self.order
-        self.emit("run.accepted", trigger=order.trigger, input=order.input)
+        more: dict[str, Any] = {} if order.fork is None else {"fork": order.fork}
+        if variables := self.engine.variables_of(order.tenant, order.environment, self.plan):
+            # They are a fact: after a crash, and years later, the run still has those that it began with.
+            self.progress.variables = {**self.plan.variables, **variables}
+            more["vars"] = variables
+        self.emit("run.accepted", trigger=order.trigger, input=order.input, **more)
         self.progress.open(order.trigger, order.input)
+        if order.seed:
+            self._take_over(order.seed)
+
+    def _take_over(self, seed: tuple[Fact, ...]) -> None:
+        """Begin with what a former run had come to."""
+        self._replaying = True
+        for fact in seed:
+            data = {name: value for name, value in fact.items() if name not in ("kind", "node", "iteration")}
+            if fact["kind"] == "run.responded":
+                self.response = Response(fact["status"], fact["body"], fact["headers"])
+            self.emit(fact["kind"], fact.get("node", ""), fact.get("iteration", ""), **data)
+            self.progress.apply({"at": self.started_at, **fact})
+        self._replayed()
+
+    def _replayed(self) -> None:
+        self._replaying = False
+        for loop, outputs, error in self._unsaid.values():
+            self._loop_ended(loop, outputs, error)
+        self._unsaid.clear()
+        self.progress.decide_rounds()
 
     def replay(self, facts: list[Fact]) -> None:
         """Bring a run back to where its facts left it; what had begun without an end is ready again."""
@@ -151,17 +186,17 @@ class Execution:
             kind = fact["kind"]
             if kind == "run.accepted":
                 self.order.trigger, self.order.input = fact["trigger"], fact["input"]
+                self.order.fork = fact.get("fork")
                 self.started_at = self.known_to_formulas["started_at"] = fact["at"]
+                if "vars" in fact:
+                    self.progress.variables = {**self.plan.variables, **fact["vars"]}
             elif kind == "run.responded":
                 self.response = Response(fact["status"], fact["body"], fact["headers"])
-            elif kind in ("step.succeeded", "step.failed"):
+            elif kind in ("step.succeeded", "step.failed", "step.reused"):
                 self._unsaid.pop((fact["node"], fact["iteration"]), None)
             self.progress.apply(fact)
             self.seq = self.saved = fact["seq"]
-        self._replaying = False
-        for loop, outputs, error in self._unsaid.values():
-            self._loop_ended(loop, outputs, error)
-        self._unsaid.clear()
+        self._replayed()
         self.error = self.progress.error
         self._raise_doubts()
 
@@ -306,7 +341,7 @@ class Execution:
 
     def _part(self) -> None:
         """Let go of what refers back to this run, so that its memory is free at once and not when the collector comes by."""
-        self.progress.on_skip = self.progress.on_loop_end = self.progress.on_abandon = None
+        self.progress.on_skip = self.progress.on_loop_end = self.progress.on_abandon = self.progress.on_round = None
         self._doors = None
 
     def _result(self) -> Any:
@@ -320,11 +355,16 @@ class Execution:
                 ends[step.key] = next(iter(given.values()))
         return next(iter(ends.values())) if len(ends) == 1 else ends or None
 
-    def respond(self, status: int, body: Any, headers: dict[str, str]) -> None:
+    def key(self, node: str, iteration: str) -> str:
+        """The idempotency key of a step: of this run, or of the former run that the step goes on from."""
+        origin = self.order.fork["keys"].get(node, self.id) if self.order.fork else self.id
+        return step_key(origin, node, iteration)
+
+    def respond(self, status: int, body: Any, headers: dict[str, str], by: str = "") -> None:
         """Note the answer to the caller; it leaves when the facts so far are safe. Only the first one counts."""
         if self.response is None:
             self.response = Response(status, body, headers)
-            self.emit("run.responded", status=status, body=body, headers=headers)
+            self.emit("run.responded", status=status, body=body, headers=headers, by=by)
 
     async def _deliver_response(self) -> None:
         if self.answered is not None and self.response is not None and not self.answered.done():
@@ -428,7 +468,7 @@ class Execution:
         context = StepContext(self, frame, step, inputs, attempt)
         node = step.node
         if isinstance(node, Loop):
-            items = node.items_of(context, inputs.get("items"))
+            items = node.items_of(context, inputs.get(step.first_input))
             if len(items) > MAX_ITEMS:
                 raise NodeError(
                     f"“{step.name}” was given {len(items):,} items; one loop goes through up to {MAX_ITEMS:,}.",
@@ -512,6 +552,20 @@ class Execution:
         if self._topic in self._listeners and not self._replaying:
             fact = {"seq": self.seq, "at": self.engine.clock(), "kind": "step.skipped"}
             self._tell(fact | {"node": step.id, "iteration": frame.path})
+
+    def _round_ended(self, loop: LoopRun, index: int) -> bool | dict[str, Any] | None:
+        """Whether another round follows: decided once, for the clock and variables may say otherwise after a crash."""
+        if self._replaying:
+            return None
+        frame, step = loop.frame, loop.step
+        context = StepContext(self, frame, step, self.progress.inputs(frame, step), 1)
+        try:
+            again = loop.node.again(context, loop.value, index)
+        except Exception as error:
+            return explain(error, step)
+        if again:
+            self.emit("loop.again", step.id, frame.path, round=index + 1)
+        return again
 
     def _loop_ended(self, loop: LoopRun, outputs: dict[str, Any] | None, error: dict[str, Any] | None) -> None:
         frame, step = loop.frame, loop.step

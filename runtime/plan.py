@@ -8,6 +8,7 @@ from typing import Any
 from nodes.base import Effect, Family, Loop, Node
 from nodes.blueprint import Blueprint, Edge, Placed, Policy
 from nodes.catalog import Catalog
+from nodes.categories import Category
 from nodes.errors import FactoryError
 from nodes.graph import Graph, read_graph, step_keys
 
@@ -17,6 +18,7 @@ class PlanError(FactoryError):
 
     code = "plan.invalid"
     status = 422
+    category = Category.CONFIGURATION
 
     def __init__(self, message: str, *, fix: str, where: dict[str, Any], problems: list[dict[str, str]]) -> None:
         super().__init__(message, fix=fix, where=where)
@@ -62,8 +64,10 @@ class Step:
     out_ports: tuple[str, ...] = ()
     """The first is the one by which a step goes on that has nothing of its own to give; of a loop that is `done`."""
     body: "Scope | None" = None
-    first: bool = False
-    """Whether the first value that arrives is enough."""
+    enough: int = 0
+    """How many values that arrive are enough to run; 0: it waits until all its edges are resolved."""
+    sets: str = ""
+    """The variable of the run that it sets."""
     collects: bool = False
     """Loops: whether something is connected to `result`."""
 
@@ -174,7 +178,8 @@ class _Compiler:
             effect=effect,
             is_trigger=node.family is Family.TRIGGER,
             inline=effect is Effect.E0 and not isinstance(node, Loop) and type(node).resume is Node.resume,
-            first=node.join_here() == "first",
+            enough=node.enough(),
+            sets=node.sets_variable(),
             scope=scope,
             index=len(scope.steps),
             first_input=next(iter(inputs), ""),

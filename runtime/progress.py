@@ -6,7 +6,7 @@ runs the steps; after a crash, and for the screens, `apply` moves one on from th
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from nodes.base import SKIP, Loop
@@ -26,11 +26,15 @@ class Answer(NamedTuple):
 class LoopRun:
     """A loop that is going on: what it goes through, how far it is, what came back."""
 
-    __slots__ = ("active", "frame", "items", "next", "results", "started", "step")
+    __slots__ = ("active", "frame", "items", "next", "node", "results", "started", "step", "value")
 
     def __init__(self, frame: "Frame", step: Step, items: list[Any], started: float) -> None:
         self.frame, self.step, self.items, self.started = frame, step, items, started
+        assert isinstance(step.node, Loop)
+        self.node = step.node
         self.results: list[Any] = [SKIP] * len(items)
+        self.value: Any = items[0] if items else None
+        """Loops of rounds: what the last round came to."""
         self.next = 0
         self.active = 0
 
@@ -101,7 +105,12 @@ class Progress:
         self.on_skip: Callable[[Frame, Step], None] | None = None
         self.on_loop_end: Callable[[LoopRun, dict[str, Any] | None, dict[str, Any] | None], None] | None = None
         """Called with the loop and its outputs, or its error, just before they take effect."""
+        self.on_round: Callable[[LoopRun, int], bool | dict[str, Any] | None] | None = None
+        """Asked after the round with this index whether another follows; an error record fails the loop, None leaves it open."""
         self.on_abandon: Callable[[], None] | None = None
+        self.variables: Mapping[str, Any] = plan.variables
+        """What formulas find as `vars`; never changed, only replaced."""
+        self._undecided: dict[tuple[str, str], tuple[LoopRun, int]] = {}
 
     # --- facts -----------------------------------------------------------------------------------------------------------
 
@@ -120,7 +129,12 @@ class Progress:
             frame.begun[step.index] = fact["attempt"]
         elif kind == "step.succeeded":
             self.resolve(frame, step, fact["output"])
+        elif kind == "step.reused":
+            if "sets" in fact:
+                self.variables = {**self.variables, **fact["sets"]}
+            self.resolve(frame, step, fact["output"])
         elif kind == "step.failed":
+            self._undecided.pop((step.id, frame.path), None)
             self.fall(frame, step, fact["error"])
         elif kind == "step.waiting":
             self.wait(frame, step, fact)
@@ -131,6 +145,9 @@ class Progress:
             self.ready.append((frame, step))
         elif kind == "loop.started":
             self.open_loop(frame, step, fact["items"], fact["at"])
+        elif kind == "loop.again" and (open_ := self._undecided.pop((step.id, frame.path), None)) is not None:
+            self._next_round(*open_)
+            self._bury()
 
     def place(self, node: str, iteration: str) -> tuple[Frame, Step] | None:
         """The frame and step of a fact; None if that frame has ended."""
@@ -178,7 +195,7 @@ class Progress:
         if on_error == "port":
             self.resolve(frame, step, {"error": error})
         elif on_error == "continue":
-            self.resolve(frame, step, {step.out_ports[0]: None} if step.out_ports else {})
+            self.resolve(frame, step, {step.out_ports[0]: step.policy.on_error_value} if step.out_ports else {})
         elif frame.loop is None:
             self.error = self.error or error
         else:
@@ -199,6 +216,11 @@ class Progress:
             self.waiting.pop((step.id, frame.path), None)
         if outputs:
             frame.named[step.key] = outputs
+            if step.sets and "variable" in outputs:
+                self.variables = {**self.variables, step.sets: outputs["variable"]}
+        if step.body is not None:
+            self._loops.pop((step.id, frame.path), None)
+            self._undecided.pop((step.id, frame.path), None)
         for port, links in step.out.items():
             if port == "item" and step.body is not None:
                 continue
@@ -235,7 +257,7 @@ class Progress:
                 self._make_ready(frame, target)
             else:
                 self._dead.append((frame, target))
-        elif live and target.first:
+        elif live and target.enough and (target.enough == 1 or _count(live) >= target.enough):
             self._make_ready(frame, target)
 
     def _bury(self) -> None:
@@ -260,22 +282,45 @@ class Progress:
         self._advance(loop)
         self._bury()
 
+    def decide_rounds(self) -> None:
+        """Ask about the loops whose next round no fact has decided."""
+        open_ = list(self._undecided.values())
+        self._undecided.clear()
+        for loop, index in open_:
+            if not loop.frame.gone:
+                self._end_round(loop, index)
+        self._bury()
+
+    def _end_round(self, loop: LoopRun, index: int) -> None:
+        again = self.on_round(loop, index) if self.on_round is not None else None
+        if again is None:
+            self._undecided[loop.step.id, loop.frame.path] = (loop, index)
+        elif again is True:
+            self._next_round(loop, index)
+        elif again is False:
+            self._end_loop(loop)
+        else:
+            self._loop_failed(loop, again)
+
+    def _next_round(self, loop: LoopRun, index: int) -> None:
+        loop.active += 1
+        self._iterate(loop, index + 1, loop.value)
+
     def _advance(self, loop: LoopRun) -> None:
-        node = loop.step.node
-        assert isinstance(node, Loop)
-        while loop.next < len(loop.items) and loop.active < node.parallel:
+        at_once = loop.node.at_once()
+        while loop.next < len(loop.items) and loop.active < at_once:
             index = loop.next
             loop.next += 1
             loop.active += 1
-            self._iterate(loop, index)
+            self._iterate(loop, index, loop.items[index])
         if loop.active == 0 and loop.next >= len(loop.items):
             self._end_loop(loop)
 
-    def _iterate(self, loop: LoopRun, index: int) -> None:
+    def _iterate(self, loop: LoopRun, index: int, item: Any) -> None:
         step, around = loop.step, loop.frame
         assert step.body is not None
         frame = Frame(step.body, f"{around.path}.{index}" if around.path else str(index), around)
-        frame.item, frame.index, frame.loop = loop.items[index], index, loop
+        frame.item, frame.index, frame.loop = item, index, loop
         self._frames[step.id, frame.path] = frame
         for link in step.out.get("item", ()):
             if link.target is not step:
@@ -286,32 +331,44 @@ class Progress:
     def _end_iteration(self, frame: Frame, loop: LoopRun, result: Any) -> None:
         frame.gone = True
         self._frames.pop((loop.step.id, frame.path), None)
-        loop.results[frame.index] = result
         loop.active -= 1
+        if loop.node.rounds:
+            # A round without a result leaves the value as it was.
+            loop.value = loop.value if result is SKIP else result
+            self._end_round(loop, frame.index)
+            return
+        loop.results[frame.index] = result
         self._advance(loop)
 
     def _end_loop(self, loop: LoopRun) -> None:
         self._loops.pop((loop.step.id, loop.frame.path), None)
-        done = [result for result in loop.results if result is not SKIP] if loop.step.collects else loop.items
+        done: Any = loop.items
+        if loop.node.rounds:
+            done = loop.value
+        elif loop.step.collects:
+            done = [result for result in loop.results if result is not SKIP]
         outputs = {"done": done}
         if self.on_loop_end is not None:
             self.on_loop_end(loop, outputs, None)
         self._settle(loop.frame, loop.step, outputs)
 
     def _iteration_failed(self, frame: Frame, loop: LoopRun, error: dict[str, Any]) -> None:
-        assert isinstance(loop.step.node, Loop)
-        policy = loop.step.node.on_item_error
+        policy = loop.node.when_item_fails()
         if policy != "stop":
             self._abandon(lambda other: other is frame)
             self._end_iteration(frame, loop, None if policy == "continue" else SKIP)
             self._bury()
             return
         self._abandon(lambda other: other.loop is loop)
-        self._loops.pop((loop.step.id, loop.frame.path), None)
+        what = "Round" if loop.node.rounds else "Item"
         whole = error | {
-            "message": f"Item {frame.index + 1} of “{loop.step.name}” failed: {error['message']}",
+            "message": f"{what} {frame.index + 1} of “{loop.step.name}” failed: {error['message']}",
             "where": dict(error.get("where") or {}) | {"item": frame.index},
         }
+        self._loop_failed(loop, whole)
+
+    def _loop_failed(self, loop: LoopRun, whole: dict[str, Any]) -> None:
+        self._loops.pop((loop.step.id, loop.frame.path), None)
         if self.on_loop_end is not None:
             self.on_loop_end(loop, None, whole)
         self.fall(loop.frame, loop.step, whole)
@@ -336,6 +393,11 @@ def _from_outside(frame: Frame, source: Step, port: str) -> Any:
         assert frame.parent is not None
         frame = frame.parent
     return frame.item if is_item else (frame.outputs[source.index] or {}).get(port, SKIP)
+
+
+def _count(arrived: dict[str, Any]) -> int:
+    """How many values have come in by all ports."""
+    return sum(len(entry) if type(entry) is list else 1 for entry in arrived.values())
 
 
 def _order(entry: tuple[int, Any]) -> int:

@@ -1,7 +1,8 @@
 """The story of a run for people: its steps with input, output, log and error, told from the facts."""
 
-from typing import Any
+from typing import Any, cast
 
+from nodes.base import Loop
 from runtime.events import Fact
 from runtime.outcomes import shown_input
 from runtime.plan import Plan, Step
@@ -19,6 +20,8 @@ class Story:
         self.plan = plan
         self.input: Any = None
         self.output: Any = None
+        self.fork: dict[str, Any] | None = None
+        """The former run that this one goes on from, and where."""
         self.effects: list[str] = []
         self.steps: dict[tuple[str, str], StepView] = {}
         self._progress = Progress(plan)
@@ -29,7 +32,7 @@ class Story:
         """Take in the next fact."""
         kind, self._at = fact["kind"], fact["at"]
         if kind == "run.accepted":
-            self.input = fact["input"]
+            self.input, self.fork = fact["input"], fact.get("fork")
         elif kind == "run.finished":
             self.output = fact.get("output")
             for step in self.steps.values():
@@ -47,6 +50,9 @@ class Story:
         elif kind == "step.succeeded":
             view.state, view.finished_at, view.output = StepState.SUCCEEDED.value, fact["at"], fact["output"]
             view.note = fact.get("note") or view.note
+        elif kind == "step.reused":
+            view.state, view.finished_at, view.output = StepState.SUCCEEDED.value, fact["at"], fact["output"]
+            view.from_run, view.note = fact["from_run"], "used the result of an earlier run"
         elif kind == "step.failed":
             view.state, view.finished_at, view.error = StepState.FAILED.value, fact["at"], fact["error"]
             if fact["handled"]:
@@ -65,6 +71,10 @@ class Story:
         elif kind == "step.simulated":
             view.note = fact["sentence"]
             self.effects.append(fact["sentence"])
+        elif kind == "loop.again":
+            view.note = f"is in round {fact['round'] + 1:,}"
+        elif kind == "loop.started" and cast(Loop, self.plan.steps[fact["node"]].node).rounds:
+            view.note = "is in round 1"
         elif kind == "loop.started":
             count = len(fact["items"])
             view.note = f"goes through {count:,} item{'' if count == 1 else 's'}"
@@ -107,7 +117,7 @@ class Story:
     def view(self, info: RunInfo) -> RunView:
         """The whole run as it stands."""
         steps = sorted(self.steps.values(), key=lambda step: (step.state == StepState.SKIPPED.value, step.started_at))
-        return RunView(info, self.input, self.output, steps, self.plan.blueprint, self.effects)
+        return RunView(info, self.input, self.output, steps, self.plan.blueprint, self.effects, self.fork)
 
 
 def _waits(fact: Fact) -> str:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from nodes.base import SKIP, Family, Node, Out
+from nodes.base import SKIP, Family, Loop, Node, Out
 from nodes.blueprint import Blueprint, Placed
 from nodes.catalog import BadSettings, Catalog, UnknownNode
+from nodes.check.findings import Surroundings
 from nodes.check.reading import Reading
 from nodes.check.scopes import Scopes
 from nodes.formula.conditions import quoted
@@ -84,9 +85,15 @@ class Known:
         return found[:MOST_PATHS]
 
 
-def known_at(blueprint: Blueprint, types: Catalog, node: str, steps: Mapping[str, StepView] | None = None) -> Known:
-    """What is known at a node. `steps` are those of the last test."""
-    scopes = Reading(blueprint, types, None).expected
+def known_at(
+    blueprint: Blueprint,
+    types: Catalog,
+    node: str,
+    steps: Mapping[str, StepView] | None = None,
+    variables: Mapping[str, Any] | None = None,
+) -> Known:
+    """What is known at a node. `steps` are those of the last test, `variables` what the environment sets."""
+    scopes = Reading(blueprint, types, Surroundings(variables=variables or {})).expected
     graph = scopes.graph
     if node not in scopes.arriving:
         return Known()
@@ -110,11 +117,13 @@ def known_at(blueprint: Blueprint, types: Catalog, node: str, steps: Mapping[str
         sample |= {"item": item, "index": 0}
     sample |= {
         "input": main,
-        "vars": {variable.name: variable.value for variable in blueprint.variables},
+        "vars": {name: example(part) for name, part in scopes.variables(node).fields.items()}
+        | {variable.name: variable.value for variable in blueprint.variables}
+        | dict(variables or {}),
         "steps": {
             scopes.keys[id_]: _outputs(samples, scopes, id_, steps) for id_ in routes.ids(routes.before.get(node, 0))
         },
-        "run": {"id": "run_…", "started_at": 0.0, "sandbox": True, "agent": blueprint.name},
+        "run": {"id": "run_…", "started_at": 0.0, "sandbox": True, "agent": blueprint.name, "environment": "live"},
     }
     return Known(sample, shape, main, real, scopes.arriving[node])
 
@@ -188,6 +197,10 @@ class _Samples:
         known = self._by_name.get((name, shape.kind))
         return example(shape) if known is None else known
 
+    def node(self, id_: str) -> Node | None:
+        """The node type of a step with its settings."""
+        return self._scopes.graph.nodes.get(id_)
+
     def _note(self, shape: Shape, value: Any, name: str) -> None:
         if isinstance(value, dict | list):
             if shape is not ANY:
@@ -251,6 +264,9 @@ def _outputs(samples: _Samples, scopes: Scopes, id_: str, steps: Mapping[str, St
 
 def _loop_item(samples: _Samples, shape: Shape, loop: str, steps: Mapping[str, StepView] | None) -> Any:
     given = steps[loop].input if steps and loop in steps else None
+    node = samples.node(loop)
+    if isinstance(node, Loop) and node.rounds:
+        return samples.of(shape) if given is None else given
     if isinstance(given, dict):
         given = given.get("items")
     return given[0] if isinstance(given, list) and given else samples.of(shape)

@@ -38,16 +38,18 @@ _ERROR: Final = record(
     {"code": TEXT, "message": TEXT, "fix": one_of(TEXT, NOTHING), "where": _LOOSE, "category": TEXT, "details": ANY},
     optional=["category", "details"],
 )
-_RUN: Final = record({"id": TEXT, "started_at": NUMBER, "sandbox": YES_NO, "agent": TEXT})
+_RUN: Final = record({"id": TEXT, "started_at": NUMBER, "sandbox": YES_NO, "agent": TEXT, "environment": TEXT})
 
 
 class Scopes:
     """Shapes of everything that can arrive. With `guess` samples count as what comes in, else only what is certain."""
 
-    def __init__(self, routes: Routes, *, guess: bool) -> None:
+    def __init__(self, routes: Routes, *, guess: bool, variables: Mapping[str, Any] | None = None) -> None:
         self.routes = routes
         self.graph = routes.graph
         self.guess = guess
+        self._outer = variables or {}
+        """Variables of the environment, which go before the agent's own."""
         self.arriving: dict[str, dict[str, Shape]] = {}
         self.leaving: dict[str, dict[str, Shape]] = {}
         for id_ in routes.order:
@@ -77,6 +79,7 @@ class Scopes:
     @cached_property
     def _declared(self) -> dict[str, Shape]:
         found = {variable.name: shape_of(variable.value) for variable in self.graph.blueprint.variables}
+        found |= {name: shape_of(value) for name, value in self._outer.items()}
         return {name: ANY if shape.kind == "nothing" else shape for name, shape in found.items()}
 
     def variables(self, id_: str) -> Shape:

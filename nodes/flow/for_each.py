@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from nodes.base import SKIP, Context, Effect, Example, Family, Formula, Loop, NodeError, Out, PortInfo
+from nodes.base import SKIP, Context, Effect, Example, Family, Formula, ListLoop, NodeError, Out, PortInfo
 from nodes.formula import infer
 from nodes.formula.values import a_kind
 from nodes.shape import ANY, Shape, list_of, record
@@ -15,14 +15,17 @@ class Each(Out):
     """One item after the other, and in the end all results."""
 
     item: Annotated[Any, PortInfo(help="Fires once for each item; connect the steps to repeat.")] = SKIP
-    done: Annotated[list[Any], PortInfo(help="Fires once, with the results in the order of the items.")] = SKIP
+    done: Annotated[
+        list[Any], PortInfo(help="Fires once, with the results in the order of the items, or of the batches.")
+    ] = SKIP
 
 
-class ForEach(Loop):
+class ForEach(ListLoop):
     """Repeats steps for every item of a list and collects the results.
 
     Connect the steps to repeat behind “item”, and the last of them back to “result”. When all items are through, “done”
-    gives the list of results. Inside, formulas know the `item` and its `index`, counted from 0.
+    gives the list of results. Inside, formulas know the `item` and its `index`, counted from 0. With batches, each `item` is
+    a list of some of them, for services that take many at once, and there is one result for each batch.
     """
 
     family, title, icon, effect = Family.FLOW, "For each", "repeat", Effect.E0
@@ -40,6 +43,12 @@ class ForEach(Loop):
             {"items": {"order": {"lines": [1, 2]}}},
             {"item": 1, "done": [1, 2]},
         ),
+        Example(
+            "In batches of two",
+            {"batch": 2},
+            {"items": ["a", "b", "c"]},
+            {"item": ["a", "b"], "done": [["a", "b"], ["c"]]},
+        ),
         Example("An empty list", {}, {"items": []}, {"done": []}),
     )
 
@@ -51,6 +60,14 @@ class ForEach(Loop):
     )
     most: int = Field(
         default=1_000, ge=1, le=10_000, title="At most", description="How many items there may be; more is an error."
+    )
+
+    batch: int = Field(
+        default=1,
+        ge=1,
+        le=1_000,
+        title="In batches of",
+        description="1: one item after the other. More: `item` is a list of so many items, the last one of what is left.",
     )
 
     async def run(
@@ -75,15 +92,19 @@ class ForEach(Loop):
                 category="limit",
                 fix="Filter the list first, or raise “At most”.",
             )
+        if self.batch > 1:
+            return [found[start : start + self.batch] for start in range(0, len(found), self.batch)]
         return found
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
-        if not self.over.strip():
-            return {}
         main = arriving.get("items", ANY)
+        if not self.over.strip():
+            return {} if self.batch == 1 else {"item": list_of(main.items), "done": list_of()}
         known = record({**main.fields, "items": main, "input": main}, optional=main.optional, open=True)
-        return {"item": infer(self.over, known).items, "done": list_of()}
+        item = infer(self.over, known).items
+        return {"item": item if self.batch == 1 else list_of(item), "done": list_of()}
 
     def describe(self) -> str:
         many = f"{self.parallel} at once" if self.parallel > 1 else ""
-        return ", ".join(part for part in (self.over, many) if part)[:200]
+        batches = f"in batches of {self.batch:,}" if self.batch > 1 else ""
+        return ", ".join(part for part in (self.over, batches, many) if part)[:200]

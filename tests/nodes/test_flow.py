@@ -79,6 +79,102 @@ async def test_merging_leaves_what_arrived_alone() -> None:
     assert first == {"a": 1}
 
 
+PEOPLE = [{"id": 1, "name": "Ada"}, {"id": 2, "name": "Bo"}, {"id": None, "name": "Cy"}]
+SCORES = [{"id": 2.0, "score": 7}, {"id": 2, "score": 8}, {"id": 3, "score": 9}, {"id": None, "score": 0}]
+BO = [{"id": 2.0, "name": "Bo", "score": 7}, {"id": 2, "name": "Bo", "score": 8}]
+
+
+@pytest.mark.parametrize(
+    ("keep", "value"),
+    [
+        ("both", BO),
+        ("first", [PEOPLE[0], *BO, PEOPLE[2]]),
+        ("all", [PEOPLE[0], *BO, PEOPLE[2], SCORES[2], SCORES[3]]),
+    ],
+)
+async def test_lists_are_joined_by_a_key_and_nothing_is_no_key(keep: str, value: Any) -> None:
+    assert await merged(PEOPLE, SCORES, combine="key", key="id", keep=keep) == value
+
+
+async def test_the_key_may_be_a_formula_and_differ_in_the_other_lists() -> None:
+    made = await merged([{"a": {"x": "K"}}], [{"k": "k"}], combine="key", key="a.x | lower", other_key="item.k")
+    assert made == [{"a": {"x": "K"}, "k": "k"}]
+
+
+@pytest.mark.parametrize(
+    ("keep", "value"), [("both", [["a", 1]]), ("first", [["a", 1], "b"]), ("all", [["a", 1], "b"])]
+)
+async def test_lists_are_put_together_by_position(keep: str, value: Any) -> None:
+    assert await merged(["a", "b"], [1], combine="position", keep=keep) == value
+
+
+async def test_the_longer_list_may_be_any_of_them() -> None:
+    assert await merged(["a"], [1, 2], combine="position", keep="first") == [["a", 1]]
+    assert await merged(["a"], [1, 2], combine="position", keep="all") == [["a", 1], 2]
+
+
+async def test_what_is_no_list_cannot_be_put_together_by_items() -> None:
+    with pytest.raises(NodeError, match="Only lists"):
+        await merged([1], {"a": 1}, combine="position")
+    with pytest.raises(NodeError, match="key of an item of list 2"):
+        await merged([{"id": 1}], [{"no": 1}], combine="key", key="id")
+    with pytest.raises(ValidationError):
+        make("flow.merge", combine="key")
+
+
+async def test_a_key_that_all_share_does_not_fill_the_memory() -> None:
+    alike = [{"id": 1}] * 400
+    with pytest.raises(NodeError, match="same key"):
+        await merged(alike, alike, combine="key", key="id")
+
+
+def test_some_of_the_ways_may_be_enough() -> None:
+    assert make("flow.merge").enough() == 0
+    assert make("flow.merge", mode="first").enough() == 1
+    some = make("flow.merge", mode="some", count=3)
+    assert (some.enough(), some.join_here()) == (3, "first")
+
+
+# --- repeat, variables, batches ------------------------------------------------------------------------------------------
+
+
+def more(result: Any, index: int, **settings: Any) -> bool:
+    node, context = make("flow.repeat", **settings), FakeContext()
+    assert isinstance(node, Loop)
+    context.bind(node, {"value": {"goal": 3}})
+    return node.again(context, result, index)
+
+
+def test_a_condition_knows_the_result_its_fields_and_the_round() -> None:
+    assert more({"n": 2}, 0, until="n >= goal")
+    assert not more({"n": 3}, 0, until="result.n >= input.goal")
+    assert not more(None, 4, until="index == 4")
+
+
+def test_rounds_have_an_end() -> None:
+    with pytest.raises(NodeError, match="After 3 rounds"):
+        more({"n": 2}, 2, until="n > 9", most=3)
+    assert not more({"n": 2}, 2, until="n > 9", most=3, at_most="go on")
+    with pytest.raises(ValidationError):
+        make("flow.repeat", until="n > 9", most=1_001)
+    with pytest.raises(ValidationError):
+        make("flow.repeat", until="  ")
+
+
+async def test_a_variable_is_what_a_formula_gives_or_what_arrives() -> None:
+    given = {"vars": {"total": 2}}
+    made = await run(
+        make("flow.set_variable", name="total", to="vars.total + n"), {"value": {"n": 1}}, FakeContext(given)
+    )
+    assert made == {"value": {"n": 1}, "variable": 3}
+    assert await run(make("flow.set_variable", name="x"), {"value": 1}) == {"value": 1, "variable": 1}
+
+
+def test_a_list_can_be_gone_through_in_batches() -> None:
+    assert items([1, 2, 3, 4, 5], batch=2) == [[1, 2], [3, 4], [5]]
+    assert items([], batch=2) == []
+
+
 # --- wait --------------------------------------------------------------------------------------------------------------
 
 

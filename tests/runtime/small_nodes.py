@@ -3,13 +3,14 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from nodes.base import (
     SKIP,
     Context,
     Effect,
     Family,
+    ListLoop,
     Loop,
     Node,
     NodeError,
@@ -33,6 +34,8 @@ class World:
         self.hold = asyncio.Event()
         self.at_once = 0
         self.most_at_once = 0
+        self.asked: list[int] = []
+        """The rounds after which a loop was asked whether there is another."""
 
 
 world = World()
@@ -222,7 +225,7 @@ class Turns(Out):
     done: list[Any] = SKIP
 
 
-class Each(Loop):
+class Each(ListLoop):
     """For each."""
 
     type = "t.each"
@@ -238,8 +241,67 @@ class Each(Loop):
     ) -> Turns: ...
 
 
+class Again(Loop):
+    """Repeat until a formula holds."""
+
+    type = "t.again"
+    family, title, effect = Family.FLOW, "Again", Effect.E0
+    rounds = True
+    until: str
+    most: int = 50
+    drop: bool = False
+
+    def items_of(self, ctx: Context, items: Any) -> list[Any]:
+        return [items]
+
+    def again(self, ctx: Context, result: Any, index: int) -> bool:
+        world.asked.append(index)
+        if index >= self.most:
+            raise NodeError("that is enough", category="limit")
+        return not ctx.evaluate(self.until, result=result, index=index)
+
+    def when_item_fails(self) -> Literal["stop", "continue", "drop"]:
+        return "drop" if self.drop else "stop"
+
+    async def run(self, ctx: Context, value: Any, result: Annotated[Any, PortInfo(back=True)] = None) -> Turns: ...
+
+
+class FirstTwo(Node):
+    """The first two that arrive."""
+
+    type = "t.two"
+    family, title, effect, join = Family.FLOW, "Two", Effect.E0, "first"
+
+    def enough(self) -> int:
+        return 2
+
+    async def run(self, ctx: Context, values: Annotated[list[Any], PortInfo(many=True)]) -> Value:
+        return Value(values)
+
+
+class Noted(Out):
+    value: Any
+    variable: Any
+
+
+class Note(Node):
+    """Sets a variable of the run."""
+
+    type = "t.note"
+    family, title, effect = Family.FLOW, "Note", Effect.E0
+    name: str
+    formula: str = "input"
+
+    async def run(self, ctx: Context, value: Any = None) -> Noted:
+        return Noted(value, ctx.evaluate(self.formula))
+
+    def sets_variable(self) -> str:
+        return self.name
+
+
 TYPES = Catalog(
     [
+        Again, FirstTwo, Note,
         Start, Compute, Branch, Both, Gather, FirstOf, Effecting, Unkeyed, Reading, Bug, Ask, Sleep, Call, Respond, Each,
     ]
 )  # fmt: skip

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nodes.base import SKIP, Context, Effect, Family, Loop, Node, NodeError, Out, PortInfo, PortType, Value
+from nodes.base import SKIP, Context, Effect, Family, ListLoop, Node, NodeError, Out, PortInfo, PortType, Value
 from nodes.blueprint import Blueprint
 from nodes.catalog import Catalog
 from nodes.ids import new_id
@@ -145,7 +145,7 @@ class Turns(Out):
     done: list[Any] = SKIP
 
 
-class Each(Loop):
+class Each(ListLoop):
     """For each; up to three numbers are made of what arrives."""
 
     type = "p.each"
