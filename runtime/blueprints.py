@@ -10,10 +10,12 @@ from nodes.catalog import Catalog
 from nodes.check import Finding, Surroundings, check
 from nodes.errors import Conflict, NotFound
 from nodes.ids import new_id
+from runtime.environments import LIVE, SHARED, TEST
 from runtime.events import Bus
 from runtime.llm import Llms
 from runtime.mail import Mailer
 from runtime.policy import Actor, Permission
+from runtime.variables import Variables
 from runtime.views import BlueprintInfo, Draft, VersionInfo
 from storage import blueprint as rows
 from storage import deployment, secret, shelf, version
@@ -35,7 +37,7 @@ class Blueprints:
         who.require(Permission.VIEW)
 
         def read(session: TenantSession) -> Sequence[BlueprintInfo]:
-            live = {row.blueprint_id: row for row in deployment.listed(session)}
+            live = {row.blueprint_id: row for row in deployment.listed(session) if row.environment == LIVE}
             return [self._info(row, live.get(row.id)) for row in rows.listed(session, deleted=deleted)]
 
         return await self._db.read(who.tenant, read)
@@ -97,7 +99,7 @@ class Blueprints:
         who.require(Permission.EDIT)
 
         def write(session: TenantSession) -> bool:
-            if deployment.live(session, id_) is not None:
+            if deployment.of(session, id_):
                 raise Conflict(
                     "This agent is deployed.",
                     code="blueprint.deployed",
@@ -185,21 +187,31 @@ class Blueprints:
 class Installation:
     """What the checks may know besides the document: secrets, agents and files of the tenant, its model, the mail server."""
 
-    def __init__(self, db: Database, llms: Llms, mailer: Mailer) -> None:
+    def __init__(self, db: Database, llms: Llms, mailer: Mailer, variables: Variables) -> None:
         self._db = db
+        self._variables = variables
         self._llms = llms
         self._mailer = mailer
 
-    async def around(self, tenant: str, blueprint_id: str | None) -> Surroundings:
-        """The surroundings of one agent as they are now."""
+    async def around(self, tenant: str, blueprint_id: str | None, environment: str = "") -> Surroundings:
+        """The surroundings of one agent in an environment; without one, as it is drawn: for live, and maybe for test."""
+        place = environment or LIVE
+        variables = dict(self._variables.of(tenant, place))
+        if not environment:
+            variables = {**self._variables.of(tenant, TEST), **variables}
         try:
             model = bool((await self._llms.settings(tenant)).model)
         except NodeError:
             model = True  # one is chosen; what is wrong with it is said where it is chosen
 
         def read(session: TenantSession) -> Surroundings:
+            kept = secret.listed(session)
+            known = frozenset(row.name for row in kept if row.environment in (SHARED, place))
             return Surroundings(
-                secrets=frozenset(row.name for row in secret.listed(session)),
+                environment=place,
+                variables=variables,
+                secrets=known,
+                elsewhere=frozenset(row.name for row in kept) - known,
                 blueprints=frozenset(rows.ids(session)),
                 deployed=frozenset(row.blueprint_id for row in deployment.listed(session)),
                 own_id=blueprint_id or "",

@@ -55,10 +55,10 @@ class RunDoors(Doors):
     """Doors of one run; those of a sandbox run keep their writes to themselves."""
 
     def __init__(self, outside: Outside, ex: Execution) -> None:
-        tenant = ex.order.tenant
+        tenant, environment = ex.order.tenant, ex.order.environment
 
         async def reveal(name: str) -> str:
-            return await outside.vault.reveal(tenant, name)
+            return await outside.vault.reveal(tenant, name, environment)
 
         self._outside = outside
         self._tenant = tenant

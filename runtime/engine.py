@@ -6,8 +6,8 @@
 
 import asyncio
 import time
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import OrderedDict, defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -20,6 +20,7 @@ from runtime.events import Bus
 from runtime.execution import Execution, Order, Response
 from runtime.journal import ENDS, Journal, Plans
 from runtime.plan import Plan, Step
+from runtime.queue import Queue
 from runtime.states import ApprovalState, RunState
 from storage import approval, run
 from storage.database import Database
@@ -28,10 +29,9 @@ from storage.tenancy import TenantSession
 
 log = structlog.get_logger()
 
-MAX_ACTIVE = 200  # runs of one tenant that are worked on at the same time
-MAX_QUEUED = 10_000  # accepted runs of one tenant that wait for their turn
 MAX_DEPTH = 5  # blueprints that call each other
 MAX_SANDBOXES = 200  # sandbox runs kept to be looked at
+RETRY_AFTER = 30  # seconds after which a caller who was refused may come again
 SOON = 60.0  # seconds; a wake that is nearer is timed exactly, others are found by the clock's tick
 
 Target = tuple[Plan, str, int | None]
@@ -39,7 +39,8 @@ Target = tuple[Plan, str, int | None]
 
 
 class Engine:
-    """Runs plans. `open_doors` gives a run its ways out, `find_blueprint` resolves calls from one blueprint to another."""
+    """Runs plans. `open_doors` gives a run its ways out, `find_blueprint` resolves calls from one blueprint to another
+    in an environment, `variables_of` knows the environment's variables that a plan uses."""
 
     def __init__(
         self,
@@ -48,7 +49,8 @@ class Engine:
         bus: Bus,
         *,
         open_doors: Callable[[Execution], Doors],
-        find_blueprint: Callable[[str, str], Awaitable[Target]],
+        find_blueprint: Callable[[str, str, str], Awaitable[Target]],
+        variables_of: Callable[[str, str, Plan], Mapping[str, Any]] = lambda tenant, environment, plan: {},
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.db = db
@@ -60,10 +62,10 @@ class Engine:
         self.save = self.journal.save
         self.active: dict[str, Execution] = {}
         self.sandboxes: OrderedDict[str, Execution] = OrderedDict()
+        self.variables_of = variables_of
         self._find_blueprint = find_blueprint
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._driving: defaultdict[str, int] = defaultdict(int)
-        self._queues: defaultdict[str, deque[Execution]] = defaultdict(deque)
+        self.queue: Queue[Execution] = Queue()
         self._acts: defaultdict[tuple[str, str], list[Callable[[Execution], None]]] = defaultdict(list)
         self._taking_up: dict[tuple[str, str], asyncio.Task[Execution | None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -74,8 +76,7 @@ class Engine:
     async def start(self) -> None:
         """Take up every run that was going on when the process ended, and answer what was decided meanwhile."""
         rows = await self.db.read_all(run.unfinished)
-        for row in rows:
-            self.spawn(self._take_up_quietly(row.tenant_id, row.id))
+        self.spawn(self._take_up_all([(row.tenant_id, row.id) for row in rows]))
         for found in await self.db.read_all(approval.undelivered):
             self.spawn(self.answer(found.tenant_id, found.run_id, found.node, found.iteration, decision(found)))
         for child in await self.db.read_all(run.unreported):
@@ -111,14 +112,17 @@ class Engine:
 
     def begin(self, order: Order) -> Execution:
         """Start a run without waiting for the disk. Nothing of it may be acknowledged before `flush`. Raises TooMany."""
-        tenant = order.tenant
-        if self._driving[tenant] >= MAX_ACTIVE and len(self._queues[tenant]) >= MAX_QUEUED:
+        # A run that another run called has its place already: that of the run which waits for it.
+        reserved = not order.sandbox and order.parent is None
+        if reserved and not self.queue.reserve(order.tenant):
             raise TooMany(
-                f"{MAX_QUEUED:,} runs are waiting already.",
+                f"{self.queue.counts(order.tenant)[1]:,} runs of your team are waiting already.",
                 code="limit.queue",
                 fix="Try again in a minute; nothing was started.",
+                where={"retry_after": RETRY_AFTER},
             )
         ex = Execution(self, order)
+        ex.reserved = reserved
         ex.begin()
         if order.sandbox:
             self.sandboxes[ex.id] = ex
@@ -135,29 +139,38 @@ class Engine:
             await ex.flush()
         except BaseException:
             self.active.pop(ex.id, None)
+            if ex.reserved:
+                self.queue.withdraw(order.tenant)
             raise
         self.launch(ex)
         return ex
 
     def launch(self, ex: Execution) -> None:
         """Let a run be driven, now or when it is its turn."""
-        tenant = ex.order.tenant
-        if self._driving[tenant] >= MAX_ACTIVE and not ex.sandbox:
-            self._queues[tenant].append(ex)
-            return
-        self._driving[tenant] += 1
-        self.spawn(self._drive(ex))
+        if ex.sandbox or self._enter(ex):
+            self.spawn(self._drive(ex))
+
+    def _enter(self, ex: Execution) -> bool:
+        order, blueprint, reserved = ex.order, ex.plan.blueprint, ex.reserved
+        ex.reserved = False
+        return self.queue.enter(
+            order.tenant,
+            order.blueprint_id,
+            ex.id,
+            ex,
+            most=blueprint.concurrency,
+            priority=blueprint.priority,
+            reserved=reserved,
+        )
 
     async def attend(self, ex: Execution, patience: float) -> Response | None:
         """Let a run be driven and return its answer, or what it ends with; None when that takes longer. Raises StorageError."""
         ex.answered = asyncio.get_running_loop().create_future()
-        tenant = ex.order.tenant
-        if ex.plan.only_computes and self._driving[tenant] < MAX_ACTIVE:
-            # Nothing in it waits for anything but the disk: it needs no task of its own beside the caller's.
-            self._driving[tenant] += 1
-            await self._drive(ex)
-        else:
+        if not ex.plan.only_computes or ex.sandbox:
             self.launch(ex)
+        elif self._enter(ex):
+            # Nothing in it waits for anything but the disk: it needs no task of its own beside the caller's.
+            await self._drive(ex)
         if ex.answered.done():
             return ex.answered.result()
         try:
@@ -166,8 +179,7 @@ class Engine:
         except TimeoutError:
             return None
 
-    async def _drive(self, ex: Execution) -> None:
-        tenant = ex.order.tenant
+    async def _drive(self, ex: Execution, *, placed: bool = True) -> None:
         self.tell_runs(ex)
         try:
             await ex.drive()
@@ -178,14 +190,21 @@ class Engine:
             log.error("a run could not be kept", run=ex.id, error=error.message)
             self._drop(ex, error)
         finally:
-            self._driving[tenant] -= 1
-            queue = self._queues[tenant]
-            if queue and not self._stopping:
-                self.launch(queue.popleft())
+            if placed and not ex.sandbox:
+                self._start_all(self.queue.leave(ex.order.tenant, ex.order.blueprint_id))
         if ex.state in ENDS:
             self.tell_runs(ex)
             if ex.order.parent is not None and not ex.sandbox:
                 await self._report(ex.order.tenant, ex.order.parent, ex.id, ex.state.value, ex.output, ex.error)
+
+    def _start_all(self, runs: list[Execution]) -> None:
+        if not self._stopping:
+            for ex in runs:
+                self.spawn(self._drive(ex))
+
+    def set_limits(self, tenant: str, *, concurrent: int, depth: int) -> None:
+        """How many runs of a tenant may go on at once, and how many may wait."""
+        self._start_all(self.queue.limit(tenant, concurrent=concurrent, depth=depth))
 
     def let_go(self, ex: Execution) -> None:
         """The run has ended, or only rows are left of it: it needs no memory any more."""
@@ -248,6 +267,7 @@ class Engine:
             deployment_id=row.deployment_id,
             parent=(row.parent_run, node, iteration) if row.parent_run else None,
             depth=await self._depth(tenant, row.parent_run),
+            environment=row.environment,
         )
         ex = Execution(self, order)
         ex.saved_state = RunState(row.state)
@@ -262,6 +282,11 @@ class Engine:
             act(ex)
         self.launch(ex)
         return ex
+
+    async def _take_up_all(self, found: list[tuple[str, str]]) -> None:
+        """One after the other, so that those who were accepted first have their turn first, as before the crash."""
+        for tenant, run_id in found:
+            await self._take_up_quietly(tenant, run_id)
 
     async def _take_up_quietly(self, tenant: str, run_id: str) -> None:
         try:
@@ -301,6 +326,8 @@ class Engine:
         ex = await self.submit(tenant, run_id, stop)
         if ex is None:
             return
+        if self.queue.drop(tenant, ex.order.blueprint_id, run_id):
+            self.spawn(self._drive(ex, placed=False))  # it ends without having had its turn
         await ex.ended.wait()
         if not ex.sandbox:
             now = self.clock()
@@ -370,7 +397,7 @@ class Engine:
                     category="limit",
                     fix="Look for an agent that calls itself, directly or through others.",
                 )
-            await self._find_blueprint(tenant, str(data["blueprint"]))
+            await self._find_blueprint(tenant, str(data["blueprint"]), ex.order.environment)
             data["run"] = new_id("run")
         elif kind in ("approval", "doubt"):
             data["approval"] = id_ = f"apr_{step_key(ex.id, step.id, f'{iteration} {kind}')[:26]}"
@@ -402,7 +429,7 @@ class Engine:
 
     async def _call(self, ex: Execution, step: Step, iteration: str, data: dict[str, Any]) -> None:
         tenant = ex.order.tenant
-        plan, blueprint_id, version = await self._find_blueprint(tenant, str(data["blueprint"]))
+        plan, blueprint_id, version = await self._find_blueprint(tenant, str(data["blueprint"]), ex.order.environment)
         triggers = plan.triggers()
         await self.accept(
             Order(
@@ -415,6 +442,7 @@ class Engine:
                 version=version,
                 parent=(ex.id, step.id, iteration),
                 depth=ex.order.depth + 1,
+                environment=ex.order.environment,
             )
         )
 
@@ -445,7 +473,9 @@ class Engine:
             return answer, f"would ask a person: “{title}”; the sandbox says {'yes' if yes else 'no'}"
         if ex.order.depth >= MAX_DEPTH:
             raise NodeError(f"Agents call each other more than {MAX_DEPTH} deep.", category="limit")
-        plan, blueprint_id, version = await self._find_blueprint(ex.order.tenant, str(pause.data["blueprint"]))
+        plan, blueprint_id, version = await self._find_blueprint(
+            ex.order.tenant, str(pause.data["blueprint"]), ex.order.environment
+        )
         triggers = plan.triggers()
         child = self.begin(
             Order(
@@ -458,6 +488,7 @@ class Engine:
                 version=version,
                 depth=ex.order.depth + 1,
                 sandbox=True,
+                environment=ex.order.environment,
             )
         )
         await child.drive()
@@ -467,6 +498,7 @@ class Engine:
         """Tell lists of runs that this one looks different now."""
         if not ex.sandbox and self.bus.watched(ex.order.tenant, ("runs",)):
             message = {"run": ex.id, "blueprint": ex.order.blueprint_id, "state": ex.state.value}
+            message["deployment"] = ex.order.deployment_id or ""
             self.bus.publish(ex.order.tenant, ("runs",), message)
 
 

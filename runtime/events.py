@@ -2,7 +2,7 @@
 
 A fact is a plain JSON record, because it is written, sent and folded far more often than it is made. Its kinds:
 
-    run.accepted    {input, trigger, fork?: {run, start, keys: {node: run}}}
+    run.accepted    {input, trigger, vars?: {name: value}, fork?: {run, start, keys: {node: run}}}
     run.responded   {status, body, headers, by}
     run.finished    {state, output, error}
     step.started    {node, iteration, attempt, input?}

@@ -13,6 +13,7 @@ from runtime.egress import Egress
 from runtime.engine import Engine, Target
 from runtime.events import Bus
 from runtime.fleet import Fleet
+from runtime.held import Held
 from runtime.journal import Plans
 from runtime.llm import Llms, ModelSettings
 from runtime.mail import Mailer
@@ -20,6 +21,7 @@ from runtime.preferences import Preferences
 from runtime.runs import Runs, Sandbox
 from runtime.shelves import Shelves
 from runtime.triggers import Clock, Hooks
+from runtime.variables import Variables
 from runtime.vault import Vault
 from storage.database import Database
 
@@ -52,6 +54,7 @@ class Factory:
         self.db = Database(options.database_url)
         self.plans = Plans(self.db, self.catalog)
         self.vault = Vault(self.db, options.vault_key)
+        self.variables = Variables(self.db, self.bus)
         self.shelves = Shelves(self.db)
         self.egress = Egress(exceptions=options.allow_private_hosts)
         self.preferences = Preferences(self.db, self.vault)
@@ -64,14 +67,20 @@ class Factory:
         self.fleet = Fleet(options.docker, home=options.home, size=options.pool_size)
         outside = Outside(self.db, self.egress, self.llms, self.mailer, self.vault, self.shelves, self.fleet)
         self.engine = Engine(
-            self.db, self.plans, self.bus, open_doors=outside.open, find_blueprint=self._find_blueprint
+            self.db,
+            self.plans,
+            self.bus,
+            open_doors=outside.open,
+            find_blueprint=self._find_blueprint,
+            variables_of=self.variables.used,
         )
-        known = Installation(self.db, self.llms, self.mailer)
+        known = Installation(self.db, self.llms, self.mailer, self.variables)
         self.blueprints = Blueprints(self.db, self.bus, self.catalog, known)
         self.runs = Runs(self.db, self.bus, self.engine, self.plans)
         self.sandbox = Sandbox(self.engine, self.plans)
         self.approvals = Approvals(self.db, self.bus, self.engine)
-        self.hooks = Hooks(self.db, self.engine, self.plans, self.vault)
+        self.held = Held(self.db, self.engine, self.plans, self.bus)
+        self.hooks = Hooks(self.db, self.engine, self.plans, self.vault, self.held)
         self.deployments = Deployments(self.db, self.bus, self.plans, self.catalog, self.hooks, known)
         self.clock = Clock(self.db, self.engine, self.plans)
         self._open = AsyncExitStack()
@@ -81,6 +90,7 @@ class Factory:
         async with AsyncExitStack() as stack:
             await self.db.start()
             stack.push_async_callback(self.db.stop)
+            await self.variables.load()
             stack.push_async_callback(self.egress.stop)
             stack.push_async_callback(self.llms.stop)
             if self.llms.configured:
@@ -90,6 +100,7 @@ class Factory:
             stack.push_async_callback(self.engine.stop)
             await self.engine.start()
             await self.hooks.reload()
+            await self.held.start()
             if self.options.ticking:
                 await self.clock.start()
                 stack.push_async_callback(self.clock.stop)
@@ -108,6 +119,6 @@ class Factory:
     ) -> None:
         await self.stop()
 
-    async def _find_blueprint(self, tenant: str, blueprint_id: str) -> Target:
-        plan, number = await self.runs.target(tenant, blueprint_id)
+    async def _find_blueprint(self, tenant: str, blueprint_id: str, environment: str) -> Target:
+        plan, number = await self.runs.target(tenant, blueprint_id, environment)
         return plan, blueprint_id, number

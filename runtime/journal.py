@@ -140,6 +140,7 @@ class Journal:
                 parent_run=order.parent[0] if order.parent else None,
                 parent_step=f"{order.parent[1]}\n{order.parent[2]}" if order.parent else None,
                 error=ex.error,
+                environment=order.environment,
             )
         elif ex.saved_state is not state:
             record.update = {"state": state.value, "wake_at": ex.wake_at(), "finished_at": finished, "error": ex.error}

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Final, Literal
 
 from nodes.blueprint import Blueprint
 from nodes.errors import Conflict, NotFound
 from nodes.graph import up_to
 from nodes.ids import new_id
 from runtime.engine import Engine
+from runtime.environments import LIVE, check_environment
 from runtime.events import Bus, Fact
 from runtime.execution import Execution, Order
+from runtime.forks import Past, Reuse, Start, reuse
 from runtime.journal import ENDS, Plans
 from runtime.plan import Plan, Step
 from runtime.policy import Actor, Permission
@@ -23,6 +25,10 @@ from storage.database import Database
 from storage.tenancy import TenantSession
 
 MAX_WATCHED = 10_000  # facts kept for a follower that is slower than the run
+SAME_INPUT: Final[Any] = object()
+"""The input of a run that is done again, as it was; None is an input like others."""
+Version = Literal["same", "newest"]
+"""Which document a run is done again on: the one it ran on, or what is deployed now (else the draft)."""
 
 
 class Runs:
@@ -34,13 +40,22 @@ class Runs:
         self._engine = engine
         self._plans = plans
 
-    async def start(self, who: Actor, blueprint_id: str, input: Any = None, *, trigger: str | None = None) -> str:
-        """Start a run of what is deployed, or else of the draft, and return its id when it is durable.
+    async def start(
+        self,
+        who: Actor,
+        blueprint_id: str,
+        input: Any = None,
+        *,
+        trigger: str | None = None,
+        environment: str = LIVE,
+    ) -> str:
+        """Start a run of what is deployed in an environment, or else of the draft, and return its id when it is durable.
 
         Raises NotFound, PlanError, StorageError, TooMany.
         """
         who.require(Permission.RUN)
-        plan, number = await self.target(who.tenant, blueprint_id)
+        check_environment(environment)
+        plan, number = await self.target(who.tenant, blueprint_id, environment)
         step = choose_trigger(plan, trigger)
         order = Order(
             run_id=new_id("run"),
@@ -51,14 +66,15 @@ class Runs:
             by=who.id,
             blueprint_id=blueprint_id,
             version=number,
+            environment=environment,
         )
         return (await self._engine.accept(order)).id
 
-    async def target(self, tenant: str, blueprint_id: str) -> tuple[Plan, int | None]:
-        """The plan that a call of this blueprint means: its deployed version, or its draft (version None)."""
+    async def target(self, tenant: str, blueprint_id: str, environment: str = LIVE) -> tuple[Plan, int | None]:
+        """The plan that a call of this blueprint means: the version deployed there, or its draft (version None)."""
 
         def read(session: TenantSession) -> tuple[str, int | None] | None:
-            live = deployment.live(session, blueprint_id)
+            live = deployment.live(session, blueprint_id, environment)
             if live is not None and (kept := version.get(session, blueprint_id, live.version)) is not None:
                 return version.text(session, kept), live.version
             row = blueprints.get(session, blueprint_id)
@@ -126,26 +142,104 @@ class Runs:
         who.require(Permission.RUN)
         await self._engine.cancel(who.tenant, run_id)
 
-    async def retry(self, who: Actor, run_id: str) -> str:
-        """Start the same document on the same input again; returns the new run's id. Raises Conflict while it goes on."""
+    async def retry(
+        self,
+        who: Actor,
+        run_id: str,
+        *,
+        from_failed: bool = False,
+        input: Any = SAME_INPUT,
+        version: Version = "same",
+    ) -> str:
+        """Do a run again, from its start or from what failed; returns the new run's id.
+
+        From the failure the results of all that went well are used again, and steps that had begun keep their idempotency
+        keys. On another `input` everything runs. Raises NotFound, Conflict, PlanError, StorageError, TooMany.
+        """
+        return await self.fork(
+            who, run_id, Start.FAILURE if from_failed else Start.BEGINNING, input=input, version=version
+        )
+
+    async def fork(
+        self,
+        who: Actor,
+        run_id: str,
+        node: str | None = None,
+        *,
+        input: Any = SAME_INPUT,
+        version: Version = "same",
+    ) -> str:
+        """Start a new run from a step of an ended one, or from the start when no step is named; returns the new run's id.
+
+        Everything that is not behind the step keeps the result it had (see `runtime.forks`). `version` says which document
+        runs: the same one, or what is deployed now. Raises NotFound, Conflict, PlanError, StorageError, TooMany.
+        """
         who.require(Permission.RUN)
-        row, plan, facts = await self._engine.journal.load(who.tenant, run_id)
-        if row.state in rows.UNFINISHED:
+        found, row, number, deployed = await self._fork(who, run_id, node, version)
+        if input is not SAME_INPUT and found[0].start != Start.BEGINNING:
             raise Conflict(
-                "This run has not ended yet.", code="run.going_on", fix="Cancel it first, or wait for its end."
+                "On another input every step runs again, so it can only begin at the start.",
+                code="fork.other_input",
+                fix="Run it from the start, or leave the input as it was.",
             )
+        taken, plan = found
         order = Order(
             run_id=new_id("run"),
             tenant=who.tenant,
             plan=plan,
-            trigger=row.trigger or None,
-            input=facts[0]["input"] if facts else None,
+            trigger=taken.trigger,
+            input=taken.input if input is SAME_INPUT else input,
             by=who.id,
             blueprint_id=row.blueprint_id,
-            version=row.version,
-            deployment_id=row.deployment_id,
+            version=number,
+            deployment_id=deployed,
+            environment=row.environment,
+            fork=taken.told,
+            seed=taken.facts,
         )
         return (await self._engine.accept(order)).id
+
+    async def preview(self, who: Actor, run_id: str, node: str | None = None, *, version: Version = "same") -> Reuse:
+        """What `fork` would use again and what would run. Raises NotFound, Conflict, PlanError."""
+        who.require(Permission.VIEW)
+        return (await self._fork(who, run_id, node, version))[0][0]
+
+    async def past(self, who: Actor, run_id: str) -> Past:
+        """A run, deployed or of the sandbox, as something to go on from. Raises NotFound; Conflict while it goes on."""
+        who.require(Permission.VIEW)
+        if (sandbox := self._sandbox(who, run_id)) is not None:
+            past = Past(run_id, sandbox.plan, list(sandbox.history), sandbox=True)
+            going_on = sandbox.state not in ENDS
+        else:
+            row, plan, facts = await self._engine.journal.load(who.tenant, run_id)
+            past, going_on = Past(run_id, plan, facts), row.state in rows.UNFINISHED
+        if going_on:
+            raise Conflict(
+                "This run has not ended yet.", code="run.going_on", fix="Cancel it first, or wait for its end."
+            )
+        return past
+
+    async def _fork(
+        self, who: Actor, run_id: str, node: str | None, version: Version
+    ) -> tuple[tuple[Reuse, Plan], rows.Run, int | None, str | None]:
+        """What is taken over, and for which document: plan, row of the former run, version and deployment."""
+        past = await self.past(who, run_id)
+        row = await self._db.read(who.tenant, lambda session: rows.get(session, run_id))
+        if row is None:
+            raise Conflict(
+                "This was a test run, and those are gone on with in the Studio.",
+                code="fork.test_run",
+                fix="Open the agent in the Studio and run it from a step there.",
+            )
+        plan, number, deployed = past.plan, row.version, row.deployment_id
+        if version == "newest":
+            plan, number = await self.target(who.tenant, row.blueprint_id, row.environment)
+            live = await self._db.read(
+                who.tenant, lambda session: deployment.live(session, row.blueprint_id, row.environment)
+            )
+            deployed = live.id if live is not None else None
+        taken = await asyncio.to_thread(reuse, past, plan, node or Start.BEGINNING)
+        return (taken, plan), row, number, deployed
 
     async def wait(self, who: Actor, run_id: str, timeout: float) -> RunView:
         """The run when it has ended or waits for something, or as it stands after so many seconds."""
@@ -230,29 +324,38 @@ class Sandbox:
         until: str | None = None,
         allow: frozenset[str] = frozenset(),
         pretend: dict[str, Any] | None = None,
+        environment: str = LIVE,
+        reuse_of: Past | None = None,
+        start: str = Start.FAILURE,
     ) -> str:
         """Start a test run and return its id, which Runs.get, watch and cancel know while the process lives.
 
         `until` runs only what leads up to that node; effects outside are simulated but for the nodes in `allow`; `pretend`
-        maps approvals to what people would answer, such as `{"n4": {"approved": false}}`. Raises PlanError.
+        maps approvals to what people would answer, such as `{"n4": {"approved": false}}`. With `reuse_of` a former run is gone
+        on with from the step `start`, on what came in then (see `runtime.forks`). Raises PlanError, NotFound, Conflict.
         """
         who.require(Permission.RUN)
+        check_environment(environment)
         if until is not None:
             if blueprint.node(until) is None:
                 raise NotFound("That step is not in the agent any more.", fix="Select a step and run again.")
             blueprint = up_to(blueprint, until)
         plan = self._plans.of(who.tenant, blueprint)
-        step = choose_trigger(plan, trigger)
+        taken = await asyncio.to_thread(reuse, reuse_of, plan, start, sandbox=True) if reuse_of is not None else None
+        step = choose_trigger(plan, taken.trigger if taken else trigger)
         order = Order(
             run_id=new_id("test"),
             tenant=who.tenant,
             plan=plan,
             trigger=step.id if step else None,
-            input=step.node.sample() if input is None and step else input,
+            input=taken.input if taken else step.node.sample() if input is None and step else input,
             by=who.id,
             sandbox=True,
+            fork=taken.told if taken else None,
+            seed=taken.facts if taken else (),
             allow=allow,
             pretend=pretend or {},
+            environment=environment,
         )
         ex = self._engine.begin(order)
         self._engine.launch(ex)
@@ -282,6 +385,7 @@ def run_info(row: rows.Run) -> RunInfo:
         started_at=row.accepted_at,
         finished_at=row.finished_at,
         error=row.error,
+        environment=row.environment,
     )
 
 
@@ -297,6 +401,7 @@ def _sandbox_info(ex: Execution) -> RunInfo:
         started_at=ex.started_at,
         finished_at=end,
         error=ex.error,
+        environment=ex.order.environment,
     )
 
 

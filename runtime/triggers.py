@@ -20,6 +20,7 @@ from nodes.listen import Chat, Form, Schedule, Webhook
 from nodes.moments import upcoming
 from runtime.engine import Engine, closing
 from runtime.execution import Order, Response
+from runtime.held import Held
 from runtime.journal import Plans
 from runtime.plan import Plan
 from runtime.vault import Vault
@@ -56,6 +57,9 @@ class Route:
     version: int
     node: str
     active: bool
+    hold: bool
+    """While it is not active: keep calls for later."""
+    environment: str
     listen: Webhook | Form | Chat
     plan: Plan
 
@@ -72,8 +76,9 @@ class Reply:
 class Hooks:
     """The table of addresses, and what happens when one is called."""
 
-    def __init__(self, db: Database, engine: Engine, plans: Plans, vault: Vault) -> None:
+    def __init__(self, db: Database, engine: Engine, plans: Plans, vault: Vault, held: Held) -> None:
         self._db = db
+        self._held = held
         self._engine = engine
         self._plans = plans
         self._vault = vault
@@ -100,17 +105,19 @@ class Hooks:
                         version=live.version,
                         node=row.node,
                         active=live.state == "active",
+                        hold=live.hold,
+                        environment=live.environment,
                         listen=listen,
                         plan=plan,
                     )
             self._routes = routes
 
     def find(self, kind: str, path: str) -> Route:
-        """What answers at an address; kind is webhook, form or chat. Raises NotFound, BadCall while it is paused."""
+        """What answers at an address; kind is webhook, form or chat. Raises NotFound, BadCall while calls are refused."""
         route = self._routes.get((kind, path))
         if route is None:
             raise NotFound("Nothing answers at this address.", fix="Check the address with whoever gave it to you.")
-        if not route.active:
+        if not route.active and not route.hold:
             raise BadCall(
                 "This agent is paused.", code="hook.paused", fix="Try again later; nothing was started.", status=503
             )
@@ -136,20 +143,32 @@ class Hooks:
         }
         if listen.respond == "now":
             run_id = await self.accept(route, event)
-            return Reply(202, _JSON, orjson.dumps({"run": run_id, "state": "accepted"}))
+            state = "accepted" if route.active else "held"
+            return Reply(202, _JSON, orjson.dumps({"run": run_id, "state": state}))
         return as_reply(await self.ask(route, event))
 
     async def accept(self, route: Route, event: Any) -> str:
-        """Start a run; returns its id when it is durable."""
+        """Start a run, or keep the call for when the agent goes on; returns the run's id when that is durable."""
+        if not route.active:
+            return await self._keep(route, event)
         return (await self._engine.accept(self._order(route, event))).id
 
     async def ask(self, route: Route, event: Any) -> Response:
         """Start a run and wait for its answer, or for its end; after `PATIENCE` say that it goes on."""
+        if not route.active:
+            return Response(202, {"run": await self._keep(route, event), "state": "held"}, {})
         ex = self._engine.begin(self._order(route, event))
         if (response := await self._engine.attend(ex, PATIENCE)) is not None:
             return response
         await ex.flush()
         return closing(ex) if ex.ended.is_set() else Response(202, {"run": ex.id, "state": ex.state.value}, {})
+
+    async def _keep(self, route: Route, event: Any) -> str:
+        run_id = await self._held.take(route.tenant, route.deployment, route.node, event)
+        # Whether it went on in the meantime is seen only now that the call is where the release looks.
+        if any(one.deployment == route.deployment and one.active for one in self._routes.values()):
+            self._held.release_soon(route.tenant, route.deployment)
+        return run_id
 
     @staticmethod
     def _order(route: Route, event: Any) -> Order:
@@ -162,12 +181,13 @@ class Hooks:
             blueprint_id=route.blueprint,
             version=route.version,
             deployment_id=route.deployment,
+            environment=route.environment,
         )
 
     async def _verify(self, route: Route, secret: str, headers: dict[str, str], body: bytes) -> None:
         """HMAC-SHA256 over `v1.<seconds>.<raw body>`, in time, and never seen before."""
         stamp, signature = headers.get("x-factory-timestamp", ""), headers.get("x-factory-signature", "")
-        key = await self._vault.reveal(route.tenant, secret)
+        key = await self._vault.reveal(route.tenant, secret, route.environment)
         wanted = "v1=" + hmac.new(key.encode(), b"v1." + stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
         in_time = stamp.isascii() and stamp.isdigit() and len(stamp) < 12 and abs(time.time() - int(stamp)) <= WINDOW
         if not hmac.compare_digest(wanted.encode(), signature.encode("utf-8", "replace")) or not in_time:
@@ -352,5 +372,6 @@ class Clock:
                 blueprint_id=live.blueprint_id,
                 version=live.version,
                 deployment_id=live.id,
+                environment=live.environment,
             )
         )

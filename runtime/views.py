@@ -50,7 +50,7 @@ class VersionInfo:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentInfo:
-    """A version made live. `addresses` are what the outside calls, `schedules` are read back in words."""
+    """A version in use in an environment. `addresses` are what the outside calls, `schedules` are read back in words."""
 
     id: str
     blueprint_id: str
@@ -62,6 +62,13 @@ class DeploymentInfo:
     deployed_by: str
     addresses: tuple[str, ...] = ()
     schedules: tuple[str, ...] = ()
+    environment: str = "live"
+    hold: bool = False
+    """While paused: calls are kept for later instead of being refused."""
+    clocks: bool = True
+    """Whether its schedules run."""
+    waiver: str = ""
+    """Why it was deployed although a case failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,7 @@ class RunInfo:
     started_at: float
     finished_at: float | None
     error: dict[str, Any] | None = None
+    environment: str = "live"
 
     @property
     def seconds(self) -> float | None:
@@ -102,6 +110,9 @@ class StepView:
     note: str = ""
     """A sentence about it: “would post to #support: …”, “waits for a decision”, “used the pinned value”."""
 
+    from_run: str = ""
+    """The run that gave this result, when it was taken over."""
+
     @property
     def seconds(self) -> float | None:
         return None if self.finished_at is None else self.finished_at - self.started_at
@@ -118,6 +129,8 @@ class RunView:
     blueprint: Blueprint
     effects: list[str] = field(default_factory=list)
     """Sandbox only: what would have been done outside, in sentences."""
+    fork: dict[str, Any] | None = None
+    """For a run that goes on from a former one: `run`, and `start`, the step or place it began at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from app.studio.known import Known, as_it_is, known_at
 from nodes.base import Node
 from nodes.blueprint import Blueprint, Placed
 from nodes.catalog import Catalog
+from runtime.environments import LIVE
 from runtime.factory import Factory
 from runtime.policy import Actor, Permission
 from runtime.views import RunView, StepView
@@ -96,9 +97,13 @@ class Desk:
     def known(self, node: str) -> tuple[Known, Node | None]:
         """What formulas of a node can use."""
         if self._known is None or self._known[0] != node:
-            self._known = (node, known_at(self.blueprint, self.types, node, self.steps))
+            self._known = (node, known_at(self.blueprint, self.types, node, self.steps, self._variables()))
         placed = self.placed(node)
         return self._known[1], as_it_is(placed, self.types) if placed else None
+
+    def _variables(self) -> dict[str, Any]:
+        """What formulas find besides the agent's own variables, as in live."""
+        return dict(self.factory.variables.of(self.editor.who.tenant, LIVE))
 
     # --- telling -----------------------------------------------------------------------------------------------------
 

@@ -39,12 +39,18 @@ class Surroundings:
     """What a check may know of the tenant. What is None is not known, and nothing is said about it."""
 
     secrets: frozenset[str] = frozenset()
+    """Those that have a value in the environment."""
     blueprints: frozenset[str] = frozenset()
     deployed: frozenset[str] | None = None
     own_id: str = ""
     files: frozenset[str] | None = None
     model_configured: bool | None = None
     mail_configured: bool | None = None
+    environment: str = "live"
+    elsewhere: frozenset[str] = frozenset()
+    """Secrets that have a value in another environment only."""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """What the environment sets, by name."""
 
 
 @dataclass(slots=True)

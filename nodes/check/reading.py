@@ -1,7 +1,8 @@
 """A blueprint as the tiers read it: the graph, its routes and what arrives where, each worked out once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import Any
 
 from nodes.base import Node
 from nodes.blueprint import Blueprint
@@ -26,12 +27,16 @@ class Reading:
     @cached_property
     def expected(self) -> Scopes:
         """What arrives if it looks like the samples."""
-        return Scopes(self.routes, guess=True)
+        return Scopes(self.routes, guess=True, variables=self._variables)
 
     @cached_property
     def certain(self) -> Scopes:
         """What arrives whatever comes in."""
-        return Scopes(self.routes, guess=False)
+        return Scopes(self.routes, guess=False, variables=self._variables)
+
+    @property
+    def _variables(self) -> Mapping[str, Any]:
+        return self.around.variables if self.around is not None else {}
 
     @cached_property
     def texts(self) -> dict[str, tuple[Written, ...]]:

@@ -361,11 +361,15 @@ def _read_references(reading: Reading, findings: Findings) -> None:
             if not name or "{{" in name:
                 continue
             if text.format == "secret" and name not in around.secrets:
+                there = name in around.elsewhere
                 findings.add(
                     "warning",
                     "secret.missing",
-                    f"{reading.name(id_)} uses the secret “{name[:60]}”, which does not exist yet.",
-                    f"Add “{name[:60]}” under Settings → Secrets, or choose another one.",
+                    f"{reading.name(id_)} uses the secret “{name[:60]}”, which "
+                    + (f"has no value in {around.environment} yet." if there else "does not exist yet."),
+                    f"Set “{name[:60]}” for {around.environment}, or for both, under Settings → Secrets."
+                    if there
+                    else f"Add “{name[:60]}” under Settings → Secrets, or choose another one.",
                     node=id_,
                     field=text.field,
                 )

@@ -45,7 +45,7 @@ class Rig:
         self.sandbox = Sandbox(self.engine, self.plans)
         self.approvals = Approvals(db, self.bus, self.engine)
 
-    async def _find(self, tenant: str, blueprint_id: str) -> Target:
+    async def _find(self, tenant: str, blueprint_id: str, environment: str) -> Target:
         return self.plans.of(tenant, self.called[blueprint_id]), blueprint_id, 1
 
     async def begin(self, blueprint: Blueprint, given: Any = None) -> Execution:
