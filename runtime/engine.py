@@ -64,6 +64,8 @@ class Engine:
         self.sandboxes: OrderedDict[str, Execution] = OrderedDict()
         self.variables_of = variables_of
         self._find_blueprint = find_blueprint
+        self.on_failed: Callable[[str, str, bool], None] = lambda tenant, run_id, owes: None
+        """Told of every live run that failed for good, and whether it owes another agent an alarm."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self.queue: Queue[Execution] = Queue()
         self._acts: defaultdict[tuple[str, str], list[Callable[[Execution], None]]] = defaultdict(list)
@@ -194,6 +196,8 @@ class Engine:
                 self._start_all(self.queue.leave(ex.order.tenant, ex.order.blueprint_id))
         if ex.state in ENDS:
             self.tell_runs(ex)
+            if ex.state is RunState.FAILED and not ex.sandbox:
+                self.on_failed(ex.order.tenant, ex.id, owes_alarm(ex.order))
             if ex.order.parent is not None and not ex.sandbox:
                 await self._report(ex.order.tenant, ex.order.parent, ex.id, ex.state.value, ex.output, ex.error)
 
@@ -268,6 +272,7 @@ class Engine:
             parent=(row.parent_run, node, iteration) if row.parent_run else None,
             depth=await self._depth(tenant, row.parent_run),
             environment=row.environment,
+            by=row.started_by,
         )
         ex = Execution(self, order)
         ex.saved_state = RunState(row.state)
@@ -296,11 +301,13 @@ class Engine:
             await self._fail_row(tenant, run_id, error)
 
     async def _fail_row(self, tenant: str, run_id: str, error: FactoryError) -> None:
-        changes = {"finished_at": self.clock(), "wake_at": None, "error": error.as_dict()}
-        await self.db.write(
+        now, told = self.clock(), explain(error, None)
+        changes = {"finished_at": now, "wake_at": now, "error": told, "category": told["category"]}
+        if await self.db.write(
             tenant,
             lambda session: run.move(session, run_id, expected=run.UNFINISHED, to=RunState.FAILED.value, **changes),
-        )
+        ):
+            self.on_failed(tenant, run_id, True)
 
     async def _depth(self, tenant: str, parent: str | None) -> int:
         depth = 0

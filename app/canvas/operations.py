@@ -118,7 +118,12 @@ class SetBlueprint(_Operation):
     """Change what belongs to the whole agent."""
 
     op: Literal["set_blueprint"] = "set_blueprint"
-    patch: dict[Literal["name", "description", "time_zone", "allowed_hosts", "variables"], JsonValue]
+    patch: dict[
+        Literal[
+            "name", "description", "time_zone", "allowed_hosts", "variables", "on_failure", "concurrency", "priority"
+        ],
+        JsonValue,
+    ]
 
 
 Operation = Annotated[

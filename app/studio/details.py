@@ -17,6 +17,8 @@ from nodes.blueprint import MAX_BYTES, Blueprint
 from nodes.errors import FactoryError
 from runtime.policy import Permission
 
+PRIORITIES = {"low": "Low", "normal": "Normal", "high": "High"}
+
 
 async def agent_settings(desk: Desk) -> None:
     """Ask for everything at once, and keep it as one step that can be undone."""
@@ -47,6 +49,14 @@ async def agent_settings(desk: Desk) -> None:
         ui.label(
             "One a line, such as api.example.com or *.example.com. With any listed, the agent calls only these."
         ).classes("st-help")
+        with ui.element("div").classes("st-pair"):
+            at_once = ui.number("Runs at once", value=blueprint.concurrency or None, min=1, max=200, precision=0)
+            at_once.props('stack-label placeholder="As many as your team may have"').mark("concurrency")
+            first = ui.select(PRIORITIES, value=blueprint.priority, label="Priority").mark("priority")
+            first.set_enabled(editable)
+        ui.label(
+            "More runs than that wait for their turn. A high priority gets more turns when several agents wait."
+        ).classes("st-help")
         variables = _Variables(blueprint, editable)
         with ui.element("div").classes("af-actions w-full mt-4"):
 
@@ -70,6 +80,8 @@ async def agent_settings(desk: Desk) -> None:
                     "description": str(about.value or ""),
                     "time_zone": str(zone.value or "UTC"),
                     "allowed_hosts": [line.strip() for line in str(hosts.value or "").splitlines() if line.strip()],
+                    "concurrency": int(at_once.value or 0),
+                    "priority": first.value,
                     "variables": variables.read(),
                 }
                 now = desk.blueprint.model_dump(mode="json")
@@ -81,7 +93,7 @@ async def agent_settings(desk: Desk) -> None:
             if editable:
                 ui.button("Keep", on_click=on(keep, Permission.EDIT)).mark("keep-settings")
     if not editable:
-        for field in (name, about, hosts):
+        for field in (name, about, hosts, at_once):
             field.props("readonly")
     dialog.on("hide", dialog.delete)
     dialog.open()
@@ -210,7 +222,10 @@ def replace(desk: Desk, wanted: Blueprint) -> None:
     ops += [{"op": "add_note", "note": note.model_dump(mode="json")} for note in wanted.notes]
     ops += [{"op": "add_group", "group": group.model_dump(mode="json")} for group in wanted.groups]
     said = wanted.model_dump(mode="json")
-    patch = {key: said[key] for key in ("name", "description", "time_zone", "allowed_hosts", "variables")}
+    patch = {
+        key: said[key]
+        for key in ("name", "description", "time_zone", "allowed_hosts", "variables", "concurrency", "priority")
+    }
     ops.append({"op": "set_blueprint", "patch": patch})
     if not wanted.nodes and not wanted.notes:
         raise FactoryError("This agent has no nodes, so there is nothing to import.", code="import.empty", status=422)

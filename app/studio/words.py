@@ -111,6 +111,8 @@ _WHOLE = {
     "description": "The description changed",
     "time_zone": "The time zone changed",
     "allowed_hosts": "The allowed hosts changed",
+    "concurrency": "How many runs go on at once changed",
+    "priority": "The priority changed",
 }
 
 

@@ -267,12 +267,10 @@ def test_facts_about_what_is_settled_change_nothing() -> None:
     assert progress.root.left == 1
 
 
-async def test_more_runs_than_may_go_on_at_once_wait_for_their_turn(
-    tmp_path: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("runtime.engine.MAX_ACTIVE", 3)
+async def test_more_runs_than_may_go_on_at_once_wait_for_their_turn(tmp_path: object) -> None:
     blueprint = drawn({"s": "start", "r": ("read", {"seconds": 0.02})}, "s.value > r.value")
     async with open_rig(f"sqlite:///{tmp_path}/f.db") as rig:
+        rig.engine.set_limits(TENANT, concurrent=3, depth=100)
         started = [await rig.begin(blueprint, n) for n in range(12)]
         ended = [await rig.ended(ex.id) for ex in started]
     assert [view.output for view in ended] == list(range(12))
