@@ -12,13 +12,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import count, product
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nodes.base import SKIP, Context, Effect, Family, ListLoop, Node, NodeError, Out, PortInfo, PortType, Value
+from nodes.base import SKIP, Context, Effect, Family, ListLoop, Loop, Node, NodeError, Out, PortInfo, PortType, Value
 from nodes.blueprint import Blueprint
 from nodes.catalog import Catalog
 from nodes.ids import new_id
@@ -140,6 +140,15 @@ class Any1(Node):
         return Value("arrived")
 
 
+class Any2(Any1):
+    """That something arrives, of two if two come."""
+
+    type = "p.some"
+
+    def enough(self) -> int:
+        return 2
+
+
 class Turns(Out):
     item: Any = SKIP
     done: list[Any] = SKIP
@@ -158,16 +167,43 @@ class Each(ListLoop):
     async def run(self, ctx: Context, items: Any, result: Annotated[Any, PortInfo(back=True)] = None) -> Turns: ...
 
 
+class Again(Loop):
+    """Up to four rounds, as the results have it."""
+
+    type = "p.again"
+    family, title, effect = Family.FLOW, "Again", Effect.E0
+    rounds = True
+    salt: int = 0
+    on_item_error: Literal["stop", "continue", "drop"] = "stop"
+
+    def items_of(self, ctx: Context, items: Any) -> list[Any]:
+        return [plain(items)]
+
+    def again(self, ctx: Context, result: Any, index: int) -> bool:
+        return another(result, index, self.salt)
+
+    def when_item_fails(self) -> Literal["stop", "continue", "drop"]:
+        return self.on_item_error
+
+    async def run(self, ctx: Context, items: Any, result: Annotated[Any, PortInfo(back=True)] = None) -> Turns: ...
+
+
+def another(result: Any, index: int, salt: int) -> bool:
+    """Whether a loop goes into another round."""
+    return index < 3 and digest([plain(result), index], salt) % 3 > 0
+
+
 def members(value: Any, salt: int) -> list[Any]:
     """The items of a loop."""
     return [digest([value, number], salt) for number in range(digest(value, salt) % 4)]
 
 
-TYPES = Catalog([Begin, Mix, Look, Act, Choose, All, Any1, Each])
-PORTS = dict.fromkeys(("mix", "look", "act"), ("a", "b", "c")) | dict.fromkeys(("choose", "all", "any"), ("a",))
-PORTS |= {"each": ("items",)}
+TYPES = Catalog([Begin, Mix, Look, Act, Choose, All, Any1, Any2, Each, Again])
+PORTS = dict.fromkeys(("mix", "look", "act"), ("a", "b", "c")) | dict.fromkeys(("choose", "all", "any", "some"), ("a",))
+PORTS |= dict.fromkeys(("each", "again"), ("items",))
+LOOPS = ("each", "again")
 OPTIONAL = "c"
-OUTS = {"begin": ("value",), "choose": ("even", "odd"), "each": ("done",)}
+OUTS = {"begin": ("value",), "choose": ("even", "odd")} | dict.fromkeys(LOOPS, ("done",))
 """What later steps of the same level can use; `item` is for the body alone."""
 
 
@@ -224,7 +260,7 @@ class Painter:
 
     def __init__(self, draw: Any, *, pure: bool) -> None:
         self.draw = draw
-        self.kinds = ["mix", "mix", "look", "choose", "all", "any", "each"] + ([] if pure else ["act"])
+        self.kinds = ["mix", "mix", "look", "choose", "all", "any", "some", *LOOPS] + ([] if pure else ["act"])
         self.steps: dict[str, Placed] = {}
 
     def whole(self) -> Drawing:
@@ -239,7 +275,7 @@ class Painter:
             step = self.step(scope, depth)
             self.wire(step, near, far)
             ids.append(step.id)
-            if step.kind == "each":
+            if step.kind in LOOPS:
                 inner = [(step.id, "item")]
                 size_inside = self.draw(st.integers(0, 3))
                 step.body = self.level(step.id, inner, far + near, size=size_inside, depth=depth + 1)
@@ -251,18 +287,19 @@ class Painter:
         return ids
 
     def step(self, scope: str, depth: int) -> Placed:
-        kinds = self.kinds if depth < 3 else [kind for kind in self.kinds if kind != "each"]
+        kinds = self.kinds if depth < 3 else [kind for kind in self.kinds if kind not in LOOPS]
         kind = self.draw(st.sampled_from(kinds))
-        settings: dict[str, Any] = {} if kind in ("all", "any") else {"salt": self.draw(st.integers(0, 30))}
+        settings: dict[str, Any] = {} if kind in ("all", "any", "some") else {"salt": self.draw(st.integers(0, 30))}
         if kind in ("mix", "look", "act"):
             settings["fails"] = self.draw(st.sampled_from([0, 0, 0, 0, 2, 6]))
             settings["turns"] = self.draw(st.integers(0, 3)) if kind != "mix" else 0
-        elif kind == "each":
-            settings["parallel"] = self.draw(st.integers(1, 3))
+        elif kind in LOOPS:
+            if kind == "each":
+                settings["parallel"] = self.draw(st.integers(1, 3))
             settings["on_item_error"] = self.draw(st.sampled_from(["stop", "continue", "drop"]))
         placed = Placed(f"n{len(self.steps)}", kind, scope, settings)
         placed.on_error = self.draw(st.sampled_from(["stop", "continue", "port"]))
-        placed.disabled = kind != "any" and self.draw(st.integers(0, 9)) == 0
+        placed.disabled = kind not in ("any", "some") and self.draw(st.integers(0, 9)) == 0
         self.steps[placed.id] = placed
         return placed
 
@@ -356,8 +393,10 @@ class Oracle:
             return {"even" if digest(one["a"], salt) % 2 == 0 else "odd": one["a"]}
         if step.kind == "all":
             return {"value": arrived["a"]}
-        if step.kind == "any":
+        if step.kind in ("any", "some"):
             return {"value": "arrived"}
+        if step.kind == "again":
+            return {"done": self._rounds(step, path, plain(one["items"]))}
         if step.kind == "each":
             return {"done": self._loop(step, path, members(one["items"], salt))}
         found = digest({"a": one.get("a"), "b": one.get("b"), "c": one.get("c")}, salt)
@@ -382,6 +421,23 @@ class Oracle:
         if step.result is None:
             return items
         return [result for result in results if result is not DEAD]
+
+    def _rounds(self, step: Placed, path: tuple[int, ...], value: Any) -> Any:
+        items = self.items[step.id, path] = []
+        for index in count():
+            if not step.body:
+                return value
+            items.append(value)
+            inside = (*path, index)
+            ends = [self.outcome(id_, inside) for id_ in step.body]
+            given = DEAD if step.result is None else self.value(step.result, inside)
+            if "stopped" in ends:
+                if step.settings["on_item_error"] == "stop":
+                    raise Failed
+                given = None if step.settings["on_item_error"] == "continue" else DEAD
+            value = value if given is DEAD else plain(given)
+            if not another(value, index, step.settings["salt"]):
+                return value
 
     def run(self) -> dict[str, Mapping[str, Any] | str]:
         """The outcome of every step outside loops."""
