@@ -17,8 +17,9 @@ from nodes.errors import FactoryError, NotFound, TooMany
 from nodes.ids import new_id
 from runtime.context import Doors, step_key
 from runtime.events import Bus
-from runtime.execution import Execution, Order, Response
+from runtime.execution import Execution, Order, Response, owes_alarm
 from runtime.journal import ENDS, Journal, Plans
+from runtime.outcomes import explain
 from runtime.plan import Plan, Step
 from runtime.queue import Queue
 from runtime.states import ApprovalState, RunState

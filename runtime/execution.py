@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -59,6 +59,15 @@ class Order:
     """For a run that goes on from a former one: that run, where it begins, and whose keys its steps keep."""
     seed: tuple[Fact, ...] = ()
     """The facts of what it takes over."""
+
+
+ALARM: Final = "failure of "
+"""Who started the run of an error agent: this, and the run that failed."""
+
+
+def owes_alarm(order: Order) -> bool:
+    """Whether another agent has to be told when this run fails: not for runs that are told of failures themselves."""
+    return bool(order.plan.blueprint.on_failure) and order.parent is None and not order.by.startswith(ALARM)
 
 
 @dataclass(slots=True)
@@ -316,7 +325,9 @@ class Execution:
         return True
 
     def wake_at(self) -> float | None:
-        """When the clock has to move this run on, if it waits for one."""
+        """When the clock has to move this run on, if it waits for one; a failed one is woken to start its error agent."""
+        if self.state is RunState.FAILED and owes_alarm(self.order):
+            return self.engine.clock()
         if self.state is not RunState.WAITING:
             return None
         return min((w["until"] for w in self.progress.waiting.values() if w["until"] is not None), default=None)

@@ -11,6 +11,7 @@ import structlog
 
 from nodes.blueprint import Blueprint
 from nodes.catalog import Catalog
+from nodes.categories import Category
 from nodes.errors import NotFound
 from runtime.events import Fact
 from runtime.plan import Plan, compile_plan
@@ -141,9 +142,12 @@ class Journal:
                 parent_step=f"{order.parent[1]}\n{order.parent[2]}" if order.parent else None,
                 error=ex.error,
                 environment=order.environment,
+                category=_category(ex),
             )
         elif ex.saved_state is not state:
             record.update = {"state": state.value, "wake_at": ex.wake_at(), "finished_at": finished, "error": ex.error}
+            if state is RunState.FAILED:
+                record.update["category"] = _category(ex)
             record.expected = LIVE
         self.db.record(record).add_done_callback(partial(self._sent, ex, facts, state))
         return []
@@ -175,6 +179,11 @@ class Journal:
         if row is None:
             raise NotFound("There is no such run.", fix="Look for it in the list of runs.")
         return row, await self.plans.by_hash(tenant, row.document_hash), facts
+
+
+def _category(ex: "Execution") -> str | None:
+    """What kind of trouble a failed run had."""
+    return str((ex.error or {}).get("category", Category.BUG)) if ex.state is RunState.FAILED else None
 
 
 def encode(facts: list[Fact]) -> bytes:

@@ -274,7 +274,7 @@ def _waiting() -> ColumnElement[bool]:
     return func.coalesce(Run.state, "") == "waiting"
 
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def first_id(at: float) -> str:
@@ -282,6 +282,6 @@ def first_id(at: float) -> str:
     milliseconds = max(0, int(at * 1000))
     digits = ""
     for _ in range(10):
-        digits = _ALPHABET[milliseconds & 31] + digits
+        digits = ALPHABET[milliseconds & 31] + digits
         milliseconds >>= 5
     return f"run_{digits}"
