@@ -1,6 +1,6 @@
 """Ask a model: a language model answers a prompt."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -176,12 +176,7 @@ class AskModel(Node):
 
     @model_validator(mode="after")
     def _is_right(self) -> "AskModel":
-        names = [field.name for field in self.fields]
-        if self.answer == "fields" and not names:
-            raise ValueError("name at least one field, or take the answer as text")
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"the field “{name}” is there twice")
+        check_fields(self.fields, self.answer)
         return self
 
     def outputs(self) -> tuple[Port, ...]:
@@ -196,7 +191,7 @@ class AskModel(Node):
             model=self.model.strip(),
             temperature=self.temperature,
             max_tokens=self.max_tokens,
-            schema=self._schema() if self.answer == "fields" else None,
+            schema=schema_of(self.fields) if self.answer == "fields" else None,
             timeout=self.timeout,
         )
         if reply.canned:
@@ -222,14 +217,6 @@ class AskModel(Node):
             )
         return Answer(text=reply.text, data=reply.data, usage=usage)
 
-    def _schema(self) -> dict[str, Any]:
-        return {
-            "type": "object",
-            "properties": {field.name: _schema_of(field) for field in self.fields},
-            "required": [field.name for field in self.fields],
-            "additionalProperties": False,
-        }
-
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         usage = record(
             {
@@ -244,7 +231,7 @@ class AskModel(Node):
         if self.answer == "text":
             return {"text": TEXT, "usage": usage}
         return {
-            "data": record({field.name: _SHAPES[field.kind] for field in self.fields}),
+            "data": shape_of_fields(self.fields),
             "text": TEXT,
             "usage": usage,
         }
@@ -254,6 +241,31 @@ class AskModel(Node):
 
     def describe(self) -> str:
         return quoted(self.prompt)
+
+
+def check_fields(fields: Sequence[AnswerField], answer: str) -> None:
+    """Raises ValueError when fields are wanted and there are none, or two of one name."""
+    names = [field.name for field in fields]
+    if answer == "fields" and not names:
+        raise ValueError("name at least one field, or take the answer as text")
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"the field “{name}” is there twice")
+
+
+def schema_of(fields: Sequence[AnswerField]) -> dict[str, Any]:
+    """The JSON schema of a record with these fields."""
+    return {
+        "type": "object",
+        "properties": {field.name: _schema_of(field) for field in fields},
+        "required": [field.name for field in fields],
+        "additionalProperties": False,
+    }
+
+
+def shape_of_fields(fields: Sequence[AnswerField]) -> Shape:
+    """What formulas know of a record with these fields."""
+    return record({field.name: _SHAPES[field.kind] for field in fields})
 
 
 def _schema_of(field: AnswerField) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class CallBlueprint(Node):
     family, title, icon, effect = Family.FLOW, "Call an agent", "account_tree", Effect.E2
     words = ("subflow", "blueprint", "reuse", "agent", "call", "sub", "function", "delegate")
     keyed = True
+    as_tool = True
     examples = (
         Example(
             "Pass on what arrives",

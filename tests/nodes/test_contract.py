@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ValidationError
 
+from nodes.agents import is_attachment
 from nodes.base import Context, Effect, Example, Family, Label, Loop, Node, NodeError, Out, Pause, PortType
 from nodes.blueprint import Placed
 from nodes.catalog import BadSettings, catalog, describe, ports_of
@@ -129,7 +130,7 @@ def test_its_ports_are_named_and_typed(cls: type[Node]) -> None:
             assert "error" not in names, "the error port belongs to the engine"
             assert all(isinstance(port.type, PortType) for port in ports)
             assert all(name.isascii() and name.replace("_", "").isalnum() for name in names), names
-        assert (not ports_here[0]) == (cls.family is Family.TRIGGER)
+        assert (not ports_here[0]) == (cls.family is Family.TRIGGER or is_attachment(cls))
 
 
 @each_type
