@@ -445,6 +445,8 @@ class Execution:
             try:
                 if step.effect >= Effect.E2:
                     await self.flush()
+                    if not (self.sandbox or self.engine.lease.held):
+                        await self.engine.lease.confirm()
                 outcome = await self._attempt(frame, step, inputs, attempt, answer)
                 if frame.gone:
                     return

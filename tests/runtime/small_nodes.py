@@ -31,6 +31,8 @@ class World:
         self.calls: list[Any] = []
         self.keys: Counter[str] = Counter()
         self.fail_times = 0
+        self.fail_at: Any = None
+        """The value on which an effect fails."""
         self.hold = asyncio.Event()
         self.at_once = 0
         self.most_at_once = 0
@@ -128,7 +130,7 @@ class Effecting(Node):
                 await asyncio.sleep(self.seconds)
             if self.hold:
                 await world.hold.wait()
-            if self.fail:
+            if self.fail or (world.fail_at is not None and value == world.fail_at):
                 raise NodeError("it said no", retry=self.retry, category="remote", fix="ask again")
             if world.fail_times > 0:
                 world.fail_times -= 1
