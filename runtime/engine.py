@@ -16,14 +16,16 @@ from nodes.base import NodeError, Pause
 from nodes.errors import FactoryError, NotFound, TooMany
 from nodes.ids import new_id
 from runtime.context import Doors, step_key
+from runtime.errands import Elsewhere, Errands
 from runtime.events import Bus
 from runtime.execution import Execution, Order, Response, owes_alarm
 from runtime.journal import ENDS, Journal, Plans
+from runtime.leases import LEASE, Lease
 from runtime.outcomes import explain
 from runtime.plan import Plan, Step
 from runtime.queue import Queue
 from runtime.states import ApprovalState, RunState
-from storage import approval, run
+from storage import approval, errors, run
 from storage.database import Database
 from storage.errors import LostRace, StorageError
 from storage.tenancy import TenantSession
@@ -33,6 +35,8 @@ log = structlog.get_logger()
 MAX_DEPTH = 5  # blueprints that call each other
 MAX_SANDBOXES = 200  # sandbox runs kept to be looked at
 RETRY_AFTER = 30  # seconds after which a caller who was refused may come again
+UNSURE = frozenset({"storage.unknown", "storage.clash"})  # what was being written may or may not be there
+GONE = frozenset({"storage.stopped", "storage.fenced"})  # this server writes no more
 SOON = 60.0  # seconds; a wake that is nearer is timed exactly, others are found by the clock's tick
 
 Target = tuple[Plan, str, int | None]
@@ -53,13 +57,16 @@ class Engine:
         find_blueprint: Callable[[str, str, str], Awaitable[Target]],
         variables_of: Callable[[str, str, Plan], Mapping[str, Any]] = lambda tenant, environment, plan: {},
         clock: Callable[[], float] = time.time,
+        lease: float = LEASE,
     ) -> None:
         self.db = db
         self.plans = plans
         self.bus = bus
         self.clock = clock
         self.open_doors = open_doors
-        self.journal = Journal(db, plans)
+        self.lease = Lease(db, seconds=lease)
+        self.errands = Errands(self)
+        self.journal = Journal(db, plans, self.lease)
         self.save = self.journal.save
         self.active: dict[str, Execution] = {}
         self.sandboxes: OrderedDict[str, Execution] = OrderedDict()
@@ -77,9 +84,19 @@ class Engine:
     # --- life --------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Take up every run that was going on when the process ended, and answer what was decided meanwhile."""
-        rows = await self.db.read_all(run.unfinished)
-        self.spawn(self._take_up_all([(row.tenant_id, row.id) for row in rows]))
+        """Become one of the servers of the database, then take over what nobody has in hand."""
+        self.lease.on_lost.append(self.let_all_go)
+        self.lease.on_recover.append(self.recover)
+        self.lease.on_look.append(self.errands.look)
+        await self.lease.join()
+        await self.recover()
+
+    async def recover(self) -> None:
+        """Take up every run that was going on in a process that ended, and answer what was decided meanwhile."""
+        me, found = self.lease.id, list[tuple[str, str]]()
+        while some := await self.db.write_all(lambda session: run.adopt(session, me)):
+            found += some
+        self.spawn(self._take_up_all(sorted(found, key=lambda one: one[1])))
         for found in await self.db.read_all(approval.undelivered):
             self.spawn(self.answer(found.tenant_id, found.run_id, found.node, found.iteration, decision(found)))
         for child in await self.db.read_all(run.unreported):
@@ -94,6 +111,28 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self.lease.id:
+            await self.lease.leave()
+
+    async def let_all_go(self) -> None:
+        """Another server may have our runs by now: nothing of them goes on here, and nobody is told of an end."""
+        self._stopping = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for ex in self.active.values():
+            self.queue.drop(ex.order.tenant, ex.order.blueprint_id, ex.id)
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for ex in list(self.active.values()):
+            self._drop(ex, errors.fenced())
+        self._stopping = False
+        for ex in self.sandboxes.values():  # tests are in nobody's way, but their steps were stopped too
+            if ex.state not in ENDS:
+                ex.cancel()
+                self.launch(ex)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run in the background; the engine keeps the task from being collected and logs what it dies of."""
@@ -115,6 +154,8 @@ class Engine:
 
     def begin(self, order: Order) -> Execution:
         """Start a run without waiting for the disk. Nothing of it may be acknowledged before `flush`. Raises TooMany."""
+        if not (self.lease.held or order.sandbox):
+            raise errors.fenced()
         # A run that another run called has its place already: that of the run which waits for it.
         reserved = not order.sandbox and order.parent is None
         if reserved and not self.queue.reserve(order.tenant):
@@ -140,10 +181,11 @@ class Engine:
         ex = self.begin(order)
         try:
             await ex.flush()
-        except BaseException:
+        except BaseException as error:
             self.active.pop(ex.id, None)
             if ex.reserved:
                 self.queue.withdraw(order.tenant)
+            self._look_again(ex, error)
             raise
         self.launch(ex)
         return ex
@@ -192,6 +234,7 @@ class Engine:
         except StorageError as error:
             log.error("a run could not be kept", run=ex.id, error=error.message)
             self._drop(ex, error)
+            self._look_again(ex, error)
         finally:
             if placed and not ex.sandbox:
                 self._start_all(self.queue.leave(ex.order.tenant, ex.order.blueprint_id))
@@ -226,14 +269,20 @@ class Engine:
             ex.answered.set_exception(error)
         ex.ended.set()
 
+    def _look_again(self, ex: Execution, error: BaseException) -> None:
+        """The rows may say more than we know: a run whose last facts may or may not be kept goes on from what is there."""
+        if isinstance(error, StorageError) and error.code in UNSURE and not ex.sandbox and not self._stopping:
+            self.spawn(self._take_up_quietly(ex.order.tenant, ex.id))
+
     # --- taking up, answering, waking --------------------------------------------------------------------------------------------
 
     async def submit(
-        self, tenant: str, run_id: str, act: Callable[[Execution], None] | None = None
+        self, tenant: str, run_id: str, act: Callable[[Execution], None] | None = None, *, taken: bool = False
     ) -> Execution | None:
-        """Take up a run from its rows, unless it is in memory or has ended. Raises NotFound.
+        """Take up a run from its rows, unless it is in memory or has ended. Raises NotFound, Elsewhere.
 
-        `act` is done to the run before it goes on: a run that only waits leaves the memory again at once.
+        `act` is done to the run before it goes on: a run that only waits leaves the memory again at once. `taken`: its row
+        names this server already.
         """
         ex = self.active.get(run_id) or self.sandboxes.get(run_id)
         if ex is not None:
@@ -247,7 +296,7 @@ class Engine:
         if act is not None:
             self._acts[key].append(act)
         if (taking := self._taking_up.get(key)) is None:
-            taking = self.spawn(self._take_up(tenant, run_id))
+            taking = self.spawn(self._take_up(tenant, run_id, taken))
             self._taking_up[key] = taking
             taking.add_done_callback(lambda _: self._taken_up(key))
         return await asyncio.shield(taking)
@@ -256,7 +305,10 @@ class Engine:
         self._taking_up.pop(key, None)
         self._acts.pop(key, None)
 
-    async def _take_up(self, tenant: str, run_id: str) -> Execution | None:
+    async def _take_up(self, tenant: str, run_id: str, taken: bool = False) -> Execution | None:
+        if not (taken or self.lease.alone) and not await self._take(tenant, run_id):
+            return None
+        # Only now: what the server before us wrote last is there.
         row, plan, facts = await self.journal.load(tenant, run_id)
         if row.state in {state.value for state in ENDS}:
             return None
@@ -289,17 +341,56 @@ class Engine:
         self.launch(ex)
         return ex
 
+    async def _take(self, tenant: str, run_id: str) -> bool:
+        """Whether the run is ours now. False when it has ended. Raises NotFound, Elsewhere."""
+        me = self.lease.id
+        if await self.db.write_all(lambda session: run.take(session, tenant, run_id, me)):
+            return True
+        row = await self.db.read(tenant, lambda session: run.get(session, run_id))
+        if row is None:
+            raise NotFound("There is no such run.", fix="Look for it in the list of runs.")
+        if row.state in run.UNFINISHED:
+            raise Elsewhere
+        return False
+
+    async def keep_hold(self, ex: Execution) -> None:
+        """A run that was just set free goes on here after all. Raises LostRace when another server was quicker."""
+        if self.lease.alone:
+            return
+        try:
+            if await self._take(ex.order.tenant, ex.id):
+                ex.saved_state = RunState.RUNNING
+                return
+        except Elsewhere:
+            for node, iteration, value in ex.answers:
+                await self.errands.send(ex.order.tenant, ex.id, "answer", node, iteration, value)
+            if ex.cancelled:
+                await self.errands.send(ex.order.tenant, ex.id, "cancel")
+        raise LostRace("The run was taken up by another server.")
+
     async def _take_up_all(self, found: list[tuple[str, str]]) -> None:
         """One after the other, so that those who were accepted first have their turn first, as before the crash."""
         for tenant, run_id in found:
-            await self._take_up_quietly(tenant, run_id)
+            await self._take_up_quietly(tenant, run_id, taken=True)
 
-    async def _take_up_quietly(self, tenant: str, run_id: str) -> None:
-        try:
-            await self.submit(tenant, run_id)
-        except FactoryError as error:
-            log.error("a run cannot be taken up", run=run_id, error=error.message)
-            await self._fail_row(tenant, run_id, error)
+    async def _take_up_quietly(self, tenant: str, run_id: str, *, taken: bool = False) -> None:
+        pause = 0.2
+        while True:
+            try:
+                await self.submit(tenant, run_id, taken=taken)
+            except StorageError as error:
+                if error.code in GONE:
+                    return
+                log.warning("a run waits for the database to be taken up", run=run_id, error=error.message)
+                await asyncio.sleep(pause)
+                pause = min(5.0, pause * 2)
+                continue
+            except Elsewhere:
+                pass
+            except FactoryError as error:
+                log.error("a run cannot be taken up", run=run_id, error=error.message)
+                await self._fail_row(tenant, run_id, error)
+            return
 
     async def _fail_row(self, tenant: str, run_id: str, error: FactoryError) -> None:
         now, told = self.clock(), explain(error, None)
@@ -321,10 +412,20 @@ class Engine:
 
     async def answer(self, tenant: str, run_id: str, node: str, iteration: str, answer: Any) -> None:
         """Give a waiting step what it waits for. Nothing happens if the run has ended or the step has its answer."""
-        await self.submit(tenant, run_id, lambda ex: ex.answer(node, iteration, answer))
+        try:
+            await self.submit(tenant, run_id, lambda ex: ex.answer(node, iteration, answer))
+        except Elsewhere:
+            await self.errands.send(tenant, run_id, "answer", node, iteration, answer)
 
     async def cancel(self, tenant: str, run_id: str) -> None:
         """End a run. Raises NotFound; a run that has ended stays as it is."""
+        try:
+            await self.cancel_here(tenant, run_id)
+        except Elsewhere:
+            await self.errands.send(tenant, run_id, "cancel")
+
+    async def cancel_here(self, tenant: str, run_id: str) -> None:
+        """The same, only for a run that no other server has in hand. Raises Elsewhere."""
         called: list[str] = []
 
         def stop(ex: Execution) -> None:
@@ -366,6 +467,8 @@ class Engine:
         """Give the steps of a run whose time has come their answer."""
         try:
             await self.submit(tenant, run_id, self._wake_steps)
+        except (Elsewhere, StorageError) as error:
+            log.info("a run is not woken now", run=run_id, reason=error.message)
         except FactoryError as error:
             await self._fail_row(tenant, run_id, error)
 

@@ -319,6 +319,8 @@ class Execution:
             self.engine.tell_runs(self)
         if self.sandbox or self.answers or self.cancelled:
             self.state = RunState.RUNNING
+            if not self.sandbox:
+                await self.engine.keep_hold(self)
             return False
         self.engine.let_go(self)
         self._part()

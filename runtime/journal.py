@@ -14,6 +14,7 @@ from nodes.catalog import Catalog
 from nodes.categories import Category
 from nodes.errors import NotFound
 from runtime.events import Fact
+from runtime.leases import Lease
 from runtime.plan import Plan, compile_plan
 from runtime.states import RUN, RunState, ends
 from storage import document, journal, run
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from runtime.execution import Execution
 
 log = structlog.get_logger()
+
+FINAL = frozenset({"storage.stopped", "storage.fenced", "storage.unknown", "storage.clash"})
+"""Failures after which trying again is wrong: this server may write no more, or the journal is not where we take it to be."""
 
 ENDS = ends(RUN)
 LIVE = tuple(state.value for state in RUN if state not in ENDS)
@@ -84,9 +88,10 @@ class Plans:
 class Journal:
     """Saves what executions say and reads it back."""
 
-    def __init__(self, db: Database, plans: Plans) -> None:
+    def __init__(self, db: Database, plans: Plans, lease: Lease) -> None:
         self.db = db
         self.plans = plans
+        self.lease = lease
 
     async def save(self, ex: "Execution") -> None:
         """Return when everything the run has said so far is durable.
@@ -109,7 +114,7 @@ class Journal:
             except LostRace:
                 raise
             except StorageError as error:
-                if first or error.code == "storage.stopped":
+                if first or error.code in FINAL:
                     raise
                 log.warning("a run waits for the database", run=ex.id, error=error.message)
                 await asyncio.sleep(pause)
@@ -118,7 +123,8 @@ class Journal:
     def _send(self, ex: "Execution") -> "list[asyncio.Future[None]]":
         facts, ex.unsaved = ex.unsaved, []
         state = ex.state
-        record = RunRecord(ex.id, ex.order.tenant)
+        record, me = RunRecord(ex.id, ex.order.tenant), self.lease.id
+        keeper = None if state is RunState.WAITING else me
         if facts:
             record.seq, record.facts = facts[0]["seq"], encode(facts)
         finished = ex.engine.clock() if state in ENDS else None
@@ -143,12 +149,15 @@ class Journal:
                 error=ex.error,
                 environment=order.environment,
                 category=_category(ex),
+                server_id=keeper,
             )
         elif ex.saved_state is not state:
             record.update = {"state": state.value, "wake_at": ex.wake_at(), "finished_at": finished, "error": ex.error}
             if state is RunState.FAILED:
                 record.update["category"] = _category(ex)
+            record.update["server_id"] = keeper
             record.expected = LIVE
+            record.server = None if self.lease.alone else me
         self.db.record(record).add_done_callback(partial(self._sent, ex, facts, state))
         return []
 

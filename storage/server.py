@@ -35,8 +35,13 @@ class Pulse(NamedTuple):
     beat: int
 
 
-def join(session: Session, id: str, now: float) -> None:
-    """A new life; through Database.write_all."""
+def join(session: Session, id: str, now: float, *, before: str = "", alone: bool = False) -> None:
+    """A new life, in place of the one `before` if this process had one; through Database.write_all.
+
+    Who is `alone` knows that there is no other process: all lives before are over.
+    """
+    over = delete(Server) if alone else delete(Server).where(col(Server.id) == before)
+    session.exec(over)
     session.add(Server(tenant_id=EVERYBODY, id=id, started_at=now, renewed_at=now))
     session.flush()
 
@@ -69,8 +74,3 @@ def give_up(session: Session, id: str, beat: int) -> bool:
 def leave(session: Session, id: str) -> None:
     """This life ends as it should: the others need not wait; through Database.write_all."""
     session.exec(delete(Server).where(col(Server.id) == id))
-
-
-def clear(session: Session) -> None:
-    """Forget all lives before: only for who knows that there is no other process; through Database.write_all."""
-    session.exec(delete(Server))
