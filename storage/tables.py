@@ -15,6 +15,7 @@ from storage import (
     document,
     errand,
     event_seen,
+    event_wait,
     happening,
     held_call,
     hook,
@@ -37,7 +38,7 @@ from storage import (
 AGGREGATES: Final = (
     tenant, user, session, document, blueprint, version, deployment, hook, schedule, run, journal, approval,
     secret, memory, shelf, setting, event_seen, variable, held_call, case, dead_letter,
-    server, errand, tenant_limit, happening,
+    server, errand, tenant_limit, happening, event_wait,
 )  # fmt: skip
 
 metadata = SQLModel.metadata
