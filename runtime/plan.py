@@ -5,12 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nodes.agents import SUB_TYPES, AgentNode, MemoryNode, ModelNode, is_attachment
 from nodes.base import Effect, Family, Loop, Node
 from nodes.blueprint import Blueprint, Edge, Placed, Policy
 from nodes.catalog import Catalog
 from nodes.categories import Category
+from nodes.check.arguments import Arguments, arguments
 from nodes.errors import FactoryError
 from nodes.graph import Graph, read_graph, step_keys
+
+MAX_NAME = 64  # characters of a tool's name, as models take them
 
 
 class PlanError(FactoryError):
@@ -64,6 +68,8 @@ class Step:
     out_ports: tuple[str, ...] = ()
     """The first is the one by which a step goes on that has nothing of its own to give; of a loop that is `done`."""
     body: "Scope | None" = None
+    toolbox: "Toolbox | None" = None
+    """Agents: what hangs on their sub-ports."""
     enough: int = 0
     """How many values that arrive are enough to run; 0: it waits until all its edges are resolved."""
     sets: str = ""
@@ -84,6 +90,26 @@ class Scope:
     """Edges that come in from a scope further out: resolved at the start of every iteration."""
     sources: list[Step] = field(default_factory=list)
     """Steps that wait for nothing: triggers and readers at the start of a run."""
+
+
+@dataclass(slots=True, eq=False)
+class Tool:
+    """One tool of an agent: its steps, the first of which is `head`, and what a model must know to call it."""
+
+    name: str
+    head: Step
+    scope: Scope
+    description: str = ""
+    arguments: Arguments = field(default_factory=Arguments)
+
+
+@dataclass(slots=True, eq=False)
+class Toolbox:
+    """What an agent has: tools by the name that the model calls them by, its model and its memory."""
+
+    tools: dict[str, Tool] = field(default_factory=dict)
+    model: ModelNode | None = None
+    memory: MemoryNode | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -129,11 +155,14 @@ class _Compiler:
         self.steps: dict[str, Step] = {}
         self.links: dict[str, dict[str, list[Link]]] = defaultdict(lambda: defaultdict(list))
         self.fed: dict[str, set[str]] = defaultdict(set)
+        self.tools: dict[str, Scope] = {}
+        """The scope of each tool, by its first step."""
 
     def plan(self) -> Plan:
         keys = step_keys(self.graph)
         for id_ in self.graph.order:
-            self._add_step(id_, keys[id_])
+            if not is_attachment(self.graph.nodes[id_]):
+                self._add_step(id_, keys[id_])
         for number, edge in enumerate(self.graph.edges):
             self._add_edge(edge, number)
         for number, edge in enumerate(self.graph.back):
@@ -150,6 +179,8 @@ class _Compiler:
                 for name, port in ports.items()
                 if port.required and not port.back and name not in self.fed[id_]
             }
+            if step.toolbox is not None:
+                self._describe_tools(step.toolbox)
         for scope in {id(s.scope): s.scope for s in self.steps.values()}.values():
             scope.counts = [step.incoming for step in scope.steps]
             scope.sources = [step for step in scope.steps if not step.incoming]
@@ -163,8 +194,7 @@ class _Compiler:
     def _add_step(self, id_: str, key: str) -> None:
         placed, node = self.graph.placed[id_], self.graph.nodes[id_]
         loop = self.graph.scope[id_]
-        scope = self.steps[loop].body if loop else self.root
-        assert scope is not None
+        scope = self.root if loop is None else self.steps[loop].body or self._tool_scope(self.steps[loop], id_)
         inputs = self.graph.inputs[id_]
         effect = node.effect_here()
         step = Step(
@@ -183,15 +213,54 @@ class _Compiler:
             scope=scope,
             index=len(scope.steps),
             first_input=next(iter(inputs), ""),
-            out_ports=tuple(self.graph.outputs[id_]),
+            out_ports=tuple(name for name, port in self.graph.outputs[id_].items() if port.type not in SUB_TYPES),
         )
         if isinstance(node, Loop):
             step.body = Scope(loop=step)
             step.out_ports = tuple(sorted(step.out_ports, key="done".__ne__))
+        elif isinstance(node, AgentNode):
+            step.toolbox = self._toolbox(id_)
+            if step.toolbox.memory is not None:
+                step.effect = max(effect, Effect.E2)
         scope.steps.append(step)
         self.steps[id_] = step
+        if self.tools.get(id_) is scope and scope.loop is not None and not placed.disabled:
+            toolbox = scope.loop.toolbox
+            assert toolbox is not None
+            name = key if len(key) <= MAX_NAME else f"{key[: MAX_NAME - 4]}_{len(toolbox.tools)}"
+            toolbox.tools[name] = Tool(name, step, scope)
+
+    def _toolbox(self, id_: str) -> Toolbox:
+        hung = {port: node for port, node in self.graph.agents.attached.get(id_, {}).items() if not self._is_off(node)}
+        found = {port: self.graph.nodes[node] for port, node in hung.items()}
+        model = next((node for node in found.values() if isinstance(node, ModelNode)), None)
+        memory = next((node for node in found.values() if isinstance(node, MemoryNode)), None)
+        return Toolbox(model=model, memory=memory)
+
+    def _is_off(self, id_: str) -> bool:
+        return self.graph.placed[id_].disabled
+
+    def _tool_scope(self, agent: Step, id_: str) -> Scope:
+        """The steps of the tool that a step belongs to."""
+        head = self.graph.agents.tool_of[id_]
+        if head == id_:
+            scope = Scope(loop=agent)
+            self.tools[head] = scope
+        return self.tools[head]
+
+    def _describe_tools(self, toolbox: Toolbox) -> None:
+        """What the model is told of each tool that is switched on."""
+        for tool in toolbox.tools.values():
+            steps = tool.scope.steps
+            summaries = ((type(step.node).__doc__ or "").strip().partition("\n")[0] for step in steps)
+            said = (f"{step.name}: {summary}" for step, summary in zip(steps, summaries, strict=True))
+            tool.description = " Then ".join(said)[:1_000]
+            inputs = tuple(self.graph.inputs[tool.head.id].values())
+            tool.arguments = arguments([step.node for step in steps], inputs, self.fed[tool.head.id])
 
     def _add_edge(self, edge: Edge, number: int) -> None:
+        if edge.source not in self.steps:
+            return  # a model or a memory is never run, so nothing follows from it
         source, target = self.steps[edge.source], self.steps[edge.target]
         many = self.graph.inputs[edge.target][edge.target_port].many
         link = Link(target, edge.target_port, many, number)
