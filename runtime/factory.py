@@ -7,6 +7,7 @@ from types import TracebackType
 from nodes.catalog import Catalog, catalog
 from runtime.approvals import Approvals
 from runtime.blueprints import Blueprints, Installation
+from runtime.cases import Cases
 from runtime.deploy import Deployments
 from runtime.doors import Outside
 from runtime.egress import Egress
@@ -20,6 +21,7 @@ from runtime.mail import Mailer
 from runtime.preferences import Preferences
 from runtime.runs import Runs, Sandbox
 from runtime.shelves import Shelves
+from runtime.status import Statuses
 from runtime.triggers import Clock, Hooks
 from runtime.variables import Variables
 from runtime.vault import Vault
@@ -78,10 +80,14 @@ class Factory:
         self.blueprints = Blueprints(self.db, self.bus, self.catalog, known)
         self.runs = Runs(self.db, self.bus, self.engine, self.plans)
         self.sandbox = Sandbox(self.engine, self.plans)
+        self.cases = Cases(self.db, self.sandbox, self.runs)
+        self.statuses = Statuses(self.db, self.bus, self.engine)
         self.approvals = Approvals(self.db, self.bus, self.engine)
         self.held = Held(self.db, self.engine, self.plans, self.bus)
         self.hooks = Hooks(self.db, self.engine, self.plans, self.vault, self.held)
-        self.deployments = Deployments(self.db, self.bus, self.plans, self.catalog, self.hooks, known)
+        self.deployments = Deployments(
+            self.db, self.bus, self.plans, self.catalog, self.hooks, known, self.held, self.cases
+        )
         self.clock = Clock(self.db, self.engine, self.plans)
         self._open = AsyncExitStack()
 

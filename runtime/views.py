@@ -69,6 +69,8 @@ class DeploymentInfo:
     """Whether its schedules run."""
     waiver: str = ""
     """Why it was deployed although a case failed."""
+    held: int = 0
+    """Calls that wait for it to go on."""
 
 
 @dataclass(frozen=True, slots=True)
