@@ -17,15 +17,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.bench.canvas import UNITS, canvas
+from tests.bench.engine import GOALS as ENGINE_GOALS
+from tests.bench.engine import UNITS as ENGINE_UNITS
+from tests.bench.engine import engine
 from tests.bench.rounds import POINTS, WORKERS, throughput, workers
 from tests.bench.starting import first_page
 
 START = "make run to first page"
 GOALS = {
-    "W1@64": "≥ 0.3",
+    "W1@64": "≥ 0.55",
     "W2 runs/s": "≥ 150",
-    "W3@64": "≥ 0.05",
+    "W3@64": "≥ 0.2",
     START: "< 6",
+    **ENGINE_GOALS,
     **dict(zip(UNITS, ("< 1500", "< 50", "", ""), strict=True)),
 }
 
@@ -36,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", default="", help="one figure, or the beginning of several: W1@64, W2, canvas")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args(arguments)
-    names = [name for point in POINTS for name in (point.ratio, point.runs) if name] + [START, *UNITS]
+    names = [name for point in POINTS for name in (point.ratio, point.runs) if name] + [*ENGINE_UNITS, START, *UNITS]
     chosen = [name for name in names if name == given.only] or [name for name in names if name.startswith(given.only)]
     if not chosen:
         parser.error(f"there is no figure “{given.only}”; there are {', '.join(names)}")
@@ -46,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         points = [point for point in POINTS if {point.ratio, point.runs} & set(chosen)]
         if points:
             measured |= throughput(Path(folder, "home"), points, given.rounds)
+        if set(chosen) & set(ENGINE_UNITS):
+            measured |= engine(set(chosen), Path(folder), given.rounds)
         if START in chosen:
             measured[START] = first_page(Path(folder, "first"), given.rounds)
         if set(chosen) & set(UNITS):
@@ -67,7 +73,7 @@ def show(measured: Mapping[str, Sequence[float]]) -> None:
 
 def unit(name: str) -> str:
     """What a figure is counted in."""
-    return UNITS.get(name) or {"W2 runs/s": "runs/s", START: "s"}.get(name, "ratio to reference")
+    return (UNITS | ENGINE_UNITS).get(name) or {"W2 runs/s": "runs/s", START: "s"}.get(name, "ratio to reference")
 
 
 def shortened(value: float) -> float:
