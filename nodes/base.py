@@ -49,6 +49,7 @@ from nodes.world import ToolCall as ToolCall
 from nodes.world import Worker as Worker
 
 if TYPE_CHECKING:
+    from nodes.compiling import Writer
     from nodes.shape import Shape
 
 
@@ -357,6 +358,15 @@ class Node(BaseModel):
     def describe(self) -> str:
         """One line on the canvas that says what it is set to do; empty when there is nothing worth saying."""
         return ""
+
+    def as_python(self, w: Writer) -> None:
+        """Write what `run` does with these settings as the body of a Python function; for `factory compile`."""
+        from nodes.compiling import CannotCompile
+
+        raise CannotCompile(
+            f"“{self.title}” has no Python of its own, so an agent that uses it runs only in the factory.",
+            fix="Put another step in its place, or run this agent in the factory.",
+        )
 
     run: ClassVar[Any]
     """`async def run(self, ctx: Context, <one parameter an input port>) -> Out | Mapping[str, Any] | Pause`"""

@@ -1,11 +1,13 @@
 """Aggregate: one result out of many items."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out, Row
+from nodes.compiling import Code, Writer, atom, call, identifier, mapping, quoted, stiff
 from nodes.formula.meter import Meter
 from nodes.formula.values import NUMBERS, a_kind, checked, key_of
 from nodes.shape import ANY, NUMBER, TEXT, Shape, list_of, record, with_member
@@ -130,61 +132,55 @@ class Aggregate(Node):
         return last if last.isidentifier() else "group"
 
     async def run(self, ctx: Context, items: list[Any]) -> Aggregated:
-        if not isinstance(items, list):
-            raise NodeError(
-                f"A list is needed here, and {a_kind(items)} arrived.",
-                fix="Connect a list, or choose it out of the record with “Transform” before.",
-            )
+        _checked(items)
         columns = [_column(ctx, row.of, items) for row in self.results]
         if not self.group_by.strip():
             return Aggregated(self._record(columns, range(len(items))))
-        groups: dict[Any, tuple[Any, list[int]]] = {}
-        meter = Meter()
-        for index, key in enumerate(_column(ctx, self.group_by.strip(), items)):
-            groups.setdefault(key_of(key, meter), (key, []))[1].append(index)
-        return Aggregated(
-            [{self._group_name: key, **self._record(columns, members)} for key, members in groups.values()]
+        groups = _groups(_column(ctx, self.group_by.strip(), items))
+        return Aggregated([{self._group_name: key, **self._record(columns, members)} for key, members in groups])
+
+    def as_python(self, w: Writer) -> None:
+        w.line(w.use(_checked, w.arrived("items")))
+        columns = [self._written(w, row.of) for row in self.results]
+        if not self.group_by.strip():
+            w.give(
+                mapping((row.name, self._figure(w, row, one)) for row, one in zip(self.results, columns, strict=True))
+            )
+            return
+        taken = {"items", "item", "index", "key", "places", "rows"}
+        named = []
+        for row, column in zip(self.results, columns, strict=True):
+            name = identifier(f"all_{row.name}", taken)
+            taken.add(name)
+            named.append((row, w.let(name, column)))
+        w.let("rows", "[]")
+        with w.block(f"for key, places in {w.use(_groups, self._written(w, self.group_by))}:"):
+            picked = [(row.name, self._figure(w, row, atom(f"[{one}[at] for at in places]"))) for row, one in named]
+            w.line(call("rows.append", mapping([(self._group_name, atom("key")), *picked])))
+        w.give("rows")
+
+    def _figure(self, w: Writer, row: Result, values: Code) -> Code:
+        between = [quoted(self.separator)] if row.do == "join" else []
+        return w.use(_result, quoted(row.do), quoted(row.of), values, *between)
+
+    def _written(self, w: Writer, formula: str) -> Code:
+        formula = formula.strip()
+        if formula == "item":
+            return atom("items")
+        code = w.formula(formula, member="item")
+        indexed = re.search(r"\bindex\b", code.flat)
+        if formula.isidentifier():
+            other = stiff(f"lambda item, index: {code.flat}", 1)
+            return w.use(_field_or, "items", quoted(formula), other)
+        return atom(
+            f"[{code.flat} for index, item in enumerate(items)]" if indexed else f"[{code.flat} for item in items]"
         )
 
     def _record(self, columns: list[list[Any]], members: Any) -> dict[str, Any]:
         return {
-            row.name: self._result(row, [column[index] for index in members])
+            row.name: _result(row.do, row.of, [column[index] for index in members], self.separator)
             for row, column in zip(self.results, columns, strict=True)
         }
-
-    def _result(self, row: Result, values: list[Any]) -> Any:
-        if row.do == "collect":
-            return values
-        there = [value for value in values if value is not None]
-        match row.do:
-            case "count":
-                return len(values) if row.of.strip() == "item" else len(there)
-            case "first":
-                return there[0] if there else None
-            case "last":
-                return there[-1] if there else None
-            case "join":
-                return self.separator.join(as_text(value) for value in there)
-            case "unique":
-                meter = Meter()
-                found: dict[Any, Any] = {}
-                for value in there:
-                    found.setdefault(key_of(value, meter), value)
-                return list(found.values())
-            case "sum":
-                return checked(sum(_numbers(row, there)))
-            case "average":
-                return checked(sum(_numbers(row, there)) / len(there)) if there else None
-        kinds = {type(value) for value in there}
-        if not (kinds <= NUMBERS or kinds == {str}):
-            odd = next(
-                value for value in there if (type(value) not in NUMBERS and type(value) is not str) or len(kinds) > 1
-            )
-            raise NodeError(
-                f"“{row.of[:80]}” has no {'smallest' if row.do == 'min' else 'biggest'} value: there is {a_kind(odd)} in it.",
-                fix="Take a field that has numbers only, or texts only.",
-            )
-        return (min(there) if row.do == "min" else max(there)) if there else None
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         known: dict[str, Shape] = {"count": NUMBER, "sum": NUMBER, "average": NUMBER, "join": TEXT}
@@ -207,16 +203,80 @@ def _column(ctx: Context, formula: str, items: list[Any]) -> list[Any]:
     formula = formula.strip()
     if formula == "item":
         return items
-    if formula.isidentifier() and any(isinstance(item, dict) and formula in item for item in items):
-        return [item.get(formula) if isinstance(item, dict) else None for item in items]
-    return [ctx.evaluate(formula, **names_of(item, index)) for index, item in enumerate(items)]
+
+    def worked_out(item: Any, index: int) -> Any:
+        return ctx.evaluate(formula, **names_of(item, index))
+
+    if formula.isidentifier():
+        return _field_or(items, formula, worked_out)
+    return [worked_out(item, index) for index, item in enumerate(items)]
 
 
-def _numbers(row: Result, values: list[Any]) -> list[Any]:
+def _field_or(items: list[Any], name: str, other: Callable[[Any, int], Any]) -> list[Any]:
+    """A field of each item, empty where only others have it; where none has it, what the formula gives."""
+    if any(isinstance(item, dict) and name in item for item in items):
+        return [item.get(name) if isinstance(item, dict) else None for item in items]
+    return [other(item, index) for index, item in enumerate(items)]
+
+
+def _groups(keys: list[Any]) -> list[tuple[Any, list[int]]]:
+    """Each different key, in the order in which they first appear, with the places where it stands."""
+    groups: dict[Any, tuple[Any, list[int]]] = {}
+    meter = Meter()
+    for index, key in enumerate(keys):
+        groups.setdefault(key_of(key, meter), (key, []))[1].append(index)
+    return list(groups.values())
+
+
+def _checked(items: Any) -> None:
+    if not isinstance(items, list):
+        raise NodeError(
+            f"A list is needed here, and {a_kind(items)} arrived.",
+            fix="Connect a list, or choose it out of the record with “Transform” before.",
+        )
+
+
+def _result(do: str, of: str, values: list[Any], separator: str = ", ") -> Any:
+    """One figure over the values of all items."""
+    if do == "collect":
+        return values
+    there = [value for value in values if value is not None]
+    match do:
+        case "count":
+            return len(values) if of.strip() == "item" else len(there)
+        case "first":
+            return there[0] if there else None
+        case "last":
+            return there[-1] if there else None
+        case "join":
+            return separator.join(as_text(value) for value in there)
+        case "unique":
+            meter = Meter()
+            found: dict[Any, Any] = {}
+            for value in there:
+                found.setdefault(key_of(value, meter), value)
+            return list(found.values())
+        case "sum":
+            return checked(sum(_numbers(of, there)))
+        case "average":
+            return checked(sum(_numbers(of, there)) / len(there)) if there else None
+    kinds = {type(value) for value in there}
+    if not (kinds <= NUMBERS or kinds == {str}):
+        odd = next(
+            value for value in there if (type(value) not in NUMBERS and type(value) is not str) or len(kinds) > 1
+        )
+        raise NodeError(
+            f"“{of[:80]}” has no {'smallest' if do == 'min' else 'biggest'} value: there is {a_kind(odd)} in it.",
+            fix="Take a field that has numbers only, or texts only.",
+        )
+    return (min(there) if do == "min" else max(there)) if there else None
+
+
+def _numbers(of: str, values: list[Any]) -> list[Any]:
     for place, value in enumerate(values, 1):
         if type(value) not in NUMBERS:
             raise NodeError(
-                f"“{row.of[:80]}” is {a_kind(value)} in item {place}, and only numbers can be added up.",
+                f"“{of[:80]}” is {a_kind(value)} in item {place}, and only numbers can be added up.",
                 fix="Turn it into a number, as in `price | number`.",
             )
     return values

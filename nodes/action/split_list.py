@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out
+from nodes.compiling import Writer, quoted
 from nodes.formula.values import a_kind
 from nodes.shape import ANY, NUMBER, TEXT, Shape, list_of
 from nodes.texts import shape_by
@@ -87,43 +88,14 @@ class SplitList(Node):
 
     async def run(self, ctx: Context, value: Any) -> Parts:
         what = value if self.what.strip() == "input" else ctx.evaluate(self.what)
-        parts: list[Any]
-        if self.by == "size":
-            if not isinstance(what, list):
-                raise NodeError(
-                    f"Batches are made of a list, and this is {a_kind(what)}.",
-                    fix="Name the field that holds the list in “What”, or cut the text in another way.",
-                )
-            parts = [what[start : start + self.size] for start in range(0, len(what), self.size)]
-        else:
-            if not isinstance(what, str):
-                raise NodeError(
-                    f"Only a text can be cut so, and this is {a_kind(what)}.",
-                    fix="Name the field that holds the text in “What”.",
-                )
-            parts = self._cut(what)
-        if len(parts) > _MOST:
-            raise NodeError(
-                f"These would be {len(parts):,} parts, and at most {_MOST:,} are possible.",
-                category="limit",
-                fix="Cut into bigger parts.",
-            )
+        parts = _batches(what, self.size) if self.by == "size" else _cut(what, self.by, self.separator, self.tidy)
         return Parts(parts, len(parts))
 
-    def _cut(self, text: str) -> list[str]:
-        if self.by == "lines":
-            parts = text.splitlines()
-        elif self.by == "paragraphs":
-            blocks: list[list[str]] = [[]]
-            for line in text.splitlines():
-                if line.strip():
-                    blocks[-1].append(line)
-                elif blocks[-1]:
-                    blocks.append([])
-            parts = ["\n".join(block) for block in blocks if block]
-        else:
-            parts = text.split(self.separator)
-        return [part.strip() for part in parts if part.strip()] if self.tidy else parts
+    def as_python(self, w: Writer) -> None:
+        what = w.arrived("value") if self.what.strip() == "input" else w.formula(self.what)
+        settings = (quoted(self.by), quoted(self.separator), repr(self.tidy))
+        w.let("parts", w.use(_batches, what, str(self.size)) if self.by == "size" else w.use(_cut, what, *settings))
+        w.gives(parts="parts", count="len(parts)")
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         what = shape_by(self.what, arriving.get("value", ANY))
@@ -133,3 +105,45 @@ class SplitList(Node):
     def describe(self) -> str:
         how = {"size": f"batches of {self.size}", "separator": f"at “{self.separator}”"}
         return how.get(self.by, f"into {self.by}")
+
+
+def _batches(what: Any, size: int) -> list[Any]:
+    """A list in batches of a size."""
+    if not isinstance(what, list):
+        raise NodeError(
+            f"Batches are made of a list, and this is {a_kind(what)}.",
+            fix="Name the field that holds the list in “What”, or cut the text in another way.",
+        )
+    return _few([what[start : start + size] for start in range(0, len(what), size)])
+
+
+def _cut(what: Any, by: str, separator: str, tidy: bool) -> list[Any]:
+    """A text in its lines, its paragraphs, or the parts between a separator."""
+    if not isinstance(what, str):
+        raise NodeError(
+            f"Only a text can be cut so, and this is {a_kind(what)}.",
+            fix="Name the field that holds the text in “What”.",
+        )
+    if by == "lines":
+        parts = what.splitlines()
+    elif by == "paragraphs":
+        blocks: list[list[str]] = [[]]
+        for line in what.splitlines():
+            if line.strip():
+                blocks[-1].append(line)
+            elif blocks[-1]:
+                blocks.append([])
+        parts = ["\n".join(block) for block in blocks if block]
+    else:
+        parts = what.split(separator)
+    return _few([part.strip() for part in parts if part.strip()] if tidy else parts)
+
+
+def _few(parts: list[Any]) -> list[Any]:
+    if len(parts) > _MOST:
+        raise NodeError(
+            f"These would be {len(parts):,} parts, and at most {_MOST:,} are possible.",
+            category="limit",
+            fix="Cut into bigger parts.",
+        )
+    return parts

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from nodes.base import Context, Effect, Example, Family, LongText, Node, Out
+from nodes.compiling import Writer
 from nodes.shape import TEXT, Shape
 from nodes.texts import filled, quoted
 
@@ -48,6 +49,9 @@ class TextTemplate(Node):
 
     async def run(self, ctx: Context, value: Any = None) -> Written:
         return Written(filled(ctx, self.template))
+
+    def as_python(self, w: Writer) -> None:
+        w.give(w.words(self.template))
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return {"text": TEXT}

@@ -1,11 +1,12 @@
 """Transform: records with other fields."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from nodes.base import Context, Effect, Example, Family, Formula, Node, Out, Row
+from nodes.compiling import Code, Writer, call, group, led, literal, mapping
 from nodes.shape import ANY, Shape, list_of, record, with_member
 from nodes.texts import names_of, shape_by
 
@@ -96,27 +97,38 @@ class Transform(Node):
 
     async def run(self, ctx: Context, value: Any) -> Transformed:
         if not isinstance(value, list):
-            new = self._kept(value)
+            new = self._others(value)
             for row in self.fields:
                 new[row.name] = ctx.evaluate(row.formula)
             return Transformed(new)
         rows = []
         for index, item in enumerate(value):
             names = names_of(item, index)
-            new = self._kept(item)
+            new = self._others(item)
             for row in self.fields:
                 new[row.name] = ctx.evaluate(row.formula, **names)
             rows.append(new)
         return Transformed(rows)
 
-    def _kept(self, value: Any) -> dict[str, Any]:
+    def _others(self, value: Any) -> dict[str, Any]:
+        return _kept(value, self.leave_out) if self.keep else {}
+
+    def as_python(self, w: Writer) -> None:
+        with w.when("not isinstance(value, list)"):
+            w.give(self._made(w, "value"))
+        new = self._made(w, "item", member="item")
+        w.let("rows", "[]")
+        with w.loop("value", new):
+            w.line(call("rows.append", new))
+        w.give("rows")
+
+    def _made(self, w: Writer, source: str, *, member: str = "") -> Code:
+        fields = mapping((row.name, w.formula(row.formula, member=member)) for row in self.fields)
         if not self.keep:
-            return {}
-        if not isinstance(value, dict):
-            return {"value": value}
-        if not self.leave_out:
-            return dict(value)
-        return {name: part for name, part in value.items() if name not in self.leave_out}
+            return fields
+        left_out = literal(self.leave_out)
+        kept = led("**", w.use(_kept, source, left_out) if self.leave_out else w.use(_kept, source))
+        return group("{", [kept, *fields.parts], "}")
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         main = arriving.get("value", ANY)
@@ -141,3 +153,10 @@ class Transform(Node):
 
     def describe(self) -> str:
         return ", ".join(row.name for row in self.fields)[:200]
+
+
+def _kept(value: Any, left_out: Sequence[str] = ()) -> dict[str, Any]:
+    """What arrived as a record, without the fields that are left out."""
+    if not isinstance(value, dict):
+        return {"value": value}
+    return {name: part for name, part in value.items() if name not in left_out}

@@ -7,8 +7,10 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from nodes.base import Context, Effect, Example, Family, Node, NodeError, Out, Row, Text
+from nodes.compiling import Code, Writer, mapping, quoted
 from nodes.filling import check_filling, fill
 from nodes.formula import compile_formula, infer, infer_text
+from nodes.formula.functions.kinds import number, yes_no
 from nodes.shape import ANY, NUMBER, TEXT, YES_NO, Shape, record
 
 _AS_NUMBER = compile_formula("value | number")
@@ -114,16 +116,24 @@ class SetValues(Node):
     )
 
     async def run(self, ctx: Context, value: Any = None) -> Record:
-        found: dict[str, Any] = {}
-        if self.keep and value is not None:
-            found = dict(value) if isinstance(value, dict) else {"value": value}
+        found = _kept(value) if self.keep else {}
         for row in self.values:
-            new = _worked_out(ctx, row)
-            if "." in row.name and row.name not in found:
-                _put(found, row.name.split("."), new)
-            else:
-                found[row.name] = new
+            _set(found, row.name, _worked_out(ctx, row))
         return Record(found)
+
+    def as_python(self, w: Writer) -> None:
+        made = [(row, _written(w, row)) for row in self.values]
+        kept = self.keep and "value" in w.ports
+        if not kept and not any("." in row.name for row in self.values):
+            w.give(mapping((row.name, code) for row, code in made))
+            return
+        w.let("found: dict[str, Any]", w.use(_kept, "value") if kept else "{}")
+        for row, code in made:
+            if "." in row.name:
+                w.line(w.use(_set, "found", quoted(row.name), code))
+            else:
+                w.line(code, f"found[{quoted(row.name)}] = ")
+        w.give("found")
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         main = arriving.get("value", ANY)
@@ -141,6 +151,37 @@ class SetValues(Node):
 
     def describe(self) -> str:
         return ", ".join(row.name for row in self.values)[:200]
+
+
+def _kept(value: Any) -> dict[str, Any]:
+    """What arrived, as a new record."""
+    if value is None:
+        return {}
+    return dict(value) if isinstance(value, dict) else {"value": value}
+
+
+def _set(record: dict[str, Any], name: str, value: Any) -> None:
+    """Set a field; a dot in its name leads into a record inside, unless there is a field of that very name."""
+    if "." in name and name not in record:
+        _put(record, name.split("."), value)
+    else:
+        record[name] = value
+
+
+def _written(w: Writer, row: Assignment) -> Code:
+    """What a line becomes, as Python."""
+    match row.kind:
+        case "formula":
+            return w.formula(row.value)
+        case "json":
+            return w.json(row.value)
+        case "text":
+            return w.words(row.value)
+        case "number":
+            return w.use(number, w.text(row.value))
+        case "yes/no":
+            return w.use(yes_no, w.text(row.value))
+    return w.text(row.value)
 
 
 def _worked_out(ctx: Context, row: Assignment) -> Any:

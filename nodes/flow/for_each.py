@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from nodes.base import SKIP, Context, Effect, Example, Family, Formula, ListLoop, NodeError, Out, PortInfo
+from nodes.compiling import Writer
 from nodes.formula import infer
 from nodes.formula.values import a_kind
 from nodes.shape import ANY, Shape, list_of, record
@@ -81,20 +82,11 @@ class ForEach(ListLoop):
 
     def items_of(self, ctx: Context, items: Any) -> list[Any]:
         found = ctx.evaluate(self.over) if self.over.strip() else items
-        if not isinstance(found, list):
-            raise NodeError(
-                f"“For each” needs a list, but got {a_kind(found)}.",
-                fix="Say in its settings which list to go through, such as `order.lines`.",
-            )
-        if len(found) > self.most:
-            raise NodeError(
-                f"The list has {len(found):,} items, and {self.most:,} are allowed.",
-                category="limit",
-                fix="Filter the list first, or raise “At most”.",
-            )
-        if self.batch > 1:
-            return [found[start : start + self.batch] for start in range(0, len(found), self.batch)]
-        return found
+        return _members(found, self.most, self.batch)
+
+    def as_python(self, w: Writer) -> None:
+        found = w.formula(self.over) if self.over.strip() else w.arrived("items")
+        w.give(w.use(_members, found, str(self.most), str(self.batch)))
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         main = arriving.get("items", ANY)
@@ -108,3 +100,21 @@ class ForEach(ListLoop):
         many = f"{self.parallel} at once" if self.parallel > 1 else ""
         batches = f"in batches of {self.batch:,}" if self.batch > 1 else ""
         return ", ".join(part for part in (self.over, batches, many) if part)[:200]
+
+
+def _members(found: Any, most: int, batch: int) -> list[Any]:
+    """What to go through, one by one or in batches."""
+    if not isinstance(found, list):
+        raise NodeError(
+            f"“For each” needs a list, but got {a_kind(found)}.",
+            fix="Say in its settings which list to go through, such as `order.lines`.",
+        )
+    if len(found) > most:
+        raise NodeError(
+            f"The list has {len(found):,} items, and {most:,} are allowed.",
+            category="limit",
+            fix="Filter the list first, or raise “At most”.",
+        )
+    if batch > 1:
+        return [found[start : start + batch] for start in range(0, len(found), batch)]
+    return found

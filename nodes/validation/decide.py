@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from nodes.base import SKIP, Context, Effect, Example, Family, Formula, Node, NodeError, Out
+from nodes.compiling import Writer
 from nodes.formula.values import a_kind
 from nodes.shape import ANY, Shape
 
@@ -48,6 +49,9 @@ class Decide(Node):
 
     def ways(self) -> tuple[tuple[str, ...], ...]:
         return ("yes",), ("no",)
+
+    def as_python(self, w: Writer) -> None:
+        w.decide(w.formula(self.condition))
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return dict.fromkeys(("yes", "no"), arriving.get("value", ANY))

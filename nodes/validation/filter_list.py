@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out
+from nodes.compiling import Writer
 from nodes.formula.values import a_kind
 from nodes.shape import ANY, Shape, with_member
 from nodes.texts import names_of
@@ -52,12 +53,8 @@ class FilterList(Node):
     )
 
     async def run(self, ctx: Context, items: list[Any]) -> Sorted:
-        if not isinstance(items, list):
-            raise NodeError(f"A list is needed, but {a_kind(items)} arrived.", fix="Connect the list itself.")
-        if len(items) > _MOST:
-            raise NodeError(f"The list has {len(items):,} items; up to {_MOST:,} can be filtered.", category="limit")
         kept, dropped = [], []
-        for index, item in enumerate(items):
+        for index, item in enumerate(_checked(items)):
             answer = ctx.evaluate(self.condition, **names_of(item, index))
             if answer is True:
                 kept.append(item)
@@ -70,6 +67,15 @@ class FilterList(Node):
                 )
         return Sorted(kept, dropped)
 
+    def as_python(self, w: Writer) -> None:
+        answer = w.formula(self.condition, member="item")
+        w.let("kept: list[Any]", "[]")
+        w.let("dropped: list[Any]", "[]")
+        with w.loop(w.use(_checked, w.arrived("items")), answer, index=not answer.truth):
+            w.let("chosen", w.yes_no(answer, words='f"For item {index} the condition"'))
+            w.line("(kept if chosen else dropped).append(item)")
+        w.gives(kept="kept", dropped="dropped")
+
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         items = arriving.get("items", ANY)
         return dict.fromkeys(("kept", "dropped"), items) if items.kind == "list" else {}
@@ -79,3 +85,12 @@ class FilterList(Node):
 
     def describe(self) -> str:
         return self.condition[:200]
+
+
+def _checked(items: Any) -> list[Any]:
+    """The same list when it is one that can be filtered. Raises NodeError."""
+    if not isinstance(items, list):
+        raise NodeError(f"A list is needed, but {a_kind(items)} arrived.", fix="Connect the list itself.")
+    if len(items) > _MOST:
+        raise NodeError(f"The list has {len(items):,} items; up to {_MOST:,} can be filtered.", category="limit")
+    return items

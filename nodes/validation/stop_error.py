@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from nodes.base import Context, Effect, Example, Family, Node, NodeError, Out, Text
+from nodes.compiling import Writer
 from nodes.formula import compile_formula
 
 _AS_TEXT = compile_formula("value | text")
@@ -44,9 +45,17 @@ class StopError(Node):
 
     async def run(self, ctx: Context, value: Any) -> Nothing:
         text = _AS_TEXT.evaluate({"value": ctx.render(self.message)}).strip()
-        raise NodeError(
-            text[:900] or "The run was stopped.", code="step.stopped", fix="Look at the steps before this one."
-        )
+        raise _stopped(text)
+
+    def as_python(self, w: Writer) -> None:
+        w.let("text", f"{w.words(self.message)}.strip()")
+        w.line(w.use(_stopped, "text"), "raise ")
 
     def describe(self) -> str:
         return self.message[:200]
+
+
+def _stopped(text: str) -> NodeError:
+    return NodeError(
+        text[:900] or "The run was stopped.", code="step.stopped", fix="Look at the steps before this one."
+    )

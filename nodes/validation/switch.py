@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Port, PortType, Row
+from nodes.compiling import Writer
 from nodes.formula import compile_formula
 from nodes.formula.values import a_kind
 from nodes.shape import ANY, Shape
@@ -162,6 +163,15 @@ class Switch(Node):
 
     def ways(self) -> tuple[tuple[str, ...], ...]:
         return tuple((name,) for name in (*self._ports, _OTHERWISE)) if self.take == "first" else ()
+
+    def as_python(self, w: Writer) -> None:
+        if self.by == "value":
+            found = w.words_of(w.formula(self.value)).flat + (".strip().casefold()" if self.ignore_case else ".strip()")
+            w.let("found", found)
+            fits = [w.equal("found", wanted) for wanted in self._wanted]
+        else:
+            fits = [w.yes_no(w.formula(case.condition), f"The condition of “{case.name}”") for case in self.cases]
+        w.choose(list(zip(self._ports, fits, strict=True)), _OTHERWISE, several=self.take == "all")
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return dict.fromkeys((*self._ports, _OTHERWISE), arriving.get("value", ANY))

@@ -1,0 +1,208 @@
+"""What a node type is given to say, in Python, what it does with its present settings: the body of one function."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import orjson
+
+from nodes.compiling.carry import Library
+from nodes.compiling.formulas import Formulas, Scope
+from nodes.compiling.layout import (
+    STEP,
+    WIDTH,
+    Code,
+    atom,
+    call,
+    led,
+    listed,
+    literal,
+    mapping,
+    quoted,
+    statement,
+    stiff,
+)
+from nodes.errors import FactoryError
+
+Gives = Literal["value", "ports", "yes_no", "way", "ways", "nothing"]
+"""What the function returns: the value of the only port; a record of the ports that fire; whether to go to the first port
+or the second with what arrived; the one port, or the list of ports, to go to with what arrived; or that it never returns."""
+
+
+class CannotCompile(FactoryError):
+    """A node, or the way it is set, has no Python of its own."""
+
+    code = "compile.refused"
+    status = 422
+
+
+class Writer:
+    """Collects the lines of one step's function. Expressions come as `Code`, which knows how to be laid out."""
+
+    def __init__(self, library: Library, ports: Sequence[str], main: str, *, time_zone: str, fixed: Mapping[str, str]):
+        self.library = library
+        self.ports = tuple(ports)
+        """The input ports that something arrives at: the parameters of the function."""
+        self.main = main
+        self.time_zone = time_zone or "UTC"
+        self.lines: list[str] = []
+        self.gave: Gives = "nothing"
+        self.outside = False
+        """Whether it needs the world: the clock, the web, memory, a person."""
+        self.answers = False
+        """Whether it answers the caller."""
+        variables = {name: name for name in self.ports}
+        self.formulas = Formulas(library, Scope(self.main or None, variables, fixed))
+        self._depth = 1
+
+    # What settings say
+
+    def formula(self, text: str, *, member: str = "") -> Code:
+        """A formula. `member`: the variable with one member of a list, whose fields it can name; its place is `index`."""
+        return self.formulas.formula(text.strip(), self._scope(member))
+
+    def text(self, template: str, *, member: str = "") -> Code:
+        """A text with formulas in it; one that is a single formula keeps its kind."""
+        return self.formulas.text(template, self._scope(member))
+
+    def words(self, template: str) -> Code:
+        """The same, always as a text."""
+        return self.formulas.words(template)
+
+    def json(self, text: str) -> Code:
+        """JSON with formulas in its texts."""
+        whole = text.strip()
+        if not whole:
+            return atom("None")
+        if whole.startswith("{{") and whole.endswith("}}") and whole.count("{{") == 1:
+            return self.text(whole)
+        return self._filled(orjson.loads(whole))
+
+    def _filled(self, value: Any) -> Code:
+        if isinstance(value, str):
+            return self.text(value) if "{{" in value else literal(value)
+        if isinstance(value, list):
+            return listed(self._filled(part) for part in value)
+        if isinstance(value, dict):
+            return mapping((key, self._filled(part)) for key, part in value.items())
+        return literal(value)
+
+    def _scope(self, member: str) -> Scope:
+        known = self.formulas.scope
+        return Scope(known.main, known.ports, known.fixed, member) if member else known
+
+    def arrived(self, port: str) -> Code:
+        """What arrived at a port, or nothing."""
+        return atom(port if port in self.ports else "None")
+
+    # What it uses
+
+    def use(self, thing: Callable[..., Any] | type, *arguments: Code | str) -> Code:
+        """A call of a function or class of the product, which is copied into the module."""
+        return call(self.library.use(thing), *arguments)
+
+    def kit(self, name: str, *arguments: Code | str) -> Code:
+        """The same for what compiled modules have of their own."""
+        return call(self.library.kit(name), *arguments)
+
+    def world(self, name: str, *arguments: Code | str) -> Code:
+        """A call into the world outside, which is waited for."""
+        self.outside = True
+        return led("await ", call(f"world.{name}", *arguments))
+
+    def now(self) -> Code:
+        """The present moment."""
+        self.outside = True
+        return atom("world.now()")
+
+    def secret(self, name: str) -> Code:
+        """A secret, which compiled modules read from the environment."""
+        self.outside = True
+        return call("world.secret", quoted(name))
+
+    # What is true
+
+    def equal(self, name: str, text: str) -> Code:
+        """Whether a variable is this very text."""
+        return stiff(f"{name} == {quoted(text)}", 6, truth=True)
+
+    def yes_no(self, answer: Code, what: str = "", *, words: str = "") -> Code:
+        """An answer that is yes or no; anything else is an error that begins with these words."""
+        if answer.truth:
+            return answer
+        said = [words or quoted(what)] if words or what else []
+        found = self.kit("yes_or_no", answer, *said)
+        return Code(found.flat, found.head, found.parts, found.close, truth=True)
+
+    def words_of(self, code: Code) -> Code:
+        """A value as it looks inside a text."""
+        return self.kit("as_text", code)
+
+    # Lines
+
+    def line(self, code: Code | str, lead: str = "", tail: str = "") -> None:
+        """One statement: `lead`, the expression, `tail`."""
+        self.lines += statement(code, lead, tail, self._depth)
+
+    def let(self, name: str, code: Code | str) -> str:
+        """`name = code`; the name."""
+        self.line(code, f"{name} = ")
+        return name
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        """Lines inside of `if …:`, `for …:` and the like."""
+        self.lines.append(f"{STEP * self._depth}{head}")
+        self._depth += 1
+        yield
+        self._depth -= 1
+
+    @contextmanager
+    def when(self, condition: Code | str) -> Iterator[None]:
+        """Lines inside of an `if`."""
+        flat = str(condition)
+        if len(flat) + len(STEP) * self._depth + 4 > WIDTH:
+            flat = self.let("fits", condition)
+        with self.block(f"if {flat}:"):
+            yield
+
+    @contextmanager
+    def loop(self, members: Code | str, *uses: Code, index: bool = False) -> Iterator[None]:
+        """Lines for each `item`; with its `index` where it is used."""
+        members = self.let("members", members) if len(str(members)) > 60 else str(members)
+        counted = index or any(re.search(r"\bindex\b", code.flat) for code in uses)
+        with self.block(f"for index, item in enumerate({members}):" if counted else f"for item in {members}:"):
+            yield
+
+    def decide(self, answer: Code) -> None:
+        """Return whether to go to the first port or to the second, with what arrived."""
+        self.gave = "yes_no"
+        self.line(self.yes_no(answer), "return ")
+
+    def choose(self, ways: Sequence[tuple[str, Code]], otherwise: str, *, several: bool) -> None:
+        """Return the first way that fits, or all of them; what arrived goes there."""
+        self.gave = "ways" if several else "way"
+        if several:
+            self.let("ways", "[]")
+        for port, fits in ways:
+            with self.when(fits):
+                self.line(call("ways.append", quoted(port)) if several else quoted(port), "" if several else "return ")
+        self.line(f"ways or [{quoted(otherwise)}]" if several else quoted(otherwise), "return ")
+
+    def give(self, code: Code | str) -> None:
+        """Return the value of the only output port."""
+        self.gave = "value"
+        self.line(code, "return ")
+
+    def gives(self, **ports: Code | str) -> None:
+        """Return what each of several ports gives."""
+        self.gave = "ports"
+        pairs = [(name, atom(code) if isinstance(code, str) else code) for name, code in ports.items()]
+        self.line(mapping(pairs), "return ")
+
+    def refuse(self, why: str, fix: str = "Run it in the factory, or put another node in its place.") -> CannotCompile:
+        """The error for settings that have no Python."""
+        return CannotCompile(why, fix=fix)
