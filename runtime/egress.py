@@ -34,6 +34,7 @@ MAX_TIMEOUT: Final = 300.0
 
 _CONNECT_TIMEOUT = 10.0
 _MAX_POOLS = 256
+_MAX_CONNECTIONS = 200  # of a tenant: as many as it may have runs going on, so that none waits for another's slow call
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CREDENTIALS = frozenset({b"authorization", b"cookie", b"x-api-key", b"api-key"})
 
@@ -142,7 +143,7 @@ class Egress:
                 self._tls = httpcore.default_ssl_context()
             pool = self._pools[tenant] = httpcore.AsyncConnectionPool(
                 ssl_context=self._tls,
-                max_connections=64,
+                max_connections=_MAX_CONNECTIONS,
                 max_keepalive_connections=16,
                 keepalive_expiry=30.0,
                 http1=True,
