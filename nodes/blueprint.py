@@ -17,8 +17,8 @@ from nodes.categories import Category
 from nodes.errors import FactoryError
 
 FORMAT: Final = 1
-MAX_NODES: Final = 1_000
-MAX_EDGES: Final = 4_000
+MAX_NODES: Final = 500
+MAX_EDGES: Final = 2_000
 MAX_BYTES: Final = 2 * 1024 * 1024
 MAX_DEPTH: Final = 64
 
@@ -174,12 +174,6 @@ class Blueprint(_Part):
 
     @model_validator(mode="after")
     def _is_one_document(self) -> "Blueprint":
-        if len(self.nodes) > MAX_NODES:
-            raise ValueError(
-                f"{len(self.nodes):,} nodes are more than the {MAX_NODES:,} a blueprint may hold; split it and call one from the other"
-            )
-        if len(self.edges) > MAX_EDGES:
-            raise ValueError(f"{len(self.edges):,} connections are more than the {MAX_EDGES:,} a blueprint may hold")
         ids: set[str] = set()
         for id_ in (part.id for parts in (self.nodes, self.notes, self.groups) for part in parts):
             if id_ in ids:
@@ -197,8 +191,11 @@ class Blueprint(_Part):
         return self
 
     @classmethod
-    def parse(cls, data: bytes | str | Mapping[str, Any]) -> "Blueprint":
-        """Read a document from JSON text or plain values. Raises BlueprintError for anything that is not one."""
+    def parse(cls, data: bytes | str | Mapping[str, Any], *, kept: bool = False) -> "Blueprint":
+        """Read a document from JSON text or plain values. Raises BlueprintError for anything that is not one.
+
+        `kept` reads one that was kept already: what was taken once is not refused for the number of its nodes later.
+        """
         if isinstance(data, str):
             try:
                 data = data.encode()
@@ -232,6 +229,14 @@ class Blueprint(_Part):
             found = cls.model_validate(data, strict=False)
         except ValidationError as error:
             raise _explained(error) from None
+        for what, count, most in (("nodes", len(found.nodes), MAX_NODES), ("connections", len(found.edges), MAX_EDGES)):
+            if count > most and not kept:
+                raise BlueprintError(
+                    f"{count:,} {what} are more than the {most:,} an agent may have.",
+                    code="blueprint.too_large",
+                    fix="Split it, and call one agent from the other.",
+                    where={"path": "nodes" if what == "nodes" else "edges"},
+                )
         if len(size := found.canonical()) > MAX_BYTES:
             raise _too_big(len(size))
         return found
@@ -310,8 +315,7 @@ def _explained(error: ValidationError) -> BlueprintError:
     said = first["msg"].removeprefix("Value error, ")
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     at = f" at {path}" if path else ""
-    code = "blueprint.too_large" if "a blueprint may hold" in said else BlueprintError.code
-    return BlueprintError(f"The blueprint is not valid{at}: {said}{more}.", code=code, where={"path": path})
+    return BlueprintError(f"The blueprint is not valid{at}: {said}{more}.", where={"path": path})
 
 
 # --- differences of two versions ----------------------------------------------------------------------------------------

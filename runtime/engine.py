@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from nodes.base import NodeError, Pause
+from nodes.base import Pause
 from nodes.errors import FactoryError, NotFound, TooMany
 from nodes.ids import new_id
 from runtime.context import Doors, step_key
@@ -21,6 +21,7 @@ from runtime.events import Bus
 from runtime.execution import Execution, Order, Response, owes_alarm
 from runtime.journal import ENDS, Journal, Plans
 from runtime.leases import LEASE, Lease
+from runtime.limits import Limits
 from runtime.outcomes import explain
 from runtime.plan import Plan, Step
 from runtime.queue import Queue
@@ -32,7 +33,6 @@ from storage.tenancy import TenantSession
 
 log = structlog.get_logger()
 
-MAX_DEPTH = 5  # blueprints that call each other
 MAX_SANDBOXES = 200  # sandbox runs kept to be looked at
 RETRY_AFTER = 30  # seconds after which a caller who was refused may come again
 UNSURE = frozenset({"storage.unknown", "storage.clash"})  # what was being written may or may not be there
@@ -58,7 +58,10 @@ class Engine:
         variables_of: Callable[[str, str, Plan], Mapping[str, Any]] = lambda tenant, environment, plan: {},
         clock: Callable[[], float] = time.time,
         lease: float = LEASE,
+        limits: Limits | None = None,
     ) -> None:
+        self.limits = limits or Limits()
+        self.limits.on_change(self._limits_changed)
         self.db = db
         self.plans = plans
         self.bus = bus
@@ -93,10 +96,10 @@ class Engine:
 
     async def recover(self) -> None:
         """Take up every run that was going on in a process that ended, and answer what was decided meanwhile."""
-        me, found = self.lease.id, list[tuple[str, str]]()
+        me, adopted = self.lease.id, list[tuple[str, str]]()
         while some := await self.db.write_all(lambda session: run.adopt(session, me)):
-            found += some
-        self.spawn(self._take_up_all(sorted(found, key=lambda one: one[1])))
+            adopted += some
+        self.spawn(self._take_up_all(sorted(adopted, key=lambda one: one[1])))
         for found in await self.db.read_all(approval.undelivered):
             self.spawn(self.answer(found.tenant_id, found.run_id, found.node, found.iteration, decision(found)))
         for child in await self.db.read_all(run.unreported):
@@ -171,7 +174,8 @@ class Engine:
         if order.sandbox:
             self.sandboxes[ex.id] = ex
             while len(self.sandboxes) > MAX_SANDBOXES:
-                self.sandboxes.popitem(last=False)
+                _, forgotten = self.sandboxes.popitem(last=False)
+                forgotten.cancel()
         else:
             self.active[ex.id] = ex
         return ex
@@ -249,6 +253,13 @@ class Engine:
         if not self._stopping:
             for ex in runs:
                 self.spawn(self._drive(ex))
+
+    def _limits_changed(self, tenant: str) -> None:
+        of = self.limits.of
+        self.set_limits(tenant, concurrent=of(tenant, "concurrent_runs"), depth=of(tenant, "queue_depth"))
+
+    def _not_too_deep(self, ex: Execution) -> None:
+        self.limits.check_step(ex.order.tenant, "call_depth", ex.order.depth + 1, "Agents call each other")
 
     def set_limits(self, tenant: str, *, concurrent: int, depth: int) -> None:
         """How many runs of a tenant may go on at once, and how many may wait."""
@@ -403,7 +414,7 @@ class Engine:
 
     async def _depth(self, tenant: str, parent: str | None) -> int:
         depth = 0
-        while parent is not None and depth < MAX_DEPTH:
+        while parent is not None and depth < self.limits.of(tenant, "call_depth"):
             depth += 1
             id_ = parent
             row = await self.db.read(tenant, lambda session, id_=id_: run.get(session, id_))  # type: ignore[misc]
@@ -502,12 +513,7 @@ class Engine:
         """What has to be there before the wait is a fact: the approval's row, the name of the called run."""
         tenant = ex.order.tenant
         if kind == "call":
-            if ex.order.depth >= MAX_DEPTH:
-                raise NodeError(
-                    f"Agents call each other more than {MAX_DEPTH} deep.",
-                    category="limit",
-                    fix="Look for an agent that calls itself, directly or through others.",
-                )
+            self._not_too_deep(ex)
             await self._find_blueprint(tenant, str(data["blueprint"]), ex.order.environment)
             data["run"] = new_id("run")
         elif kind in ("approval", "doubt"):
@@ -582,8 +588,7 @@ class Engine:
             answer = {"approved": yes, "expired": False, "by": "you, in the sandbox", "note": "", "choice": ""} | said
             title = str(pause.data.get("title") or step.name)
             return answer, f"would ask a person: “{title}”; the sandbox says {'yes' if yes else 'no'}"
-        if ex.order.depth >= MAX_DEPTH:
-            raise NodeError(f"Agents call each other more than {MAX_DEPTH} deep.", category="limit")
+        self._not_too_deep(ex)
         plan, blueprint_id, version = await self._find_blueprint(
             ex.order.tenant, str(pause.data["blueprint"]), ex.order.environment
         )

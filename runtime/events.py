@@ -12,10 +12,14 @@ A fact is a plain JSON record, because it is written, sent and folded far more o
     step.retrying   {node, iteration, attempt, after, error}
     step.reused     {node, iteration, output, from_run, sets?: {variable: value}}
     step.skipped    {node, iteration}                only published: the fold derives it
-    step.waiting    {node, iteration, wait: until|approval|call|doubt, until, data}
+    step.waiting    {node, iteration, wait: until|approval|call|doubt, until, data, worked}
     step.resumed    {node, iteration, answer}
+    step.held       {node, iteration, input, why: breakpoint|step}
     step.simulated  {node, iteration, sentence}
     loop.started    {node, iteration, items}         loop.again      {node, iteration, round}
+    agent.started   {node, iteration, messages, memory}
+    agent.turn      {node, iteration, turn, text, calls: [{n, tool, name, args, raw, error?}], model, tokens_in, tokens_out, cost,
+                     sample?, last?, wrong?}; a call without error is run in the iteration `<the agent's>.<n>`
 
 Every fact also has `seq` (1, 2, 3 … within its run), `at` (epoch seconds) and `kind`.
 """

@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from nodes.base import SKIP, Effect, Loop, NodeError, Pause
+from runtime import agents
 from runtime.context import Doors, StepContext, step_key
+from runtime.debugger import Debugger
 from runtime.events import Fact
-from runtime.outcomes import explain, fired, retry_in, shown_input
+from runtime.limits import LIMITS, in_words
+from runtime.outcomes import explain, fired, is_big, retry_in, run_to_end, shown_input
 from runtime.plan import Plan, Step
 from runtime.progress import DONE, READY, RUNNING, Answer, Frame, LoopRun, Progress
 from runtime.states import RunState
+from runtime.worktime import WorkTime
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
 
 log = structlog.get_logger()
 
-MAX_ITEMS = 1_000
-BIG_LIST = 500  # members; longer ones are worked on in a thread
 TURN = 0.01  # seconds of computing steps before other runs get their turn
 
 DOUBT_AGAIN, DOUBT_DONE, DOUBT_STOP = "Do it again", "It happened: go on", "Stop the run"
@@ -59,6 +61,7 @@ class Order:
     """For a run that goes on from a former one: that run, where it begins, and whose keys its steps keep."""
     seed: tuple[Fact, ...] = ()
     """The facts of what it takes over."""
+    debug: Debugger | None = None
 
 
 ALARM: Final = "failure of "
@@ -103,6 +106,7 @@ class Execution:
         self.answers: deque[tuple[str, str, Any]] = deque()
         self.answered: asyncio.Future[Response] | None = None
         self.ended = asyncio.Event()
+        self.work = WorkTime()
         self.reserved = False
         """Whether a place in the queue was promised to it."""
         self.cancelled = False
@@ -199,6 +203,8 @@ class Execution:
                 self.started_at = self.known_to_formulas["started_at"] = fact["at"]
                 if "vars" in fact:
                     self.progress.variables = {**self.plan.variables, **fact["vars"]}
+            elif kind == "step.waiting":
+                self.work.spent = fact.get("worked", 0.0)
             elif kind == "run.responded":
                 self.response = Response(fact["status"], fact["body"], fact["headers"])
             elif kind in ("step.succeeded", "step.failed", "step.reused"):
@@ -225,7 +231,8 @@ class Execution:
     async def drive(self) -> None:
         """Run until the end, or until only a person, a clock or another run can move it on."""
         self.state = RunState.RUNNING
-        progress = self.progress
+        self.work.go()
+        progress, debug = self.progress, self.order.debug
         turn = time.perf_counter() + TURN
         while True:
             while progress.ready and progress.error is None and not self.cancelled:
@@ -233,10 +240,13 @@ class Execution:
                 if frame.status[step.index] != READY or frame.gone:
                     continue
                 frame.status[step.index] = RUNNING
+                if debug is not None and not await debug.lets(self, frame, step):
+                    continue
                 if step.inline:
                     await self._compute(frame, step)
                     if time.perf_counter() > turn:
                         await asyncio.sleep(0)
+                        self._look_at_time()
                         turn = time.perf_counter() + TURN
                 else:
                     answer = progress.resumed.pop((step.id, frame.path), None) if progress.resumed else None
@@ -251,6 +261,8 @@ class Execution:
                 if self.response is not None:
                     await self._deliver_response()
                 if self._tasks and not self.answers and not progress.ready and not self.cancelled:
+                    if debug is None:
+                        self.work.ring(self._may_work(), self._look_at_time)
                     await self._wake.wait()
                 turn = time.perf_counter() + TURN
             elif not progress.waiting:
@@ -258,6 +270,19 @@ class Execution:
             elif await self._suspend():
                 return
         await self._finish()
+
+    def _may_work(self) -> float:
+        return float(self.engine.limits.of(self.order.tenant, "run_seconds"))
+
+    def _look_at_time(self) -> None:
+        """End a run that has worked for too long: its error is noticed at the next turn."""
+        most = self._may_work()
+        if self.work.so_far() >= most and self.progress.error is None and self.order.debug is None:
+            limit = LIMITS["run_seconds"]
+            sentence = f"The run has worked for {in_words(int(most), 'seconds')}, and that is as long as one may."
+            error = NodeError(sentence, category="limit", code="limit.run_seconds", fix=limit.fix)
+            self.progress.error = explain(error, None)
+            self._wake.set()
 
     def _start_task(self, frame: Frame, step: Step, work: Any) -> None:
         task = self.engine.spawn(work)
@@ -282,6 +307,19 @@ class Execution:
         for task, (frame, _) in self._tasks.items():
             if frame.gone and task is not asyncio.current_task():
                 task.cancel()
+
+    async def woken(self) -> None:
+        """Return when something happened that may change what is next."""
+        self._wake.clear()
+        await self._wake.wait()
+
+    def wake(self) -> None:
+        """Look again at what is next."""
+        self._wake.set()
+
+    def give(self, frame: Frame, step: Step, outputs: dict[str, Any], started: float, note: str) -> None:
+        """Settle a step with outputs that it did not make itself."""
+        self._succeed(frame, step, outputs, 1, started, note)
 
     def cancel(self) -> None:
         """Stop as soon as the steps let go; the run ends as cancelled."""
@@ -309,6 +347,7 @@ class Execution:
     async def _suspend(self) -> bool:
         """Leave only rows behind. False if an answer came while they were written."""
         self.state = RunState.WAITING
+        self.work.stop()
         if self.sandbox:
             self._wake.clear()
             if not self.answers and not self.cancelled:
@@ -319,6 +358,7 @@ class Execution:
             self.engine.tell_runs(self)
         if self.sandbox or self.answers or self.cancelled:
             self.state = RunState.RUNNING
+            self.work.go()
             if not self.sandbox:
                 await self.engine.keep_hold(self)
             return False
@@ -335,6 +375,7 @@ class Execution:
         return min((w["until"] for w in self.progress.waiting.values() if w["until"] is not None), default=None)
 
     async def _finish(self) -> None:
+        self.work.stop()
         if self.cancelled:
             self.state = RunState.CANCELLED
             self.error = {"code": "run.cancelled", "message": "The run was cancelled.", "fix": None, "where": {}}
@@ -398,13 +439,13 @@ class Execution:
             return
         context = StepContext(self, frame, step, inputs, 1)
         try:
-            if _is_big(inputs):
-                outcome = await asyncio.to_thread(_run_to_end, step.node.run(context, **inputs))
+            if is_big(inputs):
+                outcome = await asyncio.to_thread(run_to_end, step.node.run(context, **inputs))
             else:
                 outcome = await step.node.run(context, **inputs)
             outputs = fired(outcome)
         except Exception as error:
-            pause = retry_in(step, error, 1)
+            pause = self._retry_in(step, error, 1)
             if pause is None:
                 self._fail(frame, step, error, 1, started)
             else:
@@ -441,7 +482,7 @@ class Execution:
             if pause:
                 await asyncio.sleep(pause)
             started = self.engine.clock()
-            if answer is None:
+            if answer is None and (step.toolbox is None or (step.id, frame.path) not in self.progress.talks):
                 self.emit("step.started", step.id, frame.path, attempt=attempt, input=shown_input(step, inputs))
                 frame.begun[step.index] = attempt
             try:
@@ -460,9 +501,15 @@ class Execution:
                     self.emit("loop.started", step.id, frame.path, items=outcome.items)
                     self.progress.open_loop(frame, step, outcome.items, started)
                     return
+                if isinstance(outcome, agents.Turned):
+                    self.emit("agent.turn", step.id, frame.path, **outcome.data)
+                    await self.flush()
+                    if not frame.gone:
+                        self.progress.take_turn(frame, step, outcome.data)
+                    return
                 outputs = fired(outcome)
             except Exception as error:
-                if (wait := retry_in(step, error, attempt)) is None:
+                if (wait := self._retry_in(step, error, attempt)) is None:
                     self._fail(frame, step, error, attempt, started)
                     return
                 attempt += 1
@@ -484,29 +531,35 @@ class Execution:
         node = step.node
         if isinstance(node, Loop):
             items = node.items_of(context, inputs.get(step.first_input))
-            if len(items) > MAX_ITEMS:
-                raise NodeError(
-                    f"“{step.name}” was given {len(items):,} items; one loop goes through up to {MAX_ITEMS:,}.",
-                    category="limit",
-                    fix="Filter the list first, or split it into batches.",
-                )
+            self.engine.limits.check_step(self.order.tenant, "loop_items", len(items), f"“{step.name}” was given")
             return _Items(items)
         if self.sandbox and step.effect >= Effect.E3 and step.id not in self.order.allow:
             simulated = await node.simulate(context, **inputs)
             self.emit("step.simulated", step.id, frame.path, sentence=simulated.sentence)
             return simulated.out
+        patience = self._patience(step)
         try:
-            async with asyncio.timeout(step.policy.timeout):
+            async with asyncio.timeout(patience):
+                if step.toolbox is not None:
+                    return await agents.advance(self, frame, step, context)
                 if answer is not None:
                     return await node.resume(context, answer.value, **inputs)
                 return await node.run(context, **inputs)
         except TimeoutError:
             raise NodeError(
-                f"“{step.name}” took longer than {step.policy.timeout:g} seconds.",
+                f"“{step.name}” took longer than {patience:g} seconds.",
                 retry=True,
                 category="timeout",
                 fix="Raise the step's time limit, or ask for less at once.",
             ) from None
+
+    def _patience(self, step: Step) -> float:
+        lowered = self.engine.limits.lowered(self.order.tenant, "step_seconds")
+        return step.policy.timeout if lowered is None else min(step.policy.timeout, lowered)
+
+    def _retry_in(self, step: Step, error: Exception, attempt: int) -> float | None:
+        most = self.engine.limits.lowered(self.order.tenant, "retries")
+        return None if most is not None and attempt > most else retry_in(step, error, attempt)
 
     async def _pause(self, frame: Frame, step: Step, pause: Pause) -> Any:
         """Wait as rows; in the sandbox pretend at once what would come of it, and go on with that."""
@@ -521,7 +574,7 @@ class Execution:
 
     async def _wait(self, frame: Frame, step: Step, kind: str, until: float | None, data: dict[str, Any]) -> None:
         await self.engine.prepare_wait(self, step, frame.path, kind, until, data)
-        self.emit("step.waiting", step.id, frame.path, wait=kind, until=until, data=data)
+        self.emit("step.waiting", step.id, frame.path, wait=kind, until=until, data=data, worked=self.work.so_far())
         self.progress.wait(frame, step, {"wait": kind, "until": until, "data": data})
         await self.flush()
         await self.engine.begin_wait(self, step, frame.path, kind, until, data)
@@ -595,25 +648,3 @@ class Execution:
 @dataclass(slots=True)
 class _Items:
     items: list[Any]
-
-
-def _is_big(inputs: dict[str, Any]) -> bool:
-    for value in inputs.values():
-        if isinstance(value, list):
-            if len(value) > BIG_LIST:
-                return True
-        elif isinstance(value, dict):
-            for part in value.values():
-                if isinstance(part, list) and len(part) > BIG_LIST:
-                    return True
-    return False
-
-
-def _run_to_end(coroutine: Any) -> Any:
-    """Run a step that never waits for anything, in a thread, so that a long list does not hold up other runs."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    coroutine.close()
-    raise NodeError("A step that only computes must not wait for anything.", category="bug")

@@ -62,7 +62,7 @@ class Plans:
         text = await self._db.read(tenant, lambda session: document.get(session, content_hash))
         if text is None:
             raise NotFound("The blueprint of this run is not here any more.")
-        plan = compile_plan(Blueprint.parse(text), self._types)
+        plan = compile_plan(Blueprint.parse(text, kept=True), self._types)
         self._kept.add(key)
         self._remember(key, plan)
         return plan

@@ -177,7 +177,7 @@ async def test_a_loop_can_send_its_failure_out_of_the_error_port(rig: Rig) -> No
 
 async def test_too_many_items_are_refused_in_words(rig: Rig) -> None:
     view = await rig.run(LOOP, list(range(1_001)))
-    assert view.info.error and view.info.error["code"] == "step.limit" and "1,001" in view.info.error["message"]
+    assert view.info.error and view.info.error["code"] == "limit.loop_items" and "1,001" in view.info.error["message"]
 
 
 async def test_a_retry_can_rescue_a_step(rig: Rig) -> None:

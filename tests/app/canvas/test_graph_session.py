@@ -282,7 +282,7 @@ def test_the_error_port_is_there_when_errors_go_their_own_way() -> None:
 
 def test_limits_are_said_and_nothing_is_lost() -> None:
     session, ada = opened(*(node(f"n{i}") for i in range(MAX_NODES)))
-    with pytest.raises(Rejected, match="1,000 nodes") as refusal:
+    with pytest.raises(Rejected, match="500 nodes") as refusal:
         session.commit(ada, [node("more")])
     assert refusal.value.status == 413
     session, ada = opened(node("a"))
