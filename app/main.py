@@ -71,8 +71,10 @@ class Door:
                 await _say(send, 200, b"ok")
                 return
             if path == "/readyz":
-                ready = getattr(self.outer.state, "ready", False)
-                await _say(send, 200 if ready else 503, b"ready" if ready else b"starting")
+                started = getattr(self.outer.state, "ready", False)
+                ready = started and self.outer.state.factory.ready
+                text = b"ready" if ready else b"without the database" if started else b"starting"
+                await _say(send, 200 if ready else 503, text)
                 return
         elif scope["type"] == "lifespan":
             send = self._in_words(send)
@@ -171,6 +173,7 @@ def factory_options(settings: Settings, *, ticking: bool = True) -> Options:
         model_key=settings.model_key.get_secret_value(),
         smtp_url=settings.smtp_url.get_secret_value(),
         allow_private_hosts=settings.allow_private_hosts,
+        lease_seconds=settings.lease_seconds,
         ticking=ticking,
     )
 

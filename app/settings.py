@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         default=None, description="PostgreSQL address; SQLite in the home folder if unset."
     )
+    lease_seconds: float = Field(
+        default=10.0, ge=1, le=300, description="With PostgreSQL: a server silent for so long is taken over by another."
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8080, ge=1, le=65535, description="Port to listen on.")
     public_url: str = Field(default="", description="The https address that people use, when there is one.")

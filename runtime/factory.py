@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from nodes.catalog import Catalog, catalog
+from runtime.alarms import Alarms
 from runtime.approvals import Approvals
 from runtime.blueprints import Blueprints, Installation
 from runtime.cases import Cases
+from runtime.dead_letters import DeadLetters
 from runtime.deploy import Deployments
 from runtime.doors import Outside
 from runtime.egress import Egress
@@ -16,15 +18,19 @@ from runtime.events import Bus
 from runtime.fleet import Fleet
 from runtime.held import Held
 from runtime.journal import Plans
+from runtime.leases import LEASE
 from runtime.llm import Llms, ModelSettings
 from runtime.mail import Mailer
 from runtime.preferences import Preferences
-from runtime.runs import Runs, Sandbox
+from runtime.runs import Runs
+from runtime.sandbox import Sandbox
 from runtime.shelves import Shelves
 from runtime.status import Statuses
 from runtime.triggers import Clock, Hooks
 from runtime.variables import Variables
 from runtime.vault import Vault
+from storage import changes
+from storage.changes import Mark
 from storage.database import Database
 
 
@@ -42,6 +48,8 @@ class Options:
     model_key: str = field(default="", repr=False)
     smtp_url: str = field(default="", repr=False)
     allow_private_hosts: tuple[str, ...] = ()
+    lease_seconds: float = LEASE
+    """With PostgreSQL: how long a server may be silent before another one takes over its runs."""
     ticking: bool = True
     """Whether the clock runs; off for commands that run one thing and end."""
 
@@ -75,6 +83,7 @@ class Factory:
             open_doors=outside.open,
             find_blueprint=self._find_blueprint,
             variables_of=self.variables.used,
+            lease=options.lease_seconds,
         )
         known = Installation(self.db, self.llms, self.mailer, self.variables)
         self.blueprints = Blueprints(self.db, self.bus, self.catalog, known)
@@ -88,8 +97,16 @@ class Factory:
         self.deployments = Deployments(
             self.db, self.bus, self.plans, self.catalog, self.hooks, known, self.held, self.cases
         )
+        self.alarms = Alarms(self.db, self.bus, self.engine, self.runs)
+        self.dead_letters = DeadLetters(self.db, self.bus, self.engine, self.plans, self.runs)
         self.clock = Clock(self.db, self.engine, self.plans)
+        self._mark: Mark = ()
         self._open = AsyncExitStack()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes work: a server that has lost touch with the database does not, until it is back."""
+        return self.engine.lease.held
 
     async def start(self) -> None:
         """Open the database, take up what was interrupted, then listen to addresses and the clock."""
@@ -104,13 +121,24 @@ class Factory:
             await self.fleet.start()
             stack.push_async_callback(self.fleet.stop)
             stack.push_async_callback(self.engine.stop)
+            self._mark = await self.db.read_all(changes.mark)
+            self.engine.lease.on_look.append(self._refresh)
             await self.engine.start()
             await self.hooks.reload()
             await self.held.start()
+            await self.alarms.start(ticking=self.options.ticking)
             if self.options.ticking:
                 await self.clock.start()
+                self.engine.lease.on_recover.append(self.clock.recover)
                 stack.push_async_callback(self.clock.stop)
             self._open = stack.pop_all()
+
+    async def _refresh(self) -> None:
+        """What another server changed, this one learns within a second."""
+        if (mark := await self.db.read_all(changes.mark)) != self._mark:
+            await self.variables.load()
+            await self.hooks.reload()
+            self._mark = mark
 
     async def stop(self) -> None:
         """Stop in the opposite order. Runs that go on are taken up at the next start."""

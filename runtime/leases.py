@@ -29,6 +29,9 @@ RENEW: Final = 0.15  # of a lease between two beats
 STOP: Final = 0.7  # of a lease without a confirmed beat after which a server stops by itself
 LOOK: Final = 1.0  # seconds between two looks at the others
 
+GONE: Final = "gone"
+"""An id that no server has: nothing more can be written."""
+
 Work = Callable[[], Awaitable[None]]
 
 
@@ -84,6 +87,7 @@ class Lease:
             await self._db.write_all(lambda session: server.leave(session, id_))
         except StorageError as error:
             log.info("this server could not say goodbye", reason=error.message)
+        self._db.fence(GONE)
 
     async def _live(self) -> None:
         """Begin a life: an id that was never used before."""
@@ -157,8 +161,9 @@ class Lease:
         for id_, beat in pulses:
             seen_beat, since = before.get(id_, (beat, now))
             self._seen[id_] = (beat, since if seen_beat == beat else now)
-            if id_ != self.id and seen_beat == beat and now - since > self.seconds:
-                log.warning("another server is gone", server=id_)
+            silent = seen_beat == beat and now - since > self.seconds
+            if id_ != self.id and (silent or beat == server.LEFT):
+                log.warning("another server is gone", server=id_, silent=silent)
                 if await self._db.write_all(lambda session, id_=id_, beat=beat: server.give_up(session, id_, beat)):  # type: ignore[misc]
                     del self._seen[id_]
                     gone = True

@@ -6,7 +6,6 @@ from typing import Any, Final, Literal
 
 from nodes.blueprint import Blueprint
 from nodes.errors import Conflict, NotFound
-from nodes.graph import up_to
 from nodes.ids import new_id
 from runtime.engine import Engine
 from runtime.environments import LIVE, check_environment
@@ -14,8 +13,10 @@ from runtime.events import Bus, Fact
 from runtime.execution import Execution, Order
 from runtime.forks import Past, Reuse, Start, reuse
 from runtime.journal import ENDS, Plans
-from runtime.plan import Plan, Step
+from runtime.plan import Plan
 from runtime.policy import Actor, Permission
+from runtime.sandbox import Sandbox as Sandbox
+from runtime.sandbox import choose_trigger as choose_trigger
 from runtime.story import Story
 from runtime.views import RunInfo, RunView
 from storage import blueprint as blueprints
@@ -24,6 +25,7 @@ from storage import run as rows
 from storage.database import Database
 from storage.tenancy import TenantSession
 
+FOLLOW = 1.0  # seconds between two looks at the facts of a run that another server may have in hand
 MAX_WATCHED = 10_000  # facts kept for a follower that is slower than the run
 SAME_INPUT: Final[Any] = object()
 """The input of a run that is done again, as it was; None is an input like others."""
@@ -274,7 +276,13 @@ class Runs:
                 if fact["kind"] == "run.finished":
                     return
             while not lost.is_set():
-                fact = await queue.get()
+                heard = await self._next(queue, run_id)
+                if heard is None:
+                    for kept in await self._facts(who, run_id):
+                        if kept["seq"] > seen:
+                            hear(kept)
+                    continue
+                fact = heard
                 if fact["seq"] > seen or fact["kind"] == "step.skipped":
                     seen = max(seen, fact["seq"])
                     yield fact
@@ -282,6 +290,16 @@ class Runs:
                         return
         finally:
             unsubscribe()
+
+    async def _next(self, queue: "asyncio.Queue[Fact]", run_id: str) -> Fact | None:
+        """The next fact; None after a second when another server may be making them."""
+        if self._engine.lease.alone or run_id in self._engine.active or run_id in self._engine.sandboxes:
+            return await queue.get()
+        try:
+            async with asyncio.timeout(FOLLOW):
+                return await queue.get()
+        except TimeoutError:
+            return None
 
     async def _facts(self, who: Actor, run_id: str) -> Sequence[Fact]:
         if (sandbox := self._sandbox(who, run_id)) is not None:
@@ -305,72 +323,6 @@ class Runs:
     def _sandbox(self, who: Actor, run_id: str) -> Execution | None:
         found = self._engine.sandboxes.get(run_id)
         return found if found is not None and found.order.tenant == who.tenant else None
-
-
-class Sandbox:
-    """Test runs of a document as it is on the canvas: nothing durable, outside effects only told."""
-
-    def __init__(self, engine: Engine, plans: Plans) -> None:
-        self._engine = engine
-        self._plans = plans
-
-    async def start(
-        self,
-        who: Actor,
-        blueprint: Blueprint,
-        input: Any = None,
-        *,
-        trigger: str | None = None,
-        until: str | None = None,
-        allow: frozenset[str] = frozenset(),
-        pretend: dict[str, Any] | None = None,
-        environment: str = LIVE,
-        reuse_of: Past | None = None,
-        start: str = Start.FAILURE,
-    ) -> str:
-        """Start a test run and return its id, which Runs.get, watch and cancel know while the process lives.
-
-        `until` runs only what leads up to that node; effects outside are simulated but for the nodes in `allow`; `pretend`
-        maps approvals to what people would answer, such as `{"n4": {"approved": false}}`. With `reuse_of` a former run is gone
-        on with from the step `start`, on what came in then (see `runtime.forks`). Raises PlanError, NotFound, Conflict.
-        """
-        who.require(Permission.RUN)
-        check_environment(environment)
-        if until is not None:
-            if blueprint.node(until) is None:
-                raise NotFound("That step is not in the agent any more.", fix="Select a step and run again.")
-            blueprint = up_to(blueprint, until)
-        plan = self._plans.of(who.tenant, blueprint)
-        taken = await asyncio.to_thread(reuse, reuse_of, plan, start, sandbox=True) if reuse_of is not None else None
-        step = choose_trigger(plan, taken.trigger if taken else trigger)
-        order = Order(
-            run_id=new_id("test"),
-            tenant=who.tenant,
-            plan=plan,
-            trigger=step.id if step else None,
-            input=taken.input if taken else step.node.sample() if input is None and step else input,
-            by=who.id,
-            sandbox=True,
-            fork=taken.told if taken else None,
-            seed=taken.facts if taken else (),
-            allow=allow,
-            pretend=pretend or {},
-            environment=environment,
-        )
-        ex = self._engine.begin(order)
-        self._engine.launch(ex)
-        return ex.id
-
-
-def choose_trigger(plan: Plan, wanted: str | None) -> Step | None:
-    """The trigger that a run begins with: the one asked for, else the first. Raises NotFound."""
-    triggers = plan.triggers()
-    if wanted is None:
-        return triggers[0] if triggers else None
-    for step in triggers:
-        if wanted == step.id:
-            return step
-    raise NotFound(f"This agent has no trigger “{wanted}”.", code="run.no_trigger", fix="Choose one of its triggers.")
 
 
 def run_info(row: rows.Run) -> RunInfo:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from runtime.plan import Plan
 from runtime.vault import Vault
 from storage import deployment, event_seen, hook, schedule
 from storage.database import Database
+from storage.errors import Clash
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -287,12 +289,17 @@ class Clock:
         """Start what fired without its run before a crash, then tick."""
         from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-        for firing in await self._db.read_all(lambda session: schedule.unstarted(session, self._now() - 3600)):
-            await self._start_run(firing.schedule, firing.due_at, firing.run_id)
+        await self.recover()
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         self._scheduler.start()
         self._set_job()
         self._watch()
+
+    async def recover(self) -> None:
+        """Start what fired in a process that ended before the run was there."""
+        for firing in await self._db.read_all(lambda session: schedule.unstarted(session, self._now() - 3600)):
+            with suppress(Clash):  # whoever it was is not dead and has just started it
+                await self._start_run(firing.schedule, firing.due_at, firing.run_id)
 
     def _set_job(self) -> None:
         assert self._scheduler is not None
@@ -317,7 +324,7 @@ class Clock:
     async def tick(self) -> None:
         """Do what is due now."""
         self._ticked = time.monotonic()
-        if self._ticking.locked():
+        if self._ticking.locked() or not self._engine.lease.held:
             return
         async with self._ticking:
             try:

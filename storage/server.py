@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import delete
+from sqlalchemy import delete, or_
 from sqlmodel import Field, Session, col, select, update
 
 from storage.tenancy import Owned
 
 EVERYBODY = "*"
 """The tenant of rows that belong to the installation."""
+
+LEFT = -1
+"""The beat of a server that ended as it should."""
 
 
 class Server(Owned, table=True):
@@ -40,7 +43,7 @@ def join(session: Session, id: str, now: float, *, before: str = "", alone: bool
 
     Who is `alone` knows that there is no other process: all lives before are over.
     """
-    over = delete(Server) if alone else delete(Server).where(col(Server.id) == before)
+    over = delete(Server) if alone else delete(Server).where(or_(col(Server.id) == before, col(Server.beat) == LEFT))
     session.exec(over)
     session.add(Server(tenant_id=EVERYBODY, id=id, started_at=now, renewed_at=now))
     session.flush()
@@ -73,4 +76,5 @@ def give_up(session: Session, id: str, beat: int) -> bool:
 
 def leave(session: Session, id: str) -> None:
     """This life ends as it should: the others need not wait; through Database.write_all."""
-    session.exec(delete(Server).where(col(Server.id) == id))
+    # The row stays for them to find: who was here for less than a second was seen by nobody.
+    session.exec(update(Server).where(col(Server.id) == id).values(beat=LEFT))

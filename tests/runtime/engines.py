@@ -12,8 +12,10 @@ from runtime.engine import Engine, Target
 from runtime.events import Bus
 from runtime.execution import Execution, Order
 from runtime.journal import Plans
+from runtime.leases import LEASE
 from runtime.policy import Actor, Role
-from runtime.runs import Runs, Sandbox
+from runtime.runs import Runs
+from runtime.sandbox import Sandbox
 from runtime.views import RunView
 from storage.database import Database
 from tests.runtime.small_nodes import TYPES
@@ -29,7 +31,7 @@ class NoDoors:
 class Rig:
     """One life of an engine."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, lease: float = LEASE) -> None:
         self.db = db
         self.bus = Bus()
         self.plans = Plans(db, TYPES)
@@ -40,6 +42,7 @@ class Rig:
             self.bus,
             open_doors=lambda _: NoDoors(),
             find_blueprint=self._find,  # type: ignore[arg-type, return-value]
+            lease=lease,
         )
         self.runs = Runs(db, self.bus, self.engine, self.plans)
         self.sandbox = Sandbox(self.engine, self.plans)
@@ -78,10 +81,10 @@ class Rig:
 
 
 @asynccontextmanager
-async def open_rig(url: str, **called: Blueprint) -> AsyncIterator[Rig]:
+async def open_rig(url: str, *, lease: float = LEASE, **called: Blueprint) -> AsyncIterator[Rig]:
     """An engine on that database until the end of the block; what is going on then is left as a crash leaves it."""
     async with Database(url) as db:
-        rig = Rig(db)
+        rig = Rig(db, lease)
         rig.called = called
         await rig.engine.start()
         try:
