@@ -6,6 +6,7 @@ disk, and that run's id follows from the failed one: so nothing is lost by a cra
 
 import asyncio
 import hashlib
+import time
 from typing import Any
 
 import structlog
@@ -58,7 +59,9 @@ class Alarms:
                 log.warning("alarms wait for the database", error=error.message)
 
     async def catch_up(self) -> None:
-        """Give every alarm that is owed."""
+        """Give every alarm that is owed, and open again what was to be tried again and never was, because a server stopped."""
+        for tenant, run_id in await self._db.read_all(lambda session: dead_letter.never_begun(session, _settled())):
+            await self._db.write(tenant, lambda session, id_=run_id: dead_letter.reopen(session, id_, "retried"))  # type: ignore[misc]
         for tenant, run_id in await self._db.read_all(dead_letter.unannounced):
             try:
                 await self.give(tenant, run_id)
@@ -125,6 +128,11 @@ class Alarms:
         except Clash:
             log.info("an error agent was started by another server", run=row.id)
         return id_
+
+
+def _settled() -> float:
+    """Before this moment nobody is just about to start something."""
+    return time.time() - 2 * EVERY
 
 
 def alarm_id(run_id: str, failed_at: float) -> str:

@@ -116,9 +116,7 @@ def never_begun(session: Session, before: float) -> Sequence[tuple[str, str]]:
     )
     return session.exec(
         select(DeadLetter.tenant_id, DeadLetter.run_id).where(
-            DeadLetter.state == "retried",
-            DeadLetter.done_at < before,
-            ~retry.correlate(DeadLetter).exists(),
+            DeadLetter.state == "retried", DeadLetter.done_at < before, ~retry.correlate(DeadLetter).exists()
         )
     ).all()
 
