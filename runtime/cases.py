@@ -14,7 +14,8 @@ from nodes.formula import compile_formula
 from nodes.ids import new_id
 from runtime.environments import LIVE
 from runtime.policy import Actor, Permission
-from runtime.runs import Runs, Sandbox
+from runtime.runs import Runs
+from runtime.sandbox import Sandbox
 from runtime.views import RunView
 from storage import blueprint as blueprints
 from storage import case as rows
