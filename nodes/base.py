@@ -36,6 +36,7 @@ from nodes.listen import Listen
 from nodes.world import BasicAuth as BasicAuth
 from nodes.world import CodeReply as CodeReply
 from nodes.world import Context as Context
+from nodes.world import Events as Events
 from nodes.world import Http as Http
 from nodes.world import HttpReply as HttpReply
 from nodes.world import Llm as Llm
@@ -179,10 +180,13 @@ class Pause:
 
     `until`: the epoch second to wake at. `approval`: a person decides, `data` holds `title`, `details` and `choices`.
     The answer holds `approved`, `expired`, `by`, `note` and `choice`.
+    `event`: something happens, `data` holds `name` and `key` or an `address`, and a `sample`; the answer `arrived` and `value`.
+    `start`: another blueprint's run begins, with data as for a call; the answer holds `run`. `run`: a run that was started so
+    ends, `data` holds `run`; the answer is that of a call, or its `state` is "too late".
     `call`: another blueprint's run, `data` holds `blueprint` and `input`; the answer holds `run`, `state`, `output`, `error`.
     """
 
-    kind: Literal["until", "approval", "call"]
+    kind: Literal["until", "approval", "call", "event", "start", "run"]
     until: float | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
 

@@ -10,6 +10,22 @@ class Manual:
 
 
 @dataclass(frozen=True, slots=True)
+class CalledField:
+    """One thing that a called agent needs; kind is text, number, yes/no, list, record or any."""
+
+    name: str
+    kind: str = "any"
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """Another agent calls this one with these fields."""
+
+    fields: tuple[CalledField, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Webhook:
     """An HTTP call to `/hooks/{path}`; `secret` names the key of the HMAC signature, empty for an open address.
 
@@ -70,4 +86,4 @@ class Chat:
     welcome: str
 
 
-Listen = Manual | Webhook | Schedule | Form | Chat
+Listen = Manual | Called | Webhook | Schedule | Form | Chat

@@ -165,6 +165,18 @@ class Mail(Protocol):
     ) -> str: ...
 
 
+class Events(Protocol):
+    """What runs tell each other, and addresses by which somebody outside answers one run."""
+
+    async def address(self, *, seconds: float) -> str:
+        """A new address nobody can guess; a call of it counts once."""
+        ...
+
+    async def send(self, name: str, key: str, value: Any) -> int:
+        """Let every run go on that waits for this event; how many did."""
+        ...
+
+
 class Context(Protocol):
     """The only world a node sees. Tests pass a small fake. `deadline` is on the monotonic clock."""
 
@@ -206,6 +218,9 @@ class Context(Protocol):
 
     @property
     def mail(self) -> Mail: ...
+
+    @property
+    def events(self) -> Events: ...
 
     @property
     def time_zone(self) -> str: ...

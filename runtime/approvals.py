@@ -4,11 +4,12 @@ import time
 from collections.abc import Sequence
 
 from nodes.errors import Conflict, Denied, FactoryError, NotFound
-from runtime.engine import Engine, decision
+from runtime.engine import Engine
 from runtime.events import Bus
 from runtime.policy import Actor, Permission
 from runtime.states import ApprovalState
 from runtime.views import ApprovalInfo
+from runtime.waits import decision
 from storage import approval as rows
 from storage.database import Database
 from storage.tenancy import TenantSession

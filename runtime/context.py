@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nodes.base import Http, Llm, Mail, Memory, NodeError, Tables, Worker
+from nodes.base import Events, Http, Llm, Mail, Memory, NodeError, Tables, Worker
 from nodes.formula import compile_formula, compile_text
 from nodes.formula.values import a_kind
 
@@ -100,6 +100,10 @@ class StepContext:
     def mail(self) -> Mail:
         return self._run.doors.mail
 
+    @property
+    def events(self) -> Events:
+        return self._run.engine.waits.door(self._run, self.idempotency_key)
+
     def evaluate(self, formula: str, /, **names: Any) -> Any:
         known = self._known()
         return compile_formula(formula).evaluate({**known, **names} if names else known)
@@ -136,9 +140,17 @@ class StepContext:
             names["steps"] = frame.named
             names["vars"] = self._run.progress.variables
             names["run"] = self._run.known_to_formulas
-            if frame.loop is not None:
-                names["item"] = frame.item
-                names["index"] = frame.index
+            inside: Frame | None = frame
+            while inside is not None and inside.loop is None:
+                inside = inside.parent
+            if inside is not None:
+                names["item"] = inside.item
+                names["index"] = inside.index
+            inside = frame
+            while inside is not None and inside.call is None:
+                inside = inside.parent
+            if inside is not None and inside.call is not None:
+                names["args"] = inside.call.args
             self._names = names
         return self._names
 

@@ -12,10 +12,8 @@ from typing import Any
 
 import structlog
 
-from nodes.base import Pause
 from nodes.errors import FactoryError, NotFound, TooMany
-from nodes.ids import new_id
-from runtime.context import Doors, step_key
+from runtime.context import Doors
 from runtime.errands import Elsewhere, Errands
 from runtime.events import Bus
 from runtime.execution import Execution, Order, Response, owes_alarm
@@ -23,13 +21,13 @@ from runtime.journal import ENDS, Journal, Plans
 from runtime.leases import LEASE, Lease
 from runtime.limits import Limits
 from runtime.outcomes import explain
-from runtime.plan import Plan, Step
+from runtime.plan import Plan
 from runtime.queue import Queue
-from runtime.states import ApprovalState, RunState
-from storage import approval, errors, run
+from runtime.states import RunState
+from runtime.waits import Waits
+from storage import errors, run
 from storage.database import Database
 from storage.errors import LostRace, StorageError
-from storage.tenancy import TenantSession
 
 log = structlog.get_logger()
 
@@ -74,7 +72,10 @@ class Engine:
         self.active: dict[str, Execution] = {}
         self.sandboxes: OrderedDict[str, Execution] = OrderedDict()
         self.variables_of = variables_of
-        self._find_blueprint = find_blueprint
+        self.waits = Waits(self)
+        self.public_url = ""
+        """Where people reach this server, without a slash at the end; addresses of runs begin with it."""
+        self.find_blueprint = find_blueprint
         self.on_failed: Callable[[str, str, bool], None] = lambda tenant, run_id, owes: None
         """Told of every live run that failed for good, and whether it owes another agent an alarm."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -100,10 +101,7 @@ class Engine:
         while some := await self.db.write_all(lambda session: run.adopt(session, me)):
             adopted += some
         self.spawn(self._take_up_all(sorted(adopted, key=lambda one: one[1])))
-        for found in await self.db.read_all(approval.undelivered):
-            self.spawn(self.answer(found.tenant_id, found.run_id, found.node, found.iteration, decision(found)))
-        for child in await self.db.read_all(run.unreported):
-            self.spawn(self._report_row(child))
+        await self.waits.recover()
 
     async def stop(self) -> None:
         """Stop where we are: every run goes on from its facts at the next start."""
@@ -160,7 +158,7 @@ class Engine:
         if not (self.lease.held or order.sandbox):
             raise errors.fenced()
         # A run that another run called has its place already: that of the run which waits for it.
-        reserved = not order.sandbox and order.parent is None
+        reserved = not order.sandbox and (order.parent is None or not order.awaited)
         if reserved and not self.queue.reserve(order.tenant):
             raise TooMany(
                 f"{self.queue.counts(order.tenant)[1]:,} runs of your team are waiting already.",
@@ -247,7 +245,7 @@ class Engine:
             if ex.state is RunState.FAILED and not ex.sandbox:
                 self.on_failed(ex.order.tenant, ex.id, owes_alarm(ex.order))
             if ex.order.parent is not None and not ex.sandbox:
-                await self._report(ex.order.tenant, ex.order.parent, ex.id, ex.state.value, ex.output, ex.error)
+                await self.waits.report(ex.order.tenant, ex.order.parent, ex.id, ex.state.value, ex.output, ex.error)
 
     def _start_all(self, runs: list[Execution]) -> None:
         if not self._stopping:
@@ -257,9 +255,6 @@ class Engine:
     def _limits_changed(self, tenant: str) -> None:
         of = self.limits.of
         self.set_limits(tenant, concurrent=of(tenant, "concurrent_runs"), depth=of(tenant, "queue_depth"))
-
-    def _not_too_deep(self, ex: Execution) -> None:
-        self.limits.check_step(ex.order.tenant, "call_depth", ex.order.depth + 1, "Agents call each other")
 
     def set_limits(self, tenant: str, *, concurrent: int, depth: int) -> None:
         """How many runs of a tenant may go on at once, and how many may wait."""
@@ -388,7 +383,9 @@ class Engine:
         pause = 0.2
         while True:
             try:
-                await self.submit(tenant, run_id, taken=taken)
+                ex = await self.submit(tenant, run_id, taken=taken)
+                if ex is not None:
+                    await self.waits.mend(ex)
             except StorageError as error:
                 if error.code in GONE:
                     return
@@ -450,9 +447,7 @@ class Engine:
             self.spawn(self._drive(ex, placed=False))  # it ends without having had its turn
         await ex.ended.wait()
         if not ex.sandbox:
-            now = self.clock()
-            if await self.db.write(tenant, lambda session: approval.cancel_of_run(session, run_id, now)):
-                self.bus.publish(tenant, ("approvals",), {"run": run_id, "state": ApprovalState.CANCELLED.value})
+            await self.waits.cancel(tenant, run_id)
         for child in called:
             await self.cancel(tenant, child)
 
@@ -477,138 +472,11 @@ class Engine:
     async def wake(self, tenant: str, run_id: str) -> None:
         """Give the steps of a run whose time has come their answer."""
         try:
-            await self.submit(tenant, run_id, self._wake_steps)
+            await self.submit(tenant, run_id, self.waits.wake)
         except (Elsewhere, StorageError) as error:
             log.info("a run is not woken now", run=run_id, reason=error.message)
         except FactoryError as error:
             await self._fail_row(tenant, run_id, error)
-
-    def _wake_steps(self, ex: Execution) -> None:
-        now = self.clock()
-        for (node, iteration), wait in list(ex.progress.waiting.items()):
-            if wait["until"] is None or wait["until"] > now:
-                continue
-            if wait["wait"] == "until":
-                ex.answer(node, iteration, {"at": now})
-            else:
-                self.spawn(self._expire(ex, node, iteration, str(wait["data"]["approval"])))
-
-    async def _expire(self, ex: Execution, node: str, iteration: str, id_: str) -> None:
-        tenant, now = ex.order.tenant, self.clock()
-
-        def write(session: TenantSession) -> bool:
-            pending, expired = ApprovalState.PENDING.value, ApprovalState.EXPIRED.value
-            return approval.move(session, id_, expected=pending, to=expired, decided_at=now)
-
-        if await self.db.write(tenant, write):
-            self.bus.publish(tenant, ("approvals",), {"id": id_, "state": ApprovalState.EXPIRED.value})
-            answer = {"approved": False, "expired": True, "by": "", "note": "", "choice": ""}
-            await self.answer(tenant, ex.id, node, iteration, answer)
-
-    # --- waiting for people, clocks and other runs ------------------------------------------------------------------------------
-
-    async def prepare_wait(
-        self, ex: Execution, step: Step, iteration: str, kind: str, until: float | None, data: dict[str, Any]
-    ) -> None:
-        """What has to be there before the wait is a fact: the approval's row, the name of the called run."""
-        tenant = ex.order.tenant
-        if kind == "call":
-            self._not_too_deep(ex)
-            await self._find_blueprint(tenant, str(data["blueprint"]), ex.order.environment)
-            data["run"] = new_id("run")
-        elif kind in ("approval", "doubt"):
-            data["approval"] = id_ = f"apr_{step_key(ex.id, step.id, f'{iteration} {kind}')[:26]}"
-            values = {
-                "run_id": ex.id,
-                "node": step.id,
-                "iteration": iteration,
-                "blueprint_id": ex.order.blueprint_id,
-                "blueprint_name": ex.plan.blueprint.name,
-                "title": str(data.get("title") or step.name)[:500],
-                "details": data.get("details"),
-                "choices": list(data.get("choices") or []),
-                "state": ApprovalState.PENDING.value,
-                "created_at": self.clock(),
-                "expires_at": until,
-            }
-            await ex.flush()
-            await self.db.write(tenant, lambda session: approval.put(session, id_, values))
-
-    async def begin_wait(
-        self, ex: Execution, step: Step, iteration: str, kind: str, until: float | None, data: dict[str, Any]
-    ) -> None:
-        """What follows when the wait is durable: the called run starts, people are told."""
-        tenant = ex.order.tenant
-        if kind == "call":
-            await self._call(ex, step, iteration, data)
-        elif kind in ("approval", "doubt"):
-            self.bus.publish(tenant, ("approvals",), {"id": data["approval"], "state": "pending"})
-
-    async def _call(self, ex: Execution, step: Step, iteration: str, data: dict[str, Any]) -> None:
-        tenant = ex.order.tenant
-        plan, blueprint_id, version = await self._find_blueprint(tenant, str(data["blueprint"]), ex.order.environment)
-        triggers = plan.triggers()
-        await self.accept(
-            Order(
-                run_id=data["run"],
-                tenant=tenant,
-                plan=plan,
-                trigger=triggers[0].id if triggers else None,
-                input=data.get("input"),
-                blueprint_id=blueprint_id,
-                version=version,
-                parent=(ex.id, step.id, iteration),
-                depth=ex.order.depth + 1,
-                environment=ex.order.environment,
-            )
-        )
-
-    async def _report(
-        self, tenant: str, parent: tuple[str, str, str], child: str, state: str, output: Any, error: Any
-    ) -> None:
-        run_id, node, iteration = parent
-        await self.answer(
-            tenant, run_id, node, iteration, {"run": child, "state": state, "output": output, "error": error}
-        )
-
-    async def _report_row(self, child: run.Run) -> None:
-        _, _, facts = await self.journal.load(child.tenant_id, child.id)
-        end = next((fact for fact in reversed(facts) if fact["kind"] == "run.finished"), {})
-        node, _, iteration = (child.parent_step or "").partition("\n")
-        place = (child.parent_run or "", node, iteration)
-        await self._report(child.tenant_id, place, child.id, child.state, end.get("output"), child.error)
-
-    async def pretend(self, ex: Execution, step: Step, pause: Pause) -> tuple[Any, str]:
-        """What the sandbox answers at once to a step that would wait, and the sentence that says so."""
-        if pause.kind == "until":
-            return {"at": self.clock()}, "would wait here; the sandbox goes on at once"
-        if pause.kind == "approval":
-            said = ex.order.pretend.get(step.id, {})
-            yes = bool(said.get("approved", True))
-            answer = {"approved": yes, "expired": False, "by": "you, in the sandbox", "note": "", "choice": ""} | said
-            title = str(pause.data.get("title") or step.name)
-            return answer, f"would ask a person: “{title}”; the sandbox says {'yes' if yes else 'no'}"
-        self._not_too_deep(ex)
-        plan, blueprint_id, version = await self._find_blueprint(
-            ex.order.tenant, str(pause.data["blueprint"]), ex.order.environment
-        )
-        triggers = plan.triggers()
-        child = self.begin(
-            Order(
-                run_id=new_id("run"),
-                tenant=ex.order.tenant,
-                plan=plan,
-                trigger=triggers[0].id if triggers else None,
-                input=pause.data.get("input"),
-                blueprint_id=blueprint_id,
-                version=version,
-                depth=ex.order.depth + 1,
-                sandbox=True,
-                environment=ex.order.environment,
-            )
-        )
-        await child.drive()
-        return {"run": child.id, "state": child.state.value, "output": child.output, "error": child.error}, ""
 
     def tell_runs(self, ex: Execution) -> None:
         """Tell lists of runs that this one looks different now."""
@@ -626,14 +494,3 @@ def closing(ex: Execution) -> Response:
         return Response(202, {"run": ex.id, "state": "waiting"}, {})
     error = {"code": "run.failed", "message": "The agent could not finish.", "fix": None, "where": {"run": ex.id}}
     return Response(502, {"error": error}, {})
-
-
-def decision(row: approval.Approval) -> dict[str, Any]:
-    """What a step that asked is told of the decision."""
-    return {
-        "approved": row.state == ApprovalState.APPROVED.value,
-        "expired": row.state == ApprovalState.EXPIRED.value,
-        "by": row.decided_by or "",
-        "note": row.note or "",
-        "choice": row.choice or "",
-    }

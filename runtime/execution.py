@@ -50,7 +50,9 @@ class Order:
     version: int | None = None
     deployment_id: str | None = None
     parent: tuple[str, str, str] | None = None
-    """The run, node and iteration that wait for this run's end."""
+    """The run, node and iteration that called or started this run."""
+    awaited: bool = True
+    """Whether the parent waits for its end from the start."""
     depth: int = 0
     sandbox: bool = False
     allow: frozenset[str] = frozenset()
@@ -328,8 +330,14 @@ class Execution:
 
     def answer(self, node: str, iteration: str, answer: Any) -> None:
         """Something that a step waited for has come. A second answer changes nothing."""
-        if (node, iteration) in self.progress.waiting:
-            self.answers.append((node, iteration, answer))
+        waiting = self.progress.waiting
+        places = [(node, iteration)] if (node, iteration) in waiting else []
+        if not places and isinstance(answer, dict) and "run" in answer:
+            # It comes for the step that started the run; another one may wait for its end.
+            ended = answer["run"]
+            places = [place for place, wait in waiting.items() if wait["wait"] == "run" and wait["data"]["run"] == ended]
+        for place in places:
+            self.answers.append((*place, answer))
             self._wake.set()
 
     def _take_answers(self) -> None:
@@ -566,18 +574,18 @@ class Execution:
         if not self.sandbox:
             await self._wait(frame, step, pause.kind, pause.until, dict(pause.data))
             return SKIP
-        answer, sentence = await self.engine.pretend(self, step, pause)
+        answer, sentence = await self.engine.waits.pretend(self, step, pause)
         if sentence:
             self.emit("step.simulated", step.id, frame.path, sentence=sentence)
         inputs = self.progress.inputs(frame, step)
         return await step.node.resume(StepContext(self, frame, step, inputs, 1), answer, **inputs)
 
     async def _wait(self, frame: Frame, step: Step, kind: str, until: float | None, data: dict[str, Any]) -> None:
-        await self.engine.prepare_wait(self, step, frame.path, kind, until, data)
+        await self.engine.waits.prepare(self, step, frame.path, kind, until, data)
         self.emit("step.waiting", step.id, frame.path, wait=kind, until=until, data=data, worked=self.work.so_far())
         self.progress.wait(frame, step, {"wait": kind, "until": until, "data": data})
         await self.flush()
-        await self.engine.begin_wait(self, step, frame.path, kind, until, data)
+        await self.engine.waits.begin(self, step, frame.path, kind, until, data)
 
     def _end_doubt(self, frame: Frame, step: Step, choice: str, started: float) -> None:
         if choice == DOUBT_DONE:

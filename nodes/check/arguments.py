@@ -100,7 +100,7 @@ def _value(parameter: Parameter, value: Any) -> Any:
 
 def arguments(steps: Sequence[Node], inputs: Sequence[Port], fed: Collection[str] = ()) -> Arguments:
     """The arguments of a tool made of these steps; `inputs` are the ports of the first, `fed` those that get something else."""
-    texts = [text for node in steps for text in asked(lambda node=node: list(written(node)), [])]  # type: ignore[misc]
+    texts = [text for node in steps for text in _texts(node)]
     formulas = list(_formulas(texts))
     found: dict[str, Parameter] = {}
     for compiled, _, _ in formulas:
@@ -130,6 +130,11 @@ def arguments(steps: Sequence[Node], inputs: Sequence[Port], fed: Collection[str
             found[port.name] = Parameter(port.name, port.type, help=port.help)
             feeds[port.name] = port.name
     return Arguments(tuple(found.values()), feeds)
+
+
+def _texts(node: Node) -> list[Written]:
+    nothing: list[Written] = []
+    return asked(lambda: list(written(node)), nothing)
 
 
 def _formulas(texts: Sequence[Written]) -> Iterator[tuple[Compiled | CompiledText, str, str]]:

@@ -215,6 +215,23 @@ class FakeMail:
         return f"<{len(self.sent)}@mail.test>"
 
 
+class FakeEvents:
+    """Counts addresses; `waiting` says how many runs wait, by `name key`."""
+
+    def __init__(self, waiting: Mapping[str, int]) -> None:
+        self.waiting = waiting
+        self.made = 0
+        self.sent: list[tuple[str, str, Any]] = []
+
+    async def address(self, *, seconds: float) -> str:
+        self.made += 1
+        return f"https://factory.example/hooks/resume/{self.made}"
+
+    async def send(self, name: str, key: str, value: Any) -> int:
+        self.sent.append((name, key, value))
+        return self.waiting.get(f"{name} {key}".strip(), 0)
+
+
 class FakeContext:
     """What a node sees. `given` holds the world: http, memory, tables, files, llm, worker, now, time_zone, vars, steps."""
 
@@ -237,6 +254,7 @@ class FakeContext:
         }
         self.tables = FakeTables({name: list(rows) for name, rows in given.get("tables", {}).items()}, files)
         self.mail = FakeMail()
+        self.events = FakeEvents(given.get("waiting", {}))
         self.time_zone: str = given.get("time_zone", "UTC")
         self.moment = datetime.fromisoformat(given["now"]) if "now" in given else NOW
         self.logged: list[tuple[str, dict[str, Any]]] = []

@@ -1,0 +1,27 @@
+"""Events that agents send each other: their names and keys."""
+
+import re
+from typing import Any, Final
+
+import orjson
+
+from nodes.base import NodeError
+
+EVENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}")
+"""Names of events."""
+_LONGEST = 400
+
+
+def event_key(given: Any) -> str:
+    """A key as it is compared: 7 and "7" are the same. Raises NodeError for one that is too long."""
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)
+    if given is None or isinstance(given, str):
+        key = (given or "").strip()
+    else:
+        key = orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode()
+    if len(key) > _LONGEST:
+        raise NodeError(
+            f"The key of an event has at most {_LONGEST} characters.", fix="Use an id as the key, such as `order.id`."
+        )
+    return key
