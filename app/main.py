@@ -32,7 +32,7 @@ from app import hooks
 from app.accounts import Accounts
 from app.assets import asset_path
 from app.auth import Auth
-from app.frames import FRAME_LIMIT
+from app.frames import LARGEST_FRAME
 from app.guard import PAGE_COOKIE_AGE, Guard, Nonces, page_cookie
 from app.people import People
 from app.permissions import Doors, install_pages, verify
@@ -140,7 +140,7 @@ def create_app(settings: Settings) -> Door:
     install_pages()
     _run_pages(outer, settings, page_secret)
     outer.state.doors = web.state.doors = doors = verify(outer)
-    return Door(outer, Guard(outer, settings, auth, doors, page_secret))
+    return Door(outer, Guard(outer, settings, auth, doors, page_secret, factory.limits))
 
 
 def modules(package: str) -> list[ModuleType]:
@@ -174,6 +174,7 @@ def factory_options(settings: Settings, *, ticking: bool = True) -> Options:
         smtp_url=settings.smtp_url.get_secret_value(),
         allow_private_hosts=settings.allow_private_hosts,
         lease_seconds=settings.lease_seconds,
+        public_url=settings.url.rstrip("/"),
         ticking=ticking,
     )
 
@@ -202,7 +203,7 @@ def _run_pages(outer: FastAPI, settings: Settings, page_secret: str) -> None:
     """Mount NiceGUI: one socket transport, its cookie under our rules, no Tailwind compiler in the browser."""
     core.app.config.socket_io_js_transports = ["websocket"]
     core.sio.eio.transports = ["websocket"]
-    core.sio.eio.max_http_buffer_size = FRAME_LIMIT
+    core.sio.eio.max_http_buffer_size = LARGEST_FRAME
     core.sio.eio.cors_allowed_origins = []  # engine.io then accepts any origin, and the guard has checked it before
     ui.run_with(
         outer,

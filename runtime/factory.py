@@ -19,6 +19,7 @@ from runtime.fleet import Fleet
 from runtime.held import Held
 from runtime.journal import Plans
 from runtime.leases import LEASE
+from runtime.limits import Limits
 from runtime.llm import Llms, ModelSettings
 from runtime.mail import Mailer
 from runtime.preferences import Preferences
@@ -50,6 +51,8 @@ class Options:
     allow_private_hosts: tuple[str, ...] = ()
     lease_seconds: float = LEASE
     """With PostgreSQL: how long a server may be silent before another one takes over its runs."""
+    public_url: str = ""
+    """Where people reach this installation, without a slash at the end."""
     ticking: bool = True
     """Whether the clock runs; off for commands that run one thing and end."""
 
@@ -62,16 +65,18 @@ class Factory:
         self.catalog = types or catalog()
         self.bus = Bus()
         self.db = Database(options.database_url)
+        self.limits = Limits(self.db)
         self.plans = Plans(self.db, self.catalog)
         self.vault = Vault(self.db, options.vault_key)
         self.variables = Variables(self.db, self.bus)
-        self.shelves = Shelves(self.db)
+        self.shelves = Shelves(self.db, self.limits)
         self.egress = Egress(exceptions=options.allow_private_hosts)
         self.preferences = Preferences(self.db, self.vault)
         self.llms = Llms(
             ModelSettings(options.model, options.model_base_url, options.model_key),
             settings_of=self.preferences.model_of,
             permit=self.egress.permit,
+            limits=self.limits,
         )
         self.mailer = Mailer(options.smtp_url)
         self.fleet = Fleet(options.docker, home=options.home, size=options.pool_size)
@@ -84,8 +89,11 @@ class Factory:
             find_blueprint=self._find_blueprint,
             variables_of=self.variables.used,
             lease=options.lease_seconds,
+            limits=self.limits,
         )
-        known = Installation(self.db, self.llms, self.mailer, self.variables)
+        self.engine.public_url = options.public_url
+        self.limits.used = self._used
+        known = Installation(self.db, self.llms, self.mailer, self.variables, self.limits)
         self.blueprints = Blueprints(self.db, self.bus, self.catalog, known)
         self.runs = Runs(self.db, self.bus, self.engine, self.plans)
         self.sandbox = Sandbox(self.engine, self.plans)
@@ -113,6 +121,7 @@ class Factory:
         async with AsyncExitStack() as stack:
             await self.db.start()
             stack.push_async_callback(self.db.stop)
+            await self.limits.load()
             await self.variables.load()
             stack.push_async_callback(self.egress.stop)
             stack.push_async_callback(self.llms.stop)
@@ -136,6 +145,7 @@ class Factory:
     async def _refresh(self) -> None:
         """What another server changed, this one learns within a second."""
         if (mark := await self.db.read_all(changes.mark)) != self._mark:
+            await self.limits.load()
             await self.variables.load()
             await self.hooks.reload()
             self._mark = mark
@@ -152,6 +162,10 @@ class Factory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    def _used(self, tenant: str) -> dict[str, int]:
+        working, waiting = self.engine.queue.counts(tenant)
+        return {"concurrent_runs": working, "queue_depth": waiting}
 
     async def _find_blueprint(self, tenant: str, blueprint_id: str, environment: str) -> Target:
         plan, number = await self.runs.target(tenant, blueprint_id, environment)

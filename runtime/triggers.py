@@ -19,12 +19,14 @@ from nodes.errors import FactoryError, NotFound
 from nodes.ids import new_id
 from nodes.listen import Chat, Form, Schedule, Webhook
 from nodes.moments import upcoming
+from runtime import resume
 from runtime.engine import Engine, closing
 from runtime.execution import Order, Response
 from runtime.held import Held
 from runtime.journal import Plans
 from runtime.plan import Plan
 from runtime.vault import Vault
+from runtime.waits import PREFIX
 from storage import deployment, event_seen, hook, schedule
 from storage.database import Database
 from storage.errors import Clash
@@ -129,11 +131,15 @@ class Hooks:
         self, path: str, method: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, query: bytes = b""
     ) -> Reply:
         """Take a call of a webhook. Raises NotFound, BadCall, TooMany, StorageError."""
+        if path.startswith(PREFIX):
+            return await self._resume(path[len(PREFIX) :], method, headers, body, query)
         route = self.find("webhook", path)
         listen = route.listen
         assert isinstance(listen, Webhook)
         if listen.method not in ("ANY", method):
             raise BadCall(f"This address takes {listen.method}, not {method}.", code="hook.method", status=405)
+        if self._engine.limits.lowered(route.tenant, "webhook_bytes") is not None:
+            self._engine.limits.check(route.tenant, "webhook_bytes", len(body), "The call brings")
         given = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in headers}
         if listen.secret:
             await self._verify(route, listen.secret, given, body)
@@ -148,6 +154,19 @@ class Hooks:
             state = "accepted" if route.active else "held"
             return Reply(202, _JSON, orjson.dumps({"run": run_id, "state": state}))
         return as_reply(await self.ask(route, event))
+
+    async def _resume(
+        self, token: str, method: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, query: bytes
+    ) -> Reply:
+        given = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in headers}
+        event = {
+            "body": read_body(body, given.get("content-type", "")),
+            "query": dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+            "headers": {key: value for key, value in given.items() if key not in HIDDEN},
+            "method": method,
+        }
+        said = await resume.call(self._engine.waits, token, method, given, event)
+        return Reply(said.status, said.headers, said.body)
 
     async def accept(self, route: Route, event: Any) -> str:
         """Start a run, or keep the call for when the agent goes on; returns the run's id when that is durable."""
