@@ -96,7 +96,7 @@ class AgentNode(Node):
         """How the conversation begins."""
         raise NotImplementedError
 
-    def schema(self) -> Mapping[str, Any] | None:
+    def answer_schema(self) -> Mapping[str, Any] | None:
         """What the last answer must fit; None for a text."""
         return None
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from nodes.base import SKIP, Loop
 from runtime.events import Fact
 from runtime.plan import Link, Plan, Scope, Step
+from runtime.talks import Call, Talk, result_of
 
 IDLE, READY, RUNNING, WAITING, DONE = range(5)
 
@@ -45,6 +46,7 @@ class Frame:
     __slots__ = (
         "arrived",
         "begun",
+        "call",
         "gone",
         "index",
         "item",
@@ -75,6 +77,8 @@ class Frame:
         self.index = 0
         self.result: Any = SKIP
         self.loop: LoopRun | None = None
+        self.call: Call | None = None
+        """Of the steps of a tool: the use of it that they are run for."""
         self.gone = False
 
     def inside(self, which: Callable[["Frame"], bool]) -> bool:
@@ -101,6 +105,10 @@ class Progress:
         self.root = Frame(plan.root, "", None)
         self._frames: dict[tuple[str, str], Frame] = {("", ""): self.root}
         self._loops: dict[tuple[str, str], LoopRun] = {}
+        self.talks: dict[tuple[str, str], Talk] = {}
+        """The conversations of agents that are going on."""
+        self.tokens = 0
+        """What the models of agents took so far."""
         self._dead: deque[tuple[Frame, Step]] = deque()
         self.on_skip: Callable[[Frame, Step], None] | None = None
         self.on_loop_end: Callable[[LoopRun, dict[str, Any] | None, dict[str, Any] | None], None] | None = None
@@ -145,6 +153,10 @@ class Progress:
             self.ready.append((frame, step))
         elif kind == "loop.started":
             self.open_loop(frame, step, fact["items"], fact["at"])
+        elif kind == "agent.started":
+            self.open_talk(frame, step, fact)
+        elif kind == "agent.turn":
+            self.take_turn(frame, step, fact)
         elif kind == "loop.again" and (open_ := self._undecided.pop((step.id, frame.path), None)) is not None:
             self._next_round(*open_)
             self._bury()
@@ -196,6 +208,8 @@ class Progress:
             self.resolve(frame, step, {"error": error})
         elif on_error == "continue":
             self.resolve(frame, step, {step.out_ports[0]: step.policy.on_error_value} if step.out_ports else {})
+        elif frame.call is not None:
+            self._call_failed(frame, frame.call, error)
         elif frame.loop is None:
             self.error = self.error or error
         else:
@@ -221,6 +235,8 @@ class Progress:
         if step.body is not None:
             self._loops.pop((step.id, frame.path), None)
             self._undecided.pop((step.id, frame.path), None)
+        elif step.toolbox is not None:
+            self.talks.pop((step.id, frame.path), None)
         for port, links in step.out.items():
             if port == "item" and step.body is not None:
                 continue
@@ -229,6 +245,8 @@ class Progress:
                 self._arrive(frame, link, value)
         if not frame.left and frame.loop is not None:
             self._end_iteration(frame, frame.loop, frame.result)
+        elif not frame.left and frame.call is not None:
+            self._end_call(frame, frame.call, False, result_of(frame.call, frame))
 
     def _arrive(self, frame: Frame, link: Link, value: Any) -> None:
         target = link.target
@@ -372,6 +390,60 @@ class Progress:
         if self.on_loop_end is not None:
             self.on_loop_end(loop, None, whole)
         self.fall(loop.frame, loop.step, whole)
+
+    # --- agents ----------------------------------------------------------------------------------------------------------
+
+    def open_talk(self, frame: Frame, step: Step, fact: Fact) -> Talk:
+        """An agent begins its conversation."""
+        talk = self.talks[step.id, frame.path] = Talk(frame, step, fact)
+        return talk
+
+    def take_turn(self, frame: Frame, step: Step, fact: Fact) -> None:
+        """The model has spoken: the tools that it calls are ready, each in a frame of its own; without any the agent goes on."""
+        talk, toolbox = self.talks[step.id, frame.path], step.toolbox
+        assert toolbox is not None
+        talk.take(fact)
+        self.tokens += fact["tokens_in"] + fact["tokens_out"]
+        frame.status[step.index] = RUNNING
+        frame.begun[step.index] = 1
+        calls = [call for call in fact["calls"] if "error" not in call]
+        talk.open = len(calls)
+        for call in calls:
+            self._open_call(Call(talk, toolbox.tools[call["tool"]], call["n"], call["args"]))
+        if not calls:
+            self._make_ready(frame, step)
+        self._bury()
+
+    def _open_call(self, call: Call) -> None:
+        around, tool = call.talk.frame, call.tool
+        frame = Frame(tool.scope, f"{around.path}.{call.number}" if around.path else str(call.number), around)
+        frame.call, frame.index = call, call.number
+        self._frames[call.talk.step.id, frame.path] = frame
+        head = tool.head
+        for port, name in tool.arguments.feeds.items():
+            if not name or name in call.args:
+                frame.arrived[head.index][port] = (-1, call.args[name] if name else call.args)
+        for step in tool.scope.sources:
+            self._make_ready(frame, step)
+        for source, port, link in tool.scope.outer:
+            self._arrive(frame, link, _from_outside(around, source, port))
+
+    def _end_call(self, frame: Frame, call: Call, failed: bool, result: Any) -> None:
+        talk = call.talk
+        frame.gone = True
+        self._frames.pop((talk.step.id, frame.path), None)
+        talk.results[call.number] = failed, result
+        talk.open -= 1
+        if not talk.open and not talk.frame.gone:
+            self._make_ready(talk.frame, talk.step)
+
+    def _call_failed(self, frame: Frame, call: Call, error: dict[str, Any]) -> None:
+        """A tool has failed for good: the agent is told, and decides."""
+        self._abandon(lambda other: other is frame)
+        fix = error.get("fix")
+        said = f"{error['message']} {fix}" if fix else str(error["message"])
+        self._end_call(frame, call, True, {"error": said})
+        self._bury()
 
     def _abandon(self, which: Callable[[Frame], bool]) -> None:
         """Give up frames and all within them: nothing there goes on, and what still runs is no longer heard."""

@@ -152,7 +152,7 @@ class Agent(AgentNode):
         # The engine asks in turns and runs the tools between them; by itself the node is one question without tools.
         opening, how = await self.opening(ctx, None), self.choice(None)
         reply = await ctx.llm.ask(
-            opening.messages, max_tokens=how.max_tokens, schema=self.schema(), timeout=how.timeout
+            opening.messages, max_tokens=how.max_tokens, schema=self.answer_schema(), timeout=how.timeout
         )
         spent = Spent(1, 0, reply.tokens_in, reply.tokens_out, reply.cost, reply.model, reply.canned)
         return self.close(Ending(reply.text, reply.data, (), spent))
@@ -164,7 +164,7 @@ class Agent(AgentNode):
         task = {"role": "user", "content": filled(ctx, self.task)}
         return Opening([{"role": "system", "content": system}, *before, task], key)
 
-    def schema(self) -> Mapping[str, Any] | None:
+    def answer_schema(self) -> Mapping[str, Any] | None:
         return schema_of(self.fields) if self.answer == "fields" else None
 
     def close(self, ending: Ending) -> Done:

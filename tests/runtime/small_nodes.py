@@ -10,6 +10,7 @@ from nodes.base import (
     Context,
     Effect,
     Family,
+    Formula,
     ListLoop,
     Loop,
     Node,
@@ -58,7 +59,7 @@ class Compute(Node):
 
     type = "t.compute"
     family, title, effect = Family.CONTEXT, "Compute", Effect.E0
-    formula: str = "input"
+    formula: Formula = "input"
 
     async def run(self, ctx: Context, value: Any = None) -> Value:
         return Value(ctx.evaluate(self.formula))
