@@ -211,7 +211,7 @@ def judge(case: CaseInfo, run: RunView) -> str:
         holds = compile_formula(case.formula).evaluate(names)
     except FactoryError as error:
         return f"What is expected of the result cannot be read: {error.message}"
-    return "" if holds is True else f"The result is not as expected: {case.formula}"
+    return "" if holds is True else f"The result is not as expected: “{case.formula}”."
 
 
 _ENDED = {"succeeded": "went well", "failed": "failed", "cancelled": "was cancelled"}

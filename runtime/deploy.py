@@ -62,7 +62,7 @@ class CasesFailed(FactoryError):
 
     def __init__(self, report: CaseReport) -> None:
         first, *more = report.failing
-        others = f" ({len(more)} more case{'' if len(more) == 1 else 's'} too)" if more else ""
+        others = f" {len(more)} more case{' fails' if len(more) == 1 else 's fail'} too." if more else ""
         super().__init__(
             f"It cannot go live yet: the case “{first.name}” fails. {first.why}{others}",
             fix="Correct the agent or the case. An admin may deploy it anyway, and says why.",
@@ -184,6 +184,7 @@ class Deployments:
 
         text = await self._db.read(who.tenant, read)
         around = await self._known.around(who.tenant, blueprint_id, environment)
+        self._known.limits.check_graph(who.tenant, Blueprint.parse(text))
         findings = await asyncio.to_thread(check, Blueprint.parse(text), self._types, around)
         if errors := [finding for finding in findings if finding.severity == "error"]:
             raise CheckFailed(errors)

@@ -103,10 +103,14 @@ class Back(Posted):
 
 
 class Deploy(Posted):
-    """What goes live: the draft, or a version of it."""
+    """What is deployed, and where: the draft, or a version of it."""
 
     note: str = Field(default="", max_length=2000)
     version: Number | None = Field(default=None, description="Empty: the draft, which is kept as a version.")
+    environment: Literal["live", "test"] = Field(
+        default="live", description="`test` has addresses, variables and secrets of its own."
+    )
+    anyway: str = Field(default="", max_length=500, description="Why an admin deploys it although a case fails.")
 
 
 class Start(Posted):
@@ -116,6 +120,7 @@ class Start(Posted):
         default=None, description="What the trigger gets; its own sample if empty.", examples=[{"total": 1200}]
     )
     trigger: str | None = Field(default=None, max_length=64, description="The id of the trigger; the first if empty.")
+    environment: Literal["live", "test"] = Field(default="live", description="Whose version and values it uses.")
 
 
 class ChangeShown(Shown):
@@ -281,9 +286,14 @@ async def compare(
     summary="Deploy the draft or a version",
 )
 async def deploy(id: str, who: Deployer, factory: TheFactory, posted: Deploy | None = None) -> Any:
-    """It answers its addresses and schedules from now on. 422 `deploy.checks` lists what keeps it from being deployed."""
+    """It answers its addresses and schedules from now on.
+
+    422 `deploy.checks` lists what keeps it from being deployed, `deploy.cases` the cases that fail.
+    """
     order = posted or Deploy()
-    return await factory.deployments.deploy(who, id, note=order.note, version=order.version)
+    return await factory.deployments.deploy(
+        who, id, note=order.note, version=order.version, environment=order.environment, anyway=order.anyway
+    )
 
 
 @router.post(
@@ -292,7 +302,7 @@ async def deploy(id: str, who: Deployer, factory: TheFactory, posted: Deploy | N
 async def start(id: str, who: Runner, factory: TheFactory, posted: Start | None = None) -> Response:
     """A run of the deployed version, or of the draft when nothing is deployed. The answer comes when it is durable."""
     order = posted or Start()
-    run = await factory.runs.start(who, id, order.input, trigger=order.trigger)
+    run = await factory.runs.start(who, id, order.input, trigger=order.trigger, environment=order.environment)
     return json_answer({"id": run}, Made, status=202, headers={"Location": f"/api/v1/runs/{run}"})
 
 

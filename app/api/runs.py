@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Header, Query, Response
 from nicegui import background_tasks
@@ -36,6 +36,7 @@ class RunShown(Shown):
     blueprint_id: str
     blueprint_name: str
     version: int | None
+    environment: Literal["live", "test"] = "live"
     trigger: str
     state: RunState
     started_at: float

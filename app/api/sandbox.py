@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import Response
 from pydantic import Field, JsonValue
@@ -30,6 +30,7 @@ class TestRun(Posted):
         description="What people would answer, by node.",
         examples=[{"n4": {"approved": False}}],
     )
+    environment: Literal["live", "test"] = Field(default="live", description="Whose variables and secrets it uses.")
 
 
 @router.post("", status_code=202, response_model=Made, responses=refuses(404, 415), summary="Try a draft out")
@@ -47,5 +48,6 @@ async def start(who: Runner, factory: TheFactory, posted: TestRun) -> Response:
         until=posted.until,
         allow=frozenset(posted.allow),
         pretend=posted.pretend,
+        environment=posted.environment,
     )
     return json_answer({"id": run}, Made, status=202, headers={"Location": f"/api/v1/runs/{run}"})

@@ -1,4 +1,4 @@
-"""Pages that agents host for anybody: forms at `/forms/{path}` and conversations at `/chat/{path}`.
+"""Pages that agents host for anybody: forms at `/forms/{path}`, conversations at `/chat/{path}`; in test behind `test/`.
 
 They are plain pages: no session, no socket, and a form works without any script. What an agent says is shown as text.
 """
@@ -24,6 +24,7 @@ from app.visit import Visit
 from nodes.answers import read_answers
 from nodes.errors import FactoryError, TooMany
 from nodes.listen import Chat, Form, FormField
+from runtime.environments import TEST_PATH
 from runtime.execution import Response as Answer
 from runtime.triggers import Route
 
@@ -106,6 +107,18 @@ async def take_form(request: Request, path: str, factory: TheFactory, desk: TheD
         return _answered(request, listen, await factory.hooks.ask(route, {"answers": answers}))
     except FactoryError as problem:
         return _refused(request, problem)
+
+
+@router.get("/forms/test/{path}")
+async def show_test_form(request: Request, path: str, factory: TheFactory, _: Anybody, sent: str = "") -> Response:
+    """The form of a test deployment."""
+    return await show_form(request, TEST_PATH + path, factory, None, sent)
+
+
+@router.post("/forms/test/{path}")
+async def take_test_form(request: Request, path: str, factory: TheFactory, desk: TheDesk, _: Anybody) -> Response:
+    """The answers for a test deployment."""
+    return await take_form(request, TEST_PATH + path, factory, desk, None)
 
 
 def _form(request: Request, listen: Form, given: dict[str, str], problems: dict[str, str]) -> Response:
@@ -220,6 +233,18 @@ async def take_message(request: Request, path: str, factory: TheFactory, desk: T
     if wants_json:
         return JSONResponse({"text": said, "problem": trouble, "talk": talk.seal(desk.key, path)})
     return _chat(request, desk, route, path, talk, problem=trouble)
+
+
+@router.get("/chat/test/{path}")
+async def show_test_chat(request: Request, path: str, factory: TheFactory, desk: TheDesk, _: Anybody) -> Response:
+    """The conversation with a test deployment."""
+    return await show_chat(request, TEST_PATH + path, factory, desk, None)
+
+
+@router.post("/chat/test/{path}")
+async def take_test_message(request: Request, path: str, factory: TheFactory, desk: TheDesk, _: Anybody) -> Response:
+    """A message for a test deployment."""
+    return await take_message(request, TEST_PATH + path, factory, desk, None)
 
 
 def _reply(answer: Answer) -> tuple[str, str]:

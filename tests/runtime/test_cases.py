@@ -61,7 +61,7 @@ async def test_a_case_passes_when_its_run_ends_as_expected_and_its_formula_holds
     [
         ({"input": event()}, "It should go well, but it failed: "),
         ({"input": event(total=1), "expects": "failed"}, "It should fail, but it went well."),
-        ({"input": event(total=1), "formula": "price > 100"}, "The result is not as expected: price > 100"),
+        ({"input": event(total=1), "formula": "price > 100"}, "The result is not as expected: “price > 100”."),
         ({"input": event(total=1), "formula": "prize > 1"}, "What is expected of the result cannot be read: "),
         ({"input": event(total=1), "formula": "price"}, "The result is not as expected"),
         ({"input": event(total=1), "trigger": "gone"}, "no trigger “gone”"),
