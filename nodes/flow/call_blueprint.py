@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from nodes.base import BlueprintRef, Context, Effect, Example, Family, Json, Node, NodeError, Out, Pause
+from nodes.base import BlueprintRef, Context, Effect, Example, Family, Json, Node, Out, Pause
+from nodes.called import outcome_of_call
 from nodes.filling import check_filling, fill
 
 
@@ -69,18 +70,7 @@ class CallBlueprint(Node):
         return Pause("call", None, {"blueprint": self.blueprint, "input": given})
 
     async def resume(self, ctx: Context, answer: Any, value: Any = None, **inputs: Any) -> Called:
-        said = answer if isinstance(answer, dict) else {}
-        state = said.get("state")
-        if state == "succeeded":
-            return Called(said.get("output"))
-        error = said.get("error")
-        why = str((error.get("message") if isinstance(error, dict) else "") or "it gave no reason.")[:500]
-        raise NodeError(
-            "The called agent was cancelled." if state == "cancelled" else f"The called agent failed: {why}",
-            category="remote",
-            fix="Open its run to see what happened there.",
-            details={"run": said.get("run")},
-        )
+        return Called(outcome_of_call(answer, "called"))
 
     def forecast_seconds(self) -> float:
         return 1.0

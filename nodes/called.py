@@ -1,0 +1,58 @@
+"""Calls of one agent by another: what they bring, and what comes back."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from nodes.base import NodeError
+from nodes.formula.values import a_kind
+from nodes.listen import CalledField
+
+KINDS: Final[Mapping[str, str]] = {
+    "text": "a text", "number": "a number", "yes/no": "yes or no", "list": "a list", "record": "a record", "any": "a value",
+}  # fmt: skip
+
+
+def fits_kind(kind: str, value: Any) -> bool:
+    """Whether a value is of a kind."""
+    match kind:
+        case "text":
+            return isinstance(value, str)
+        case "number":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "yes/no":
+            return isinstance(value, bool)
+        case "list":
+            return isinstance(value, list)
+        case "record":
+            return isinstance(value, dict)
+        case _:
+            return True
+
+
+def wrong_fields(declared: tuple[CalledField, ...], given: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the input of a call, a clause for each field."""
+    problems = []
+    for field in declared:
+        value = given.get(field.name)
+        if value is None:
+            if field.required:
+                problems.append(f"“{field.name}” is missing")
+        elif not fits_kind(field.kind, value):
+            problems.append(f"“{field.name}” has to be {KINDS[field.kind]}, not {a_kind(value)}")
+    return problems
+
+
+def outcome_of_call(answer: Any, how: str) -> Any:
+    """What the other agent ended with. Raises NodeError when it did not succeed."""
+    said = answer if isinstance(answer, dict) else {}
+    state = said.get("state")
+    if state == "succeeded":
+        return said.get("output")
+    error = said.get("error")
+    why = str((error.get("message") if isinstance(error, dict) else "") or "it gave no reason.")[:500]
+    raise NodeError(
+        f"The {how} agent was cancelled." if state == "cancelled" else f"The {how} agent failed: {why}",
+        category="remote",
+        fix="Open its run to see what happened there.",
+        details={"run": said.get("run")},
+    )

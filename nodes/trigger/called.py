@@ -1,0 +1,148 @@
+"""Called: another agent of the team starts this one, with named and typed fields."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from pydantic import Field, field_validator, model_validator
+
+from nodes.answers import NAME
+from nodes.base import Context, Effect, Example, Family, Node, NodeError, Out, PortInfo, Row
+from nodes.called import KINDS, fits_kind, wrong_fields
+from nodes.filling import check_json
+from nodes.formula.values import a_kind
+from nodes.listen import Called as Call
+from nodes.listen import CalledField
+from nodes.shape import ANY, NOTHING, NUMBER, TEXT, YES_NO, Shape, list_of, one_of, record
+
+Kind = Literal["text", "number", "yes/no", "list", "record", "any"]
+
+_SHAPES: Final[Mapping[str, Shape]] = {
+    "text": TEXT, "number": NUMBER, "yes/no": YES_NO, "list": list_of(), "record": record(open=True),
+}  # fmt: skip
+_SAMPLES: Final[Mapping[str, Any]] = {
+    "text": "text", "number": 1, "yes/no": True, "list": [], "record": {}, "any": None,
+}  # fmt: skip
+
+
+class Parameter(Row):
+    """One thing that this agent needs when it is called."""
+
+    name: str = Field(pattern=NAME, max_length=64, title="Field", description="Its name, as formulas use it.")
+    kind: Kind = Field(default="text", title="Kind", description="What may be given; anything else is refused.")
+    required: bool = Field(default=True, title="Required", description="Whether a call without it is refused.")
+    sample: str = Field(
+        default="",
+        max_length=10_000,
+        title="Sample",
+        description="What a test uses. For lists and records: JSON.",
+    )
+
+    @model_validator(mode="after")
+    def _sample_fits(self) -> "Parameter":
+        if self.sample.strip() and self.kind in ("list", "record"):
+            check_json(self.sample)
+        if self.sample.strip() and not fits_kind(self.kind, _sample(self)):
+            raise ValueError(f"the sample of “{self.name}” is not {KINDS[self.kind]}")
+        return self
+
+
+class Given(Out):
+    """What the calling agent gave."""
+
+    value: Annotated[dict[str, Any], PortInfo(help="The fields, by name.")]
+
+
+class Called(Node):
+    """Starts when another agent calls this one, and says what it has to bring.
+
+    List the fields that this agent needs. A call that lacks one, or brings another kind, is refused with a sentence that says so,
+    and the calling agent is warned on its canvas already. What this agent answers with “Respond”, or else what its last
+    step gives, goes back to the caller.
+    """
+
+    family, title, icon, effect = Family.TRIGGER, "When an agent calls", "call_received", Effect.E0
+    words = ("subflow", "called", "function", "parameters", "input", "agent", "reuse", "trigger")
+    examples = (
+        Example(
+            "An amount and a customer",
+            {"fields": [{"name": "amount", "kind": "number"}, {"name": "customer", "required": False}]},
+            {"event": {"amount": 12}},
+            {"value": {"amount": 12, "customer": None}},
+        ),
+        Example("No fields: anything is taken", {}, {"event": {"a": 1}}, {"value": {"a": 1}}),
+        Example(
+            "Something is missing",
+            {"fields": [{"name": "amount", "kind": "number"}]},
+            {"event": {}},
+            {},
+            error="The call does not fit: “amount” is missing.",
+        ),
+    )
+
+    fields: list[Parameter] = Field(
+        default_factory=list, max_length=50, title="Fields", description="What a calling agent has to give."
+    )
+
+    @field_validator("fields")
+    @classmethod
+    def _names_differ(cls, fields: list[Parameter]) -> list[Parameter]:
+        names = [field.name for field in fields]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two fields are called “{name}”")
+        return fields
+
+    async def run(self, ctx: Context, event: Any) -> Given:
+        if not self.fields:
+            return Given(event if isinstance(event, dict) else {} if event is None else {"value": event})
+        if not isinstance(event, dict):
+            raise NodeError(
+                f"The call brings {a_kind(event)}, and has to bring a record with {', '.join(f.name for f in self.fields)}."[
+                    :500
+                ],
+                fix="Give the input of the call as JSON with these fields.",
+            )
+        problems = list(wrong_fields(self._declared(), event))
+        if problems:
+            raise NodeError(
+                f"The call does not fit: {'; '.join(problems[:5])}."[:800],
+                fix="Correct the input in the agent that calls.",
+                details={"problems": problems},
+            )
+        return Given({field.name: event.get(field.name) for field in self.fields})
+
+    def listens(self) -> Call:
+        return Call(self._declared())
+
+    def _declared(self) -> tuple[CalledField, ...]:
+        return tuple(CalledField(field.name, field.kind, field.required) for field in self.fields)
+
+    def sample(self) -> dict[str, Any]:
+        return {field.name: _sample(field) for field in self.fields}
+
+    def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        if not self.fields:
+            return {}
+        return {"value": record({field.name: _shape(field) for field in self.fields})}
+
+    def describe(self) -> str:
+        names = ", ".join(field.name for field in self.fields)
+        return f"with {names}"[:200] if names else ""
+
+
+def _sample(field: Parameter) -> Any:
+    text = field.sample.strip()
+    if not text:
+        return _SAMPLES[field.kind]
+    if field.kind == "text":
+        return field.sample
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {"yes": True, "no": False}.get(text.lower(), field.sample) if field.kind == "yes/no" else field.sample
+
+
+def _shape(field: Parameter) -> Shape:
+    shape = _SHAPES.get(field.kind, ANY)
+    return shape if field.required else one_of(shape, NOTHING)
