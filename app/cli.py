@@ -81,7 +81,7 @@ def serve() -> None:
     """Start the web application. Settings come from FACTORY_… variables; `factory doctor` shows them."""
     import uvicorn
 
-    from app.frames import FRAME_LIMIT
+    from app.frames import LARGEST_FRAME
     from app.main import Door, create_app
 
     settings = Settings.load()
@@ -107,7 +107,7 @@ def serve() -> None:
             port=settings.port,
             loop="uvloop",
             http="httptools",
-            ws_max_size=FRAME_LIMIT,
+            ws_max_size=LARGEST_FRAME,
             access_log=False,
             log_level="warning",
             server_header=False,

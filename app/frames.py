@@ -15,13 +15,17 @@ from uuid import uuid4
 import orjson
 from nicegui.client import Client
 
+from app.problems import notify_problem
+from runtime.limits import LIMITS, Exceeded, said
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-FRAME_LIMIT = 1024 * 1024
-"""One message of the canvas may carry a pasted graph, so frames may have 1 MiB; all other messages are far smaller."""
-RATE = 50.0
+FRAME_LIMIT = LIMITS["frame_bytes"].default
+LARGEST_FRAME = 1024 * 1024
+"""One message of the canvas may carry a pasted graph: an element that says `takes_much` gets up to this."""
+RATE = float(LIMITS["frames_a_second"].default)
 BURST = 200.0
 """Frames per second, and how many may come at once. Faster ones wait; none is lost."""
 
@@ -43,6 +47,8 @@ class Frames:
         self._tokens = BURST
         self._filled = time.monotonic()
         self._closed = False
+        self._for_much = False
+        """Whether the frame that was just read is for an element that takes much."""
 
     async def receive(self) -> Message:
         """The next message that may go on."""
@@ -54,7 +60,9 @@ class Frames:
             if not self._alive():
                 await self.close(1008)
             elif self._fits(text := message.get("text")) and self._is_sound(text):
-                return message
+                if len(text) <= FRAME_LIMIT or self._for_much:
+                    return message
+                self._say_too_much(len(text))
 
     async def send(self, message: Message) -> None:
         """Pass on what NiceGUI sends, until we closed."""
@@ -76,9 +84,18 @@ class Frames:
             await asyncio.sleep(-self._tokens / RATE)
 
     def _fits(self, text: object) -> TypeGuard[str]:
-        return not self._closed and isinstance(text, str) and len(text) <= FRAME_LIMIT
+        return not self._closed and isinstance(text, str) and len(text) <= LARGEST_FRAME
+
+    def _say_too_much(self, size: int) -> None:
+        """Tell the person why nothing happened."""
+        limit = LIMITS["frame_bytes"]
+        client = Client.instances.get(self._client_id)
+        if client is not None:
+            with client:
+                notify_problem(Exceeded(said(limit, size, limit.default), code=limit.error_code, fix=limit.fix))
 
     def _is_sound(self, text: str) -> bool:
+        self._for_much = False
         # Engine.IO: 1 close, 2 ping, 3 pong, 4 message; Socket.IO in a message: 0 connect, 1 disconnect, 2 event.
         if text in ("1", "2", "3", "40", "40{}", "41"):
             return True
@@ -116,6 +133,7 @@ class Frames:
         element = client.elements.get(number)
         if element is None or listener not in element._event_listeners:
             return False
+        self._for_much = bool(getattr(element, "takes_much", False))
         return all(arg is None or (isinstance(arg, str) and _is_json(arg)) for arg in args)
 
 

@@ -30,12 +30,13 @@ from starlette.responses import RedirectResponse
 from app.assets import asset_path
 from app.auth import Auth
 from app.frames import Frames, turn_away
-from app.permissions import UPLOAD_LIMIT, Doors
+from app.permissions import BODY_LIMIT, UPLOAD_LIMIT, Doors
 from app.plain import answer
 from app.problems import explain
 from app.settings import Settings, Theme
 from app.visit import Session, SignedOut, Visit
 from nodes.errors import Denied, FactoryError, NotFound, TooMany
+from runtime.limits import Limits, in_words
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -96,14 +97,23 @@ class TooLarge(FactoryError):
     status = 413
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"That is more than {limit / 1048576:g} MiB.", fix="Send less, or split it.")
+        super().__init__(f"That is more than {in_words(limit, 'bytes')}.", fix="Send less, or split it.")
 
 
 class Guard:
     """An ASGI application around another."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, auth: Auth, doors: Doors, page_secret: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        auth: Auth,
+        doors: Doors,
+        page_secret: str,
+        limits: Limits | None = None,
+    ) -> None:
         self._app = app
+        self._limits = limits or Limits()
         self._settings = settings
         self._auth = auth
         self._doors = doors
@@ -153,7 +163,7 @@ class Guard:
                 response = RedirectResponse(redirect, 303, headers={"Cache-Control": "no-store"})
                 await response(scope, receive, sending)
                 return
-            body = Body(receive, headers, self._limit(scope["method"], scope["path"]))
+            body = Body(receive, headers, self._limit(scope["method"], scope["path"], visit.session))
             await self._app(scope, body.receive, sending)
             if body.over and not started:
                 raise TooLarge(body.limit)
@@ -219,8 +229,11 @@ class Guard:
     def _address(self, scope: Scope, headers: Headers) -> str:
         return _address(scope, headers, behind_proxy=self._settings.behind_proxy or self._settings.https)
 
-    def _limit(self, method: str, path: str) -> int:
-        return UPLOAD_LIMIT if _UPLOAD.fullmatch(path) else self._doors.limit(method, path)
+    def _limit(self, method: str, path: str, session: Session | None) -> int:
+        most = UPLOAD_LIMIT if _UPLOAD.fullmatch(path) else self._doors.limit(method, path)
+        if most > BODY_LIMIT or session is None:
+            return most
+        return min(most, self._limits.of(session.actor.tenant, "request_bytes"))
 
     def _outgoing(self, scope: Scope, visit: Visit, send: Send) -> Send:
         async def outgoing(message: Message) -> None:

@@ -9,6 +9,7 @@ import orjson
 
 from app.problems import explain, retry_after
 from nodes.errors import FactoryError
+from runtime.limits import LIMITS
 
 if TYPE_CHECKING:
     from runtime.factory import Factory
@@ -18,7 +19,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 PREFIX = "/hooks/"
-BODY_LIMIT = 1024 * 1024
+BODY_LIMIT = LIMITS["webhook_bytes"].default
 
 
 class TooLarge(FactoryError):

@@ -22,6 +22,7 @@ from starlette.routing import Mount, Route, compile_path
 from app.problems import notify_problem, recorded
 from app.visit import Session, SignedOut, Visit
 from nodes.errors import Denied, FactoryError
+from runtime.limits import LIMITS
 from runtime.policy import Actor, Permission
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MIB = 1024 * 1024
-BODY_LIMIT = MIB
+BODY_LIMIT = LIMITS["request_bytes"].default
 IMPORT_LIMIT = 5 * MIB // 2
-UPLOAD_LIMIT = 25 * MIB
+UPLOAD_LIMIT = LIMITS["upload_bytes"].default
 
 SOCKET_EVENTS = {
     "connect": "a live session, the right origin, and the client id of its own page",

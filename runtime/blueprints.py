@@ -12,6 +12,7 @@ from nodes.errors import Conflict, NotFound
 from nodes.ids import new_id
 from runtime.environments import LIVE, SHARED, TEST
 from runtime.events import Bus
+from runtime.limits import Limits
 from runtime.llm import Llms
 from runtime.mail import Mailer
 from runtime.policy import Actor, Permission
@@ -48,6 +49,7 @@ class Blueprints:
         document = blueprint or Blueprint()
         if name:
             document = document.model_copy(update={"name": name})
+        self._known.limits.check_graph(who.tenant, document)
         now = time.time()
         row = rows.Blueprint(
             id=new_id("bp"),
@@ -187,7 +189,8 @@ class Blueprints:
 class Installation:
     """What the checks may know besides the document: secrets, agents and files of the tenant, its model, the mail server."""
 
-    def __init__(self, db: Database, llms: Llms, mailer: Mailer, variables: Variables) -> None:
+    def __init__(self, db: Database, llms: Llms, mailer: Mailer, variables: Variables, limits: Limits) -> None:
+        self.limits = limits
         self._db = db
         self._variables = variables
         self._llms = llms

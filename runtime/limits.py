@@ -1,7 +1,7 @@
 """Everything has a limit: one table of them, what each team lowered, and one kind of refusal."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -20,6 +20,7 @@ Unit = Literal[
     "processes", "percent of a processor",
 ]  # fmt: skip
 
+TOO_LARGE: Final = "request.too_large"
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
 
@@ -37,6 +38,12 @@ class Limit:
     status: int = 422
     lowerable: bool = True
     least: int = 1
+    code: str = ""
+
+    @property
+    def error_code(self) -> str:
+        """The stable code of its refusal."""
+        return self.code or f"limit.{self.name}"
 
 
 LIMITS: Final[Mapping[str, Limit]] = {
@@ -110,12 +117,12 @@ LIMITS: Final[Mapping[str, Limit]] = {
         Limit(
             "request_bytes", "Size of a request", MIB, "bytes",
             "A request to the API or a page may bring so much; importing an agent and uploading a file have limits of their own.",
-            "Send less, or split it.", 413, least=KIB,
+            "Send less, or split it.", 413, least=KIB, code=TOO_LARGE,
         ),
         Limit(
             "webhook_bytes", "Size of a webhook call", MIB, "bytes",
             "A call of another system may bring so much.",
-            "Send less, or send a link to it.", 413, least=KIB,
+            "Send less, or send a link to it.", 413, least=KIB, code=TOO_LARGE,
         ),
         Limit(
             "upload_bytes", "Size of a file", 25 * MIB, "bytes",
@@ -216,14 +223,12 @@ class Limits:
 
     # --- for people ---------------------------------------------------------------------------------------------------------
 
-    async def list(self, who: Actor) -> list[LimitInfo]:
+    async def list(self, who: Actor) -> Sequence[LimitInfo]:
         """Every limit with what holds for the team."""
         who.require(Permission.VIEW)
         used = self.used(who.tenant)
         return [
-            LimitInfo(
-                each, self.of(who.tenant, name), self.lowered(who.tenant, name) is not None, used.get(name)
-            )
+            LimitInfo(each, self.of(who.tenant, name), self.lowered(who.tenant, name) is not None, used.get(name))
             for name, each in LIMITS.items()
         ]
 
@@ -232,7 +237,9 @@ class Limits:
         who.require(Permission.ADMIN)
         limit = LIMITS.get(name)
         if limit is None:
-            raise FactoryError("There is no such limit.", code="limit.unknown", status=404, fix="See the list of limits.")
+            raise FactoryError(
+                "There is no such limit.", code="limit.unknown", status=404, fix="See the list of limits."
+            )
         if not limit.lowerable:
             raise FactoryError(
                 f"“{limit.title}” holds for everybody alike.", code="limit.fixed", status=422, fix="Choose another one."
@@ -269,16 +276,14 @@ class Limits:
         most = self.of(tenant, name)
         if amount > most:
             limit = LIMITS[name]
-            raise Exceeded(said(limit, amount, most, what), code=f"limit.{name}", fix=limit.fix, status=limit.status)
+            raise Exceeded(said(limit, amount, most, what), code=limit.error_code, fix=limit.fix, status=limit.status)
 
     def check_step(self, tenant: str, name: str, amount: int, what: str = "") -> None:
         """The same inside a run: raises NodeError."""
         most = self.of(tenant, name)
         if amount > most:
             limit = LIMITS[name]
-            raise NodeError(
-                said(limit, amount, most, what), category="limit", code=f"limit.{name}", fix=limit.fix
-            )
+            raise NodeError(said(limit, amount, most, what), category="limit", code=limit.error_code, fix=limit.fix)
 
     def check_graph(self, tenant: str, blueprint: Blueprint) -> None:
         """Raises Exceeded when an agent is larger than the team lets agents be."""
@@ -304,5 +309,7 @@ def in_words(value: int, unit: str) -> str:
     if unit == "seconds" and value >= 60 and value % 60 == 0:
         return f"{value // 60:,} minute{'s' if value != 60 else ''}"
     if value == 1:
-        unit = {"tries": "try", "processes": "process", "messages a second": "message a second"}.get(unit, unit.removesuffix("s"))
+        unit = {"tries": "try", "processes": "process", "messages a second": "message a second"}.get(
+            unit, unit.removesuffix("s")
+        )
     return f"{value:,} {unit}"

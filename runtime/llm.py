@@ -19,12 +19,11 @@ import jsonschema
 import orjson
 
 from nodes.base import LlmReply, NodeError, ToolCall
+from runtime.limits import Limits
 from runtime.llm_errors import content_refused, cut_off, explain, misfit, no_model, other_provider, spent_all
 from runtime.llm_sample import sample_reply
 from runtime.scrub import Scrubber
 
-MAX_OUTPUT_TOKENS: Final = 8_192
-MAX_RUN_TOKENS: Final = 100_000
 MAX_TIMEOUT: Final = 600.0
 
 _PARTS = (
@@ -64,8 +63,10 @@ class Llms:
         *,
         settings_of: SettingsOf | None = None,
         permit: Permit | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.operator = operator or ModelSettings()
+        self.limits = limits or Limits()
         self._settings_of = settings_of
         self._permit = permit
         self._library: Any = None
@@ -84,6 +85,7 @@ class Llms:
         """Close what the library holds open."""
         if self._library is not None:
             await self._library.close_litellm_async_clients()
+            self._library.in_memory_llm_clients_cache.flush_cache()  # or the next to start here would be given closed ones
 
     def door(self, tenant: str, sandbox: bool = False) -> LlmDoor:
         """A tenant's way to its model; in the sandbox it answers with a marked sample when no model is set up."""
@@ -162,10 +164,11 @@ class LlmDoor:
             if self._sandbox:
                 return sample_reply(messages, schema, tools or ())
             raise no_model()
-        if self.spent >= MAX_RUN_TOKENS:
-            raise spent_all(self.spent, MAX_RUN_TOKENS)
+        most = self._llms.limits.of(self._tenant, "model_run_tokens")
+        if self.spent >= most:
+            raise spent_all(self.spent, most)
         library = await self._llms.library()
-        limit = min(max_tokens, MAX_OUTPUT_TOKENS)
+        limit = min(max_tokens, self._llms.limits.of(self._tenant, "model_output_tokens"))
         ambient = settings is self._llms.operator
         asking = _Asking(library, settings, model, temperature, limit, on_text, ambient=ambient)
         try:

@@ -85,7 +85,10 @@ class Runs:
         found = await self._db.read(tenant, read)
         if found is None:
             raise NotFound("There is no such agent.", fix="Choose an agent from the list.")
-        return self._plans.of(tenant, Blueprint.parse(found[0])), found[1]
+        blueprint = Blueprint.parse(found[0])
+        if found[1] is None:
+            self._engine.limits.check_graph(tenant, blueprint)
+        return self._plans.of(tenant, blueprint), found[1]
 
     async def list(
         self,
@@ -337,6 +340,7 @@ def run_info(row: rows.Run) -> RunInfo:
         started_at=row.accepted_at,
         finished_at=row.finished_at,
         error=row.error,
+        needs_attention=row.state == "failed" and row.parent_run is None and row.handled is None,
         environment=row.environment,
     )
 

@@ -10,12 +10,13 @@ import orjson
 
 from nodes.base import NodeError
 from nodes.errors import FactoryError, NotFound
+from runtime.limits import LIMITS, Limits
 from runtime.policy import Actor, Permission
 from storage import shelf
 from storage.database import Database
 from storage.tenancy import TenantSession
 
-MAX_FILE = 25 * 1024 * 1024
+MAX_FILE = LIMITS["upload_bytes"].default
 MAX_ROW = 256 * 1024
 MAX_ROWS = 10_000  # added at once
 
@@ -42,8 +43,9 @@ class TableInfo:
 class Shelves:
     """Tables and files of every tenant."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, limits: Limits | None = None) -> None:
         self._db = db
+        self._limits = limits or Limits()
 
     async def files(self, who: Actor) -> list[FileInfo]:
         """All files, by name."""
@@ -65,7 +67,9 @@ class Shelves:
         try:
             await self.write_file(who.tenant, name, content, media_type, by=who.name)
         except NodeError as error:
-            raise FactoryError(error.message, code="file.invalid", fix=error.fix, status=422) from None
+            too_large = error.code.startswith("limit.")
+            code, status = (error.code, 413) if too_large else ("file.invalid", 422)
+            raise FactoryError(error.message, code=code, fix=error.fix, status=status) from None
         return FileInfo(name, len(content), media_type, time.time(), who.name)
 
     async def delete_file(self, who: Actor, name: str) -> None:
@@ -143,12 +147,7 @@ class Shelves:
     ) -> Mapping[str, Any]:
         """Keep or replace a file. Raises NodeError for a name or size that cannot be kept."""
         checked = _checked_name(name, "file", 200)
-        if len(content) > MAX_FILE:
-            raise NodeError(
-                f"The file takes {len(content) / 1024 / 1024:.1f} MB; up to {MAX_FILE // 1024 // 1024} MB can be kept.",
-                category="limit",
-                fix="Split it, or keep it elsewhere and store a link.",
-            )
+        self._limits.check_step(tenant, "upload_bytes", len(content), "The file takes")
         digest = hashlib.sha256(content).hexdigest()
         kind = media_type[:100]
         await self._db.write(

@@ -87,6 +87,8 @@ class Canvas(ui.element, component="canvas.js", esm={name: str(path) for name, p
     The callbacks may be plain or async functions.
     """
 
+    takes_much = True
+
     def __init__(
         self,
         session: GraphSession,

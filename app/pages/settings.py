@@ -9,7 +9,7 @@ from nicegui import ui
 
 from app import theme
 from app.permissions import Permission, current_actor, page
-from app.team import model, people, profile, secrets, shelves, system, tokens
+from app.team import limits, model, people, profile, secrets, shelves, system, tokens
 from nodes.errors import NotFound
 
 
@@ -28,6 +28,7 @@ PARTS = (
     Part("model", "Model", "psychology", model.build),
     Part("secrets", "Secrets", "key", secrets.build),
     Part("files", "Files & tables", "folder", shelves.build),
+    Part("limits", "Limits", "speed", limits.build),
     Part("people", "People", "group", people.build),
     Part("tokens", "API tokens", "vpn_key", tokens.build, Permission.ADMIN),
     Part("profile", "Profile", "person", profile.build),

@@ -9,7 +9,7 @@ import uvicorn
 from nicegui import ui
 
 from app import theme
-from app.frames import FRAME_LIMIT
+from app.frames import LARGEST_FRAME
 from app.main import create_app
 from app.permissions import Permission, current_actor, on, page, public_page
 from app.settings import Settings
@@ -62,7 +62,7 @@ def main() -> None:
             await super().startup(sockets)  # type: ignore[arg-type]
             print(f"Set up: {door.setup_url}", flush=True)
 
-    Server(uvicorn.Config(door, host="127.0.0.1", port=settings.port, ws_max_size=FRAME_LIMIT)).run()
+    Server(uvicorn.Config(door, host="127.0.0.1", port=settings.port, ws_max_size=LARGEST_FRAME)).run()
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ async def test_after_closing_nothing_is_sent_any_more() -> None:
     assert line.sent == [{"type": "websocket.close", "code": 1008}]
 
 
-@pytest.mark.parametrize(("size", "expected"), [(FRAME_LIMIT, 1), (FRAME_LIMIT + 1, 0)])
+@pytest.mark.parametrize(("size", "expected"), [(FRAME_LIMIT, 1), (FRAME_LIMIT + 1, 0), (FRAME_LIMIT * 100, 0)])
 async def test_frames_have_a_limit(size: int, expected: int) -> None:
     frame = "42" + json.dumps(["javascript_response", {"client_id": CID, "request_id": "r", "result": ""}])
     frame = frame[:-3] + "x" * (size - len(frame)) + frame[-3:]

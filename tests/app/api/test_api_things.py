@@ -45,7 +45,7 @@ async def test_a_file_is_as_large_as_it_may_be_and_no_larger(api: Caller) -> Non
     fits = await api.post("/files", files={"file": ("big", b"x" * (25 * MIB), "text/plain")})
     assert (fits.status_code, fits.json()["size"]) == (201, 25 * MIB)
     over = await api.post("/files", files={"file": ("big2", b"x" * (25 * MIB + 1), "text/plain")})
-    assert (over.status_code, error_of(over)["code"]) == (422, "file.invalid")
+    assert (over.status_code, error_of(over)["code"]) == (413, "limit.upload_bytes")
     far = await api.post("/files", files={"file": ("big3", b"x" * (26 * MIB), "text/plain")})
     assert (far.status_code, error_of(far)["code"]) == (413, "request.too_large")
     assert [one["name"] for one in (await api.get("/files")).json()["items"]] == ["big"]

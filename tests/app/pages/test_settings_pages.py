@@ -17,7 +17,7 @@ from tests.fakes.openai_server import KEY, OpenAiServer
 Maker = Callable[[Role], Awaitable[User]]
 
 
-@pytest.mark.parametrize("part", ["model", "secrets", "files", "people", "profile"])
+@pytest.mark.parametrize("part", ["model", "secrets", "files", "limits", "people", "profile"])
 async def test_a_viewer_may_look_at_what_concerns_everybody(person: Maker, part: str) -> None:
     viewer = await person(Role.VIEWER)
     await viewer.open(f"/settings/{part}")
@@ -175,3 +175,23 @@ async def test_the_system_page_says_what_was_found(admin: User) -> None:
     await admin.open("/settings/system")
     await sees(admin, "Database", seconds=30)
     await admin.should_see("Language model")
+
+
+async def test_limits_are_said_in_words_and_an_admin_lowers_one(house: House, admin: User, ada: Actor) -> None:
+    await admin.open("/settings/limits")
+    await sees(admin, "15 minutes")
+    await admin.should_see("Now: 0 runs.")
+    await admin.should_see("The same for everybody")
+    admin.find(marker="change-concurrent_runs").click()
+    await sees(admin, "At most (runs)")
+    admin.find(marker="limit-value").clear().type("999")
+    admin.find(marker="limit-save").click()
+    await sees(admin, "can be between 1 run and 200 runs")
+    admin.find(marker="limit-value").clear().type("20")
+    admin.find(marker="limit-save").click()
+    await sees(admin, "lowered from 200 runs")
+    assert house.factory.limits.of(ada.tenant, "concurrent_runs") == 20
+    admin.find(marker="change-concurrent_runs").click()
+    await sees(admin, "Use the product's own")
+    admin.find(marker="limit-reset").click()
+    await eventually(lambda: house.factory.limits.of(ada.tenant, "concurrent_runs") == 200)

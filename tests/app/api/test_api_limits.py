@@ -1,0 +1,43 @@
+"""Limits over HTTP: what holds, who may lower it, and what a request meets then."""
+
+from __future__ import annotations
+
+from runtime.limits import LIMITS
+from tests.app.api.conftest import Caller, error_of
+
+
+async def test_a_team_sees_its_limits_and_lowers_one(api: Caller) -> None:
+    found = {one["name"]: one for one in (await api.get("/settings/limits")).json()["items"]}
+    assert set(found) == set(LIMITS) and found["concurrent_runs"]["used"] == 0
+    lowered = await api.put("/settings/limits/graph_nodes", json={"value": 1})
+    assert (lowered.status_code, lowered.json()["value"], lowered.json()["lowered"]) == (200, 1, True)
+    nodes = [{"id": id_, "type": "trigger.manual"} for id_ in "ab"]
+    refused = await api.post("/blueprints", json={"name": "Two", "nodes": nodes})
+    assert (refused.status_code, error_of(refused)["code"]) == (422, "limit.graph_nodes")
+    assert "2 nodes" in error_of(refused)["message"] and error_of(refused)["fix"]
+    back = await api.put("/settings/limits/graph_nodes", json={"value": None})
+    assert back.json()["lowered"] is False
+
+
+async def test_what_cannot_be_lowered_says_why(api: Caller) -> None:
+    for name, value, status in (
+        ("graph_nodes", 501, 422),
+        ("graph_nodes", -1, 422),
+        ("nesting", 3, 422),
+        ("happiness", 3, 404),
+    ):
+        answer = await api.put(f"/settings/limits/{name}", json={"value": value})
+        assert answer.status_code == status and error_of(answer)["message"]
+
+
+async def test_a_request_brings_as_much_as_the_team_lets_it(api: Caller) -> None:
+    most = 3_000
+    assert (await api.put("/settings/limits/request_bytes", json={"value": most})).status_code == 200
+    for size in (most, most + 1, most * 100):
+        body = b'{"value": "' + b"x" * (size - 13) + b'"}'
+        answer = await api.put("/settings/limits/retries", content=body, headers={"content-type": "application/json"})
+        if size > most:
+            assert (answer.status_code, error_of(answer)["code"]) == (413, "request.too_large")
+            assert "2.93 KiB" in error_of(answer)["message"]
+        else:
+            assert len(body) == most and answer.status_code == 422, "read, and found to be no number"
