@@ -13,24 +13,25 @@ from nodes.blueprint import Blueprint
 TENANT = "tenant_tests"
 
 
-def deploy(home: Path, blueprints: Sequence[Blueprint]) -> None:
+def deploy(home: Path, blueprints: Sequence[Blueprint], database_url: str | None = None) -> None:
     """Deploy the blueprints for one tenant. In a process of its own, since the folder belongs to one server at a time."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        process.submit(_deploy, home, [blueprint.canonical() for blueprint in blueprints]).result()
+        documents = [blueprint.canonical() for blueprint in blueprints]
+        process.submit(_deploy, home, documents, database_url).result()
 
 
-def _deploy(home: Path, documents: Sequence[bytes]) -> None:
-    asyncio.run(_deploy_all(home, documents))
+def _deploy(home: Path, documents: Sequence[bytes], database_url: str | None) -> None:
+    asyncio.run(_deploy_all(home, documents, database_url))
 
 
-async def _deploy_all(home: Path, documents: Sequence[bytes]) -> None:
+async def _deploy_all(home: Path, documents: Sequence[bytes], database_url: str | None) -> None:
     from app.main import factory_options
     from app.settings import Settings
     from runtime.factory import Factory
     from runtime.policy import Actor, Role
 
     who = Actor(TENANT, "usr_tests", "Tests", Role.ADMIN)
-    options = factory_options(Settings(home=home, docker="off", pool_size=0), ticking=False)
+    options = factory_options(Settings(home=home, docker="off", pool_size=0, database_url=database_url), ticking=False)
     async with Factory(options) as factory:
         for document in documents:
             draft = await factory.blueprints.create(who, Blueprint.parse(document))
