@@ -9,7 +9,7 @@ from nicegui import ui
 
 from app import theme
 from app.permissions import Permission, current_actor, page
-from app.team import limits, model, people, profile, secrets, shelves, system, tokens
+from app.team import limits, model, people, profile, secrets, shelves, system, tokens, variables
 from nodes.errors import NotFound
 
 
@@ -27,6 +27,7 @@ class Part:
 PARTS = (
     Part("model", "Model", "psychology", model.build),
     Part("secrets", "Secrets", "key", secrets.build),
+    Part("variables", "Variables", "data_object", variables.build),
     Part("files", "Files & tables", "folder", shelves.build),
     Part("limits", "Limits", "speed", limits.build),
     Part("people", "People", "group", people.build),

@@ -8,12 +8,14 @@ from typing import Any
 from nicegui import background_tasks, ui
 from nicegui.events import UploadEventArguments
 
+from app.environments import PLACES
 from app.permissions import on
 from app.pieces import heading, notice
 from app.studio.desk import Desk, tell, titled_input
 from app.studio.form import UNSET, Form, Spec
 from app.studio.rooms import public_address
 from nodes.errors import FactoryError
+from runtime.environments import SHARED
 from runtime.policy import Permission
 
 
@@ -45,12 +47,15 @@ async def add_secret(desk: Desk, added: Callable[[str], Awaitable[None]]) -> Non
         )
         name = titled_input("Name", placeholder="shop_key").classes("w-full").mark("secret-name")
         value = titled_input("Value").props("type=password autocomplete=off").classes("w-full").mark("secret-value")
+        place = ui.select(PLACES, value=SHARED, label="Counts in").classes("w-full").mark("secret-place")
         with ui.element("div").classes("af-actions w-full justify-end mt-4"):
             ui.button("Cancel", on_click=lambda: dialog.submit(False)).classes("af-secondary")
             ui.button("Keep it", on_click=lambda: dialog.submit(True)).mark("keep-secret")
     try:
         if await dialog:
-            await desk.factory.vault.put(desk.who, (name.value or "").strip(), value.value or "")
+            await desk.factory.vault.put(
+                desk.who, (name.value or "").strip(), value.value or "", environment=str(place.value)
+            )
             await added((name.value or "").strip())
             tell("The secret is kept.", good=True)
     finally:

@@ -20,7 +20,7 @@ async def build() -> None:
     """The form, and what counts at the moment."""
     factory, who = current_factory(), current_actor()
     choice = await factory.preferences.model(who)
-    names = [one.name for one in await factory.vault.names(who)]
+    names = list(dict.fromkeys(one.name for one in await factory.vault.names(who)))
     may = who.may(Permission.ADMIN)
     heading("Language model", 2)
     ui.label("Steps that ask a model use this one, unless the step names another.").classes("af-muted mb-4")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from nicegui import ui
 
+from app.environments import PLACES, environment_chip
 from app.permissions import Permission, current_actor, current_factory, on
 from app.pieces import button, confirm, empty_state, field_error, heading, relative_time
 from nodes.errors import FactoryError
+from runtime.environments import SHARED
 from runtime.vault import SecretInfo
 
 
@@ -44,17 +46,19 @@ class Cabinet:
                 with ui.element("div").classes("af-muted af-small"):
                     ui.label(f"set by {one.updated_by} ").classes("af-inline")
                     relative_time(one.updated_at)
+            environment_chip(one.environment)
             ui.label("••••••••").classes("af-muted").props('aria-label="hidden"')
             if may:
-                ui.button("Replace", on_click=on(lambda: self.ask(one.name), Permission.SECRETS)).props(
-                    "dense"
-                ).classes("af-secondary")
-                gone = ui.button(icon="delete", on_click=on(lambda: self.delete(one.name), Permission.SECRETS))
+                ui.button("Replace", on_click=on(lambda: self.ask(one), Permission.SECRETS)).props("dense").classes(
+                    "af-secondary"
+                )
+                gone = ui.button(icon="delete", on_click=on(lambda: self.delete(one), Permission.SECRETS))
                 gone.props("flat round dense").classes("af-quiet").mark(f"delete-{one.name}")
                 gone.props["aria-label"] = f"Delete {one.name}"
 
-    def ask(self, name: str = "") -> None:
+    def ask(self, known: SecretInfo | None = None) -> None:
         """A dialog for a new value, of a new secret or a known one."""
+        name = known.name if known else ""
         with ui.context.client.content, ui.dialog() as dialog, ui.card().classes("p-6 gap-4 af-dialog"):
             heading(f"Replace “{name}”" if name else "Add a secret", 2)
             named = ui.input("Name", value=name, placeholder="Orders key").props(
@@ -63,13 +67,23 @@ class Cabinet:
             named.classes("w-full").mark("secret-name").set_enabled(not name)
             value = ui.input("Value", password=True).props("autocomplete=new-password maxlength=32768")
             value.classes("w-full").mark("secret-value")
+            place = ui.select(PLACES, value=known.environment if known else SHARED, label="Counts in")
+            place.classes("w-full").mark("secret-place").set_enabled(known is None)
+            ui.label(
+                "With a value of its own, test never uses the key of live. One that is set for live only is missing in test."
+            ).classes("af-muted af-small")
             ui.label("Kept encrypted. Once saved it cannot be shown again.").classes("af-muted af-small")
             problem = ui.element("div")
 
             async def save() -> None:
                 problem.clear()
                 try:
-                    await current_factory().vault.put(current_actor(), (named.value or "").strip(), value.value or "")
+                    await current_factory().vault.put(
+                        current_actor(),
+                        (named.value or "").strip(),
+                        value.value or "",
+                        environment=str(place.value),
+                    )
                 except FactoryError as wrong:
                     if wrong.status != 422:
                         raise
@@ -87,15 +101,15 @@ class Cabinet:
         dialog.on("hide", dialog.delete)
         dialog.open()
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, one: SecretInfo) -> None:
         """Ask, then forget it."""
         with ui.context.client.content:
             sure = await confirm(
-                f"Delete “{name}”?",
+                f"Delete “{one.name}”?",
                 "Steps that use it fail from now on. It cannot be brought back, only set again.",
             )
         if sure:
-            await current_factory().vault.delete(current_actor(), name)
+            await current_factory().vault.delete(current_actor(), one.name, environment=one.environment)
             await self.refresh()
 
 
