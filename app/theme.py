@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ RAIL = (
     # (name, title, icon, address)
     ("home", "Home", "home", "/"),
     ("runs", "Runs", "timeline", "/runs"),
+    ("attention", "Attention", "report", "/attention"),
     ("approvals", "Approvals", "how_to_reg", "/approvals"),
     ("templates", "Templates", "dashboard_customize", "/templates"),
     ("settings", "Settings", "tune", "/settings"),
@@ -168,20 +169,22 @@ def _rail(active: str) -> None:
                 ui.icon(icon).props("aria-hidden=true")
                 ui.label(title)
                 if name == "approvals":
-                    _approvals_count()
+                    _count("approvals", lambda: current_factory().approvals.count(current_actor()))
+                elif name == "attention":
+                    _count("dead-letters", lambda: current_factory().dead_letters.count(current_actor()))
             if name == active:
                 link.props("aria-current=page")
 
 
-def _approvals_count() -> None:
-    """The number of approvals that wait, kept true while the page is open."""
-    count = ui.label().classes("af-count").mark("approvals-count")
+def _count(topic: str, read: Callable[[], Awaitable[int]]) -> None:
+    """The number of things that wait for somebody, kept true while the page is open."""
+    count = ui.label().classes("af-count").mark(f"{topic}-count")
     count.set_visibility(False)
     client = ui.context.client
 
     async def refresh() -> None:
         with contextlib.suppress(FactoryError):
-            waiting = await current_factory().approvals.count(current_actor())
+            waiting = await read()
             count.set_text(str(min(waiting, 99)))
             count.set_visibility(waiting > 0)
 
@@ -191,13 +194,13 @@ def _approvals_count() -> None:
                 await refresh()
 
     def begin() -> None:
-        background_tasks.create(again(), name="count approvals")
+        background_tasks.create(again(), name=f"count {topic}")
 
     def hear(event: dict[str, Any]) -> None:
-        background_tasks.create(again(event), name="count approvals")
+        background_tasks.create(again(event), name=f"count {topic}")
 
     client.on_connect(begin)
-    client.on_delete(current_factory().bus.subscribe(current_actor().tenant, ("approvals",), hear))
+    client.on_delete(current_factory().bus.subscribe(current_actor().tenant, (topic,), hear))
 
 
 def _crumbs(crumbs: tuple[tuple[str, str], ...]) -> None:

@@ -86,6 +86,8 @@ class RunInfo:
     started_at: float
     finished_at: float | None
     error: dict[str, Any] | None = None
+    needs_attention: bool = False
+    """Whether it failed for good and nobody has dealt with it."""
     environment: str = "live"
 
     @property

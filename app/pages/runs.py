@@ -352,6 +352,8 @@ class Sheet:
                     ui.label(str(error["fix"])).classes("break-words")
             if node in self.plan.steps:
                 button("Show the step", on(lambda: self.timeline.open(node)), quiet=True).classes("shrink-0")
+            if self.info.needs_attention and current_actor().may(Permission.RUN):
+                button("Deal with it", f"/attention/{self.info.id}", icon="report").classes("shrink-0").mark("deal")
 
     def _data(self) -> None:
         self.data.clear()

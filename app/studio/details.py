@@ -24,6 +24,7 @@ async def agent_settings(desk: Desk) -> None:
     """Ask for everything at once, and keep it as one step that can be undone."""
     blueprint = desk.blueprint
     editable = desk.editor.may_edit()
+    agents = {one.id: one.name for one in await desk.factory.blueprints.list(desk.who) if one.id != desk.id}
     with desk.place, ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog is-wide").mark("agent-settings"):
         heading("Agent settings", 2)
         name = (
@@ -57,6 +58,7 @@ async def agent_settings(desk: Desk) -> None:
         ui.label(
             "More runs than that wait for their turn. A high priority gets more turns when several agents wait."
         ).classes("st-help")
+        told = _failure_agent(blueprint.on_failure, agents, editable)
         variables = _Variables(blueprint, editable)
         with ui.element("div").classes("af-actions w-full mt-4"):
 
@@ -83,6 +85,7 @@ async def agent_settings(desk: Desk) -> None:
                     "concurrency": int(at_once.value or 0),
                     "priority": first.value,
                     "variables": variables.read(),
+                    "on_failure": str(told.value or ""),
                 }
                 now = desk.blueprint.model_dump(mode="json")
                 patch = {key: value for key, value in patch.items() if now[key] != value}
@@ -97,6 +100,22 @@ async def agent_settings(desk: Desk) -> None:
             field.props("readonly")
     dialog.on("hide", dialog.delete)
     dialog.open()
+
+
+def _failure_agent(chosen: str, agents: dict[str, str], editable: bool) -> ui.select:
+    """The agent that is started when a run of this one has failed for good."""
+    ui.label("If a run fails, start this agent").classes("st-title")
+    options = {"": "None"} | agents
+    if chosen not in options:
+        options[chosen] = "An agent that does not exist any more"
+    made = ui.select(options, value=chosen, with_input=len(options) > 12).classes("w-full").mark("failure-agent")
+    made.props('options-dense aria-label="If a run fails, start this agent"')
+    made.set_enabled(editable)
+    ui.label(
+        "It is given the run, the step, the error and what came in, for instance to tell somebody. If it fails itself, "
+        "nothing more is started."
+    ).classes("st-help")
+    return made
 
 
 class _Variables:
@@ -224,7 +243,16 @@ def replace(desk: Desk, wanted: Blueprint) -> None:
     said = wanted.model_dump(mode="json")
     patch = {
         key: said[key]
-        for key in ("name", "description", "time_zone", "allowed_hosts", "variables", "concurrency", "priority")
+        for key in (
+            "name",
+            "description",
+            "time_zone",
+            "allowed_hosts",
+            "variables",
+            "concurrency",
+            "priority",
+            "on_failure",
+        )
     }
     ops.append({"op": "set_blueprint", "patch": patch})
     if not wanted.nodes and not wanted.notes:

@@ -111,6 +111,7 @@ _WHOLE = {
     "description": "The description changed",
     "time_zone": "The time zone changed",
     "allowed_hosts": "The allowed hosts changed",
+    "on_failure": "The agent that is started after a failure changed",
     "concurrency": "How many runs go on at once changed",
     "priority": "The priority changed",
 }
