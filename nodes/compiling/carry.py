@@ -23,6 +23,11 @@ _OURS = ("nodes", "runtime")
 _PACKAGES = {"re2": "google-re2"}
 _UNTYPED = frozenset({"re2"})
 
+RESERVED = (
+    frozenset(dir(builtins)) | sys.stdlib_module_names | {name for name in vars(kit) if not name.startswith("__")}
+)
+"""Names that steps cannot have in a compiled module."""
+
 Place = tuple[str, str]
 
 
@@ -34,6 +39,12 @@ class Library:
     taken: set[str] = field(default_factory=lambda: set(dir(builtins)))
     texts: list[str] = field(default_factory=list)
     imports: set[str] = field(default_factory=set)
+    doors: dict[str, Place] = field(default_factory=dict)
+    """What the world outside is made of: by its name there, where its class is defined."""
+    secrets: dict[str, str] = field(default_factory=dict)
+    """Each secret with the environment variable that it comes from."""
+    notes: set[str] = field(default_factory=set)
+    """Sentences for the top of the module."""
 
     def use(self, thing: Callable[..., Any] | type) -> str:
         """The name by which a function or class can be used; it is copied with all that it needs."""
@@ -45,12 +56,17 @@ class Library:
 
     def need(self, line: str) -> None:
         """An import line."""
-        self.imports.add(line)
+        head, is_from, names = line.partition(" import ")
+        self.imports |= {f"{head} import {name}" for name in names.split(", ")} if is_from else {line}
 
     def packages(self) -> list[str]:
         """What must be installed for it to run."""
         roots = {line.split()[1].partition(".")[0] for line in self.imports}
         return sorted(_PACKAGES.get(root, root) for root in roots - set(sys.stdlib_module_names))
+
+    def door(self, name: str, module: str, kind: str) -> None:
+        """A part of the world outside that steps use."""
+        self.doors[name] = (module, kind)
 
     def import_lines(self) -> list[str]:
         """The imports as they stand at the top of a file."""
@@ -170,13 +186,14 @@ def _home(name: str) -> _Home:
             for one in node.names:
                 bindings[one.asname or one.name] = f"import {one.name}" + (f" as {one.asname}" if one.asname else "")
         elif isinstance(node, ast.ImportFrom) and node.module:
+            ours = {*_OURS, name.partition(".")[0]}
             for one in node.names:
-                bindings[one.asname or one.name] = _imported(node.module, one)
+                bindings[one.asname or one.name] = _imported(node.module, one, ours)
     return _Home(name, source.splitlines(), bindings)
 
 
-def _imported(module: str, one: ast.alias) -> Elsewhere | ModuleType | str:
-    if module.partition(".")[0] not in _OURS:
+def _imported(module: str, one: ast.alias, ours: set[str]) -> Elsewhere | ModuleType | str:
+    if module.partition(".")[0] not in ours:
         return f"from {module} import {one.name}" + (f" as {one.asname}" if one.asname else "")
     found = getattr(importlib.import_module(module), one.name, None)
     return found if isinstance(found, ModuleType) else Elsewhere(module, one.name)

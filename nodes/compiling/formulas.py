@@ -238,8 +238,14 @@ class _Reader:
         entry = table.find(name)
         assert entry is not None
         work = self.formulas.library.use(entry.run)
-        given = [] if entry.takes is None else [self.build(arguments.pop(0))]
-        return call(work, *given, *self.settings(entry, arguments, keywords))
+        if entry.takes is None:
+            return call(work, *self.settings(entry, arguments, keywords))
+        value = self.build(arguments.pop(0))
+        settings = self.settings(entry, arguments, keywords)
+        if "any" not in entry.takes and not all(_is_sure(setting) for setting in settings):
+            # Whether the value fits comes before what its settings may lack.
+            value = self.kit("fits", value, quoted(entry.name), *[quoted(kind) for kind in entry.takes])
+        return call(work, value, *settings)
 
     def settings(self, entry: table.Function, rest: list[nodes.Expr], keywords: Mapping[str, nodes.Expr]) -> list[Code]:
         named = {entry.keywords.get(key, key): value for key, value in keywords.items()}
@@ -295,6 +301,11 @@ class _Reader:
         arguments = [atom(f"{library.use(Meter)}()"), value, *(self.build(one) for one in node.args)]
         found = group(f"{checks}[{quoted(name)}][0](", arguments, ")")
         return Code(found.flat, found.head, found.parts, found.close, truth=True)
+
+
+def _is_sure(code: Code) -> bool:
+    """Whether an expression cannot fail: a literal, or a function that is not called yet."""
+    return code.rank == 1 or code.flat in ("True", "False", "None") or code.flat[0] in "'\"-.0123456789"
 
 
 _KINDS: Mapping[type[nodes.Node], Callable[[_Reader, Any], Code]] = {

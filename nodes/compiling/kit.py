@@ -101,25 +101,29 @@ class Unlimited:
 
 def function(name: str, *kinds: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A function that formulas call, with the kinds of value it works on."""
-    accepts = frozenset().union(*(KINDS[kind] for kind in kinds)) if kinds and "any" not in kinds else None
 
     def enter(run: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(run)
         def call(*given: Any) -> Any:
             if given and isinstance(given[0], Meter):
                 return run(*given)
-            if accepts is not None and type(given[0]) not in accepts:
-                wanted = " or ".join(_article(kind) for kind in kinds)
-                raise FormulaError(
-                    f"`{name}` needs {wanted}, but got {a_kind(given[0])}.",
-                    code="formula.type",
-                    fix=_advice(kinds, given[0]),
-                )
+            if kinds:
+                fits(given[0], name, *kinds)
             return run(Meter(), *given)
 
         return call
 
     return enter
+
+
+def fits(value: Any, name: str, *kinds: str) -> Any:
+    """The value when it is of a kind that the function of this name works on."""
+    if "any" not in kinds and not any(type(value) in KINDS[kind] for kind in kinds):
+        wanted = " or ".join(_article(kind) for kind in kinds)
+        raise FormulaError(
+            f"`{name}` needs {wanted}, but got {a_kind(value)}.", code="formula.type", fix=_advice(kinds, value)
+        )
+    return value
 
 
 # --- what formulas are made of -----------------------------------------------------------------------------------------

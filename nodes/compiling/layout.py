@@ -97,14 +97,20 @@ def quoted(text: str) -> str:
     return '"' + plain.replace('"', '\\"') + '"'
 
 
-def statement(code: Code | str, lead: str = "", tail: str = "", depth: int = 0) -> list[str]:
+def loose(code: Code | str, lead: str = "", tail: str = "") -> list[str]:
+    """A statement without indentation, which still fits when it is moved in by a few levels."""
+    deep = 6
+    return [line[deep * len(STEP) :] for line in statement(code, lead, tail, deep, wrap=False)]
+
+
+def statement(code: Code | str, lead: str = "", tail: str = "", depth: int = 0, *, wrap: bool = True) -> list[str]:
     """One statement as lines: `lead`, the expression, `tail`."""
     code = _code(code)
     indent = STEP * depth
     lines, rigid = _lines(code, depth, lead, tail)
     if rigid:
         return [f"{indent}{lead}{code.flat}{tail}  # fmt: skip"]
-    if len(lines) == 1 and len(lines[0]) > WIDTH and not tail and lead and code.flat[:1] in "'\"":
+    if wrap and len(lines) == 1 and len(lines[0]) > WIDTH and not tail and lead and code.flat[:1] in "'\"":
         inner = f"{indent}{STEP}{code.flat}"
         if len(inner) <= WIDTH:
             return [f"{indent}{lead}(", inner, f"{indent})"]

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from nodes.answers import PublicPath
 from nodes.base import Context, Effect, Example, Family, Label, Node, NodeError, Out, PortInfo
+from nodes.compiling import Writer
 from nodes.ids import new_token
 from nodes.listen import Chat as Conversation
 from nodes.shape import TEXT, Shape, list_of, record
@@ -78,21 +79,12 @@ class Chat(Node):
     )
 
     async def run(self, ctx: Context, event: Any) -> Message:
-        if isinstance(event, str):
-            event = {"text": event}
-        text = event.get("text") if isinstance(event, dict) else None
-        if not isinstance(text, str) or not text.strip():
-            raise NodeError("There is no message.", fix="Type a message before you send it.")
-        if len(text) > _LONGEST:
-            raise NodeError(
-                f"A message may have {_LONGEST:,} characters, and this has {len(text):,}.", category="limit"
-            )
-        history = event.get("history")
-        return Message(
-            text=text,
-            conversation=str(event.get("conversation") or ctx.run_id),
-            history=history if isinstance(history, list) else [],
-        )
+        text, conversation, history = _message(event)
+        return Message(text=text, conversation=conversation or ctx.run_id, history=history)
+
+    def as_python(self, w: Writer) -> None:
+        w.let("text, conversation, history", w.use(_message, "event"))
+        w.gives(text="text", conversation='conversation or "conversation"', history="history")
 
     def listens(self) -> Conversation:
         return Conversation(self.path, self.heading, self.welcome)
@@ -108,3 +100,16 @@ class Chat(Node):
 
     def describe(self) -> str:
         return self.heading
+
+
+def _message(event: Any) -> tuple[str, str, list[Any]]:
+    """What was said, in which conversation, and what was said before."""
+    if isinstance(event, str):
+        event = {"text": event}
+    text = event.get("text") if isinstance(event, dict) else None
+    if not isinstance(text, str) or not text.strip():
+        raise NodeError("There is no message.", fix="Type a message before you send it.")
+    if len(text) > _LONGEST:
+        raise NodeError(f"A message may have {_LONGEST:,} characters, and this has {len(text):,}.", category="limit")
+    history = event.get("history")
+    return text, str(event.get("conversation") or ""), history if isinstance(history, list) else []

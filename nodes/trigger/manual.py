@@ -6,6 +6,7 @@ from pydantic import Field
 
 from nodes.answers import NAME, read_number, read_yes_no
 from nodes.base import Context, Effect, Example, Family, Node, Out, Row
+from nodes.compiling import Writer, literal, stiff
 from nodes.listen import Manual as Pressed
 
 
@@ -68,6 +69,16 @@ class Manual(Node):
 
     def sample(self) -> dict[str, Any]:
         return {field.name: _typed(field) for field in self.fields}
+
+    def as_python(self, w: Writer) -> None:
+        sample = literal(self.sample())
+        if not self.fields:
+            w.give(stiff("{} if event is None else event", 2))
+            return
+        w.let("sample: dict[str, Any]", sample)
+        with w.when("event is None"):
+            w.give("sample")
+        w.give(stiff("{**sample, **event} if isinstance(event, dict) else event", 2))
 
     def describe(self) -> str:
         names = ", ".join(field.name for field in self.fields)

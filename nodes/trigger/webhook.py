@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from nodes.answers import PublicPath
 from nodes.base import Context, Effect, Example, Family, Json, Label, Node, Out, Secret
+from nodes.compiling import Writer, literal
 from nodes.filling import check_json
 from nodes.ids import new_token
 from nodes.listen import Webhook as Call
@@ -97,6 +98,17 @@ class Webhook(Node):
             query=query if isinstance(query, dict) else {},
             headers=headers if isinstance(headers, dict) else {},
             method=str(event.get("method") or ("POST" if self.method == "ANY" else self.method)),
+        )
+
+    def as_python(self, w: Writer) -> None:
+        w.let("call", 'event if isinstance(event, dict) and "body" in event else {"body": event}')
+        w.let("query, headers", 'call.get("query"), call.get("headers")')
+        method = literal("POST" if self.method == "ANY" else self.method)
+        w.gives(
+            body='call["body"]',
+            query="query if isinstance(query, dict) else {}",
+            headers="headers if isinstance(headers, dict) else {}",
+            method=f'str(call.get("method") or {method})',
         )
 
     def listens(self) -> Call:
