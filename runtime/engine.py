@@ -338,6 +338,8 @@ class Engine:
         self.active[run_id] = ex
         try:
             ex.replay(facts)
+            if ex.progress.waiting:
+                await self.waits.mend(ex)
         except BaseException:
             self.active.pop(run_id, None)
             raise
@@ -383,9 +385,7 @@ class Engine:
         pause = 0.2
         while True:
             try:
-                ex = await self.submit(tenant, run_id, taken=taken)
-                if ex is not None:
-                    await self.waits.mend(ex)
+                await self.submit(tenant, run_id, taken=taken)
             except StorageError as error:
                 if error.code in GONE:
                     return

@@ -7,6 +7,7 @@ that came in between, or while a crash was made up for, stands in a row of its o
 from typing import TYPE_CHECKING, Any
 
 from nodes.base import Events, NodeError, Pause
+from nodes.errors import FactoryError
 from nodes.ids import new_id, new_token
 from nodes.listen import Called
 from runtime.context import step_key
@@ -14,6 +15,7 @@ from runtime.execution import Execution, Order
 from runtime.plan import Plan, Step
 from runtime.states import ApprovalState
 from storage import approval, event_wait, run
+from storage.errors import StorageError
 from storage.tenancy import TenantSession
 
 if TYPE_CHECKING:
@@ -143,10 +145,16 @@ class Waits:
         for (node, iteration), wait in list(ex.progress.waiting.items()):
             if wait["wait"] not in ("call", "start"):
                 continue
-            if await self._row(ex.order.tenant, wait["data"]["run"]) is None:
-                await self._call(ex, ex.plan.steps[node], iteration, wait["wait"], wait["data"])
-            elif wait["wait"] == "start":
-                await self.engine.answer(ex.order.tenant, ex.id, node, iteration, {"run": wait["data"]["run"]})
+            child = wait["data"]["run"]
+            try:
+                if await self._row(ex.order.tenant, child) is None:
+                    await self._call(ex, ex.plan.steps[node], iteration, wait["wait"], wait["data"])
+                elif wait["wait"] == "start":
+                    ex.answer(node, iteration, {"run": child})
+            except StorageError:
+                raise
+            except FactoryError as error:  # the other agent is not there any more
+                ex.answer(node, iteration, {"run": child, "state": "failed", "output": None, "error": error.as_dict()})
 
     # --- other runs ----------------------------------------------------------------------------------------------------------
 

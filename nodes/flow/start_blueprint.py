@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from nodes.base import BlueprintRef, Context, Effect, Example, Family, Json, Node, Out, Pause, PortInfo
+from nodes.called import outcome_of_call
 from nodes.filling import check_filling, fill
 from nodes.shape import ANY, TEXT, Shape
 
@@ -63,7 +64,10 @@ class StartBlueprint(Node):
         return Pause("start", None, {"blueprint": self.blueprint, "input": given})
 
     async def resume(self, ctx: Context, answer: Any, value: Any = None, **inputs: Any) -> Started:
-        return Started(value, str(answer.get("run", "")) if isinstance(answer, dict) else "")
+        said = answer if isinstance(answer, dict) else {}
+        if said.get("state") == "failed":
+            outcome_of_call(said, "started")
+        return Started(value, str(said.get("run", "")))
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return {"value": arriving.get("value", ANY), "run": TEXT}

@@ -179,7 +179,7 @@ async def test_agents_that_call_themselves_are_stopped(database_url: str) -> Non
     parent = drawn({"s": "start", "call": ("call", {"blueprint": "self"})}, "s.value > call.value")
     async with open_rig(database_url, self=parent) as rig:
         view = await rig.run(parent, 1)
-        assert view.info.error and "5 deep" in view.info.error["message"]
+        assert view.info.error and "5 levels" in view.info.error["message"]
 
 
 async def test_cancelling_stops_what_runs_and_what_waits(database_url: str) -> None:

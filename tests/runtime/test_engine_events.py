@@ -15,18 +15,24 @@ from runtime.journal import Plans
 from runtime.runs import Runs, Sandbox
 from runtime.views import RunView
 from runtime.waits import Waits
-from tests.runtime.engines import TENANT, WHO, Rig, open_rig, outputs
+from storage.database import Database
+from tests.runtime.engines import TENANT, WHO, Rig, outputs
 
 
 @asynccontextmanager
 async def open_real(url: str, **called: Blueprint) -> AsyncIterator[Rig]:
     """An engine that knows the product's own node types."""
-    async with open_rig(url, **called) as rig:
-        rig.plans = Plans(rig.db, catalog())
-        rig.engine.plans = rig.engine.journal.plans = rig.plans
-        rig.runs = Runs(rig.db, rig.bus, rig.engine, rig.plans)
+    async with Database(url) as db:
+        rig = Rig(db)
+        rig.called = called
+        rig.plans = rig.engine.plans = rig.engine.journal.plans = Plans(db, catalog())
+        rig.runs = Runs(db, rig.bus, rig.engine, rig.plans)
         rig.sandbox = Sandbox(rig.engine, rig.plans)
-        yield rig
+        await rig.engine.start()
+        try:
+            yield rig
+        finally:
+            await rig.engine.stop()
 
 
 @pytest.fixture
