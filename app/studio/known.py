@@ -112,9 +112,11 @@ def known_at(
         shape = record({**found, **shape.fields}, optional=optional, open=shape.open)
     routes = scopes.routes
     sample = {**(main if isinstance(main, dict) else {}), **ports}
-    if around := graph.loops_around(node):
+    if around := [loop for loop in graph.loops_around(node) if loop not in graph.agents.heads]:
         item = _loop_item(samples, scopes.leaving[around[0]].get("item", ANY), around[0], steps)
         sample |= {"item": item, "index": 0}
+    if tool := scopes.tool_around(node):
+        sample["args"] = example(scopes.arguments(tool).shape())
     sample |= {
         "input": main,
         "vars": {name: example(part) for name, part in scopes.variables(node).fields.items()}

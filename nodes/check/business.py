@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from nodes.agents import AgentNode
 from nodes.base import Family
 from nodes.check.findings import Findings, asked, listed
 from nodes.check.formulas import read_formulas
@@ -39,6 +40,8 @@ def _read_branches(reading: Reading, findings: Findings) -> None:
     """Ways of a decision that lead nowhere, and errors that nobody hears."""
     routes, graph = reading.routes, reading.graph
     for id_, node in reading.working():
+        if id_ in graph.agents.tool_of:
+            continue  # whatever way it takes, its agent is told
         used = {edge.source_port for edge in routes.out[id_]}
         used |= {
             edge.source_port for loop in routes.gives_to[id_] for edge in routes.results[loop] if edge.source == id_
@@ -135,7 +138,11 @@ def _read_settings(reading: Reading, findings: Findings) -> None:
         return
     for id_, node in reading.working():
         type_ = reading.graph.placed[id_].type
-        if type_ == _MODEL and around.model_configured is False and node.family is Family.ACTION:
+        if (
+            (type_ == _MODEL or isinstance(node, AgentNode))
+            and around.model_configured is False
+            and node.family is Family.ACTION
+        ):
             findings.add(
                 "warning",
                 "model.missing",

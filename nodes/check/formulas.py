@@ -55,6 +55,17 @@ def _read(reading: Reading, findings: Findings, id_: str, text: Written, kind: s
         for problem in _problems(kind, source, _scope(reading.certain, id_, text, compiled))
     }
     for problem in wanted:
+        if problem.code == "formula.unknown_name" and problem.message.startswith("Unknown name `args`"):
+            findings.add(
+                "error",
+                "tool.unused",
+                f"{reading.name(id_)}, {text.label}: only a tool of an agent has `args`, and this step is none.",
+                "Connect its “tool” port with “tools” of an agent, or use what arrives.",
+                node=id_,
+                field=text.field,
+                tier="structure",
+            )
+            continue
         known: Severity | None = surely.get((problem.code, _start(problem)))
         guessed = known is None
         if guessed and problem.severity == "warning" and not _MEANT.search(problem.message):
@@ -151,6 +162,12 @@ def _read_steps(
         inside = reading.graph.scope.get(other)
         if other == id_:
             sentence, fix = f"{name} reads its own result.", "Read the result of a step before it."
+        elif other in reading.graph.agents.heads and other in around:
+            sentence = f"{name} is a tool of {read}, whose result is there only when it has ended."
+            fix = "Use what the model gives: write `args.` and a name."
+        elif inside in reading.graph.agents.heads and inside not in around and inside != id_:
+            sentence = f"{name} reads {read}, which is a tool of {reading.name(inside)} and has no single result."
+            fix = f"Read the port “steps” of {reading.name(inside)}: it holds every use of a tool."
         elif other in around:
             sentence = f"{name} is repeated by {read}, whose result is there only after the last item."
             fix = f"Read it behind “done” of {read}; within the loop use `item`."

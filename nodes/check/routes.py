@@ -76,6 +76,9 @@ class Routes:
                     after[edge.source] += done
                     for target in done:
                         waits[target] += 1
+        for head, agent in self.graph.agents.agent_of.items():
+            after[agent].append(head)
+            waits[head] += 1
         ready = [self.place[id_] for id_, count in waits.items() if not count]
         heapify(ready)
         names = list(self.graph.placed)
@@ -96,7 +99,8 @@ class Routes:
         """The steps that lead to each step, as bits by place in the document."""
         found: dict[str, int] = {}
         for id_ in self.order:
-            bits = 0
+            # A tool runs while its agent does: before it ran what ran before the agent.
+            bits = found.get(self.graph.agents.agent_of.get(id_, ""), 0)
             for edge in self.into[id_]:
                 bits |= found.get(edge.source, 0) | 1 << self.place[edge.source]
             found[id_] = bits
@@ -107,7 +111,7 @@ class Routes:
         """The steps without which each step does not run, as bits by place in the document."""
         found: dict[str, int] = {}
         for id_ in self.order:
-            bits = 0
+            bits = found.get(self.graph.agents.agent_of.get(id_, ""), 0)
             for edges in self._needed(id_):
                 some = -1
                 for edge in edges:
@@ -130,11 +134,13 @@ class Routes:
         """These steps and all that they lead to."""
         found = set(starts)
         todo = list(found)
+        heads = self.graph.agents.heads
         while todo:
-            for edge in self.out[todo.pop()]:
-                if edge.target not in found:
-                    found.add(edge.target)
-                    todo.append(edge.target)
+            id_ = todo.pop()
+            for target in (*(edge.target for edge in self.out[id_]), *heads.get(id_, ())):
+                if target not in found:
+                    found.add(target)
+                    todo.append(target)
         return found
 
     # --- what happens when ---------------------------------------------------------------------------------------------
@@ -190,8 +196,10 @@ class Routes:
     def _when(self, id_: str) -> Needs | None:
         if id_ in self._starts:
             return None if self.graph.placed[id_].disabled else {BY_TRIGGER: frozenset({id_})}
-        found: dict[str, Ways] = {}
         groups = self._needed(id_)
+        if not groups and (agent := self.graph.agents.agent_of.get(id_)) is not None:
+            return self.when.get(agent)
+        found: dict[str, Ways] = {}
         for edges in groups:
             some = self._either([needs for edge in edges if (needs := self.along(edge)) is not None])
             if some is None:
@@ -235,5 +243,6 @@ class Routes:
         found: dict[str, list[str]] = {loop: [] for loop in self.loops}
         for id_ in self.graph.placed:
             for loop in self.graph.loops_around(id_):
-                found[loop].append(id_)
+                if loop in found:
+                    found[loop].append(id_)
         return found

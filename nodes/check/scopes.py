@@ -5,7 +5,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
 
+from nodes.agents import is_attachment
 from nodes.base import Family, Loop, Node, Port, PortType
+from nodes.check.arguments import Arguments, arguments
 from nodes.check.findings import asked
 from nodes.check.routes import Routes
 from nodes.graph import step_keys
@@ -50,6 +52,7 @@ class Scopes:
         self.guess = guess
         self._outer = variables or {}
         """Variables of the environment, which go before the agent's own."""
+        self._arguments: dict[str, Arguments] = {}
         self.arriving: dict[str, dict[str, Shape]] = {}
         self.leaving: dict[str, dict[str, Shape]] = {}
         for id_ in routes.order:
@@ -103,6 +106,8 @@ class Scopes:
 
     def known(self, id_: str, *, steps: Collection[str] | None = None) -> Shape:
         """The record of names that a formula in this step can use; of other steps only those by these keys, if given."""
+        if (agent := self._hangs_on.get(id_)) is not None:
+            return self.known(agent, steps=steps)
         main = self.main(id_)
         fields: dict[str, Shape] = {}
         optional: frozenset[str] = frozenset()
@@ -124,11 +129,43 @@ class Scopes:
                 fields[name] = one_of(fields[name], port)
         fields |= {"input": NOTHING if main is None else main, "vars": self.variables(id_), "run": _RUN}
         fields["steps"] = self.steps(id_, steps) if steps is None or steps else _LOOSE
-        around = self.graph.loops_around(id_)
-        if around:
-            fields |= {"item": self.leaving[around[0]].get("item", ANY), "index": NUMBER}
-        ours = {*self.arriving[id_], "input", "vars", "run", "steps", *(("item", "index") if around else ())}
+        parts, around = self.graph.agents, self.graph.loops_around(id_)
+        ours = {*self.arriving[id_], "input", "vars", "run", "steps"}
+        if loops := [loop for loop in around if loop not in parts.heads]:
+            fields |= {"item": self.leaving[loops[0]].get("item", ANY), "index": NUMBER}
+            ours |= {"item", "index"}
+        if tool := self.tool_around(id_):
+            fields["args"] = self.arguments(tool).shape()
+            ours.add("args")
         return record(fields, optional=optional - ours, open=loose)
+
+    @cached_property
+    def _hangs_on(self) -> dict[str, str]:
+        """The agent of each model and memory: what they say is filled in there."""
+        attached = self.graph.agents.attached.items()
+        return {
+            node: agent
+            for agent, ports in attached
+            for node in ports.values()
+            if is_attachment(self.graph.nodes.get(node))
+        }
+
+    def tool_around(self, id_: str) -> str:
+        """The first step of the tool that a step belongs to; empty outside of all tools."""
+        tool_of = self.graph.agents.tool_of
+        return next((tool_of[inside] for inside in (id_, *self.graph.loops_around(id_)) if inside in tool_of), "")
+
+    def arguments(self, head: str) -> Arguments:
+        """What a model gives to use the tool that begins with this step."""
+        if head not in self._arguments:
+            tool_of, nodes = self.graph.agents.tool_of, self.graph.nodes
+            steps = [nodes[head]] if head in nodes else []
+            steps += [
+                nodes[id_] for id_ in self.routes.order if id_ != head and tool_of.get(id_) == head and id_ in nodes
+            ]
+            fed = {edge.target_port for edge in self.routes.into[head]}
+            self._arguments[head] = arguments(steps, tuple(self.graph.inputs[head].values()), fed)
+        return self._arguments[head]
 
     def steps(self, id_: str, only: Collection[str] | None = None) -> Shape:
         """What `steps` holds: what surely ran before, and as optional what did on some ways only.
@@ -170,6 +207,11 @@ class Scopes:
         for name, options in found.items():
             one = one_of(*options) if options else ANY
             shapes[name] = list_of(one) if name in ports and ports[name].many else one
+        if id_ in self.graph.agents.agent_of:
+            args = self.arguments(id_)
+            known = args.shape()
+            for port_name, argument in args.feeds.items():
+                shapes[port_name] = known.fields.get(argument, ANY) if argument else known
         for name, port in ports.items():
             if name not in shapes and port.required and not port.back:
                 shapes[name] = list_of() if port.many else NOTHING

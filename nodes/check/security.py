@@ -131,18 +131,22 @@ def _read_rule_of_two(reading: Reading, findings: Findings) -> None:
     arriving = dict.fromkeys(graph.placed, _NONE)
     leaving = dict.fromkeys(graph.placed, _NONE)
     came: dict[Label, dict[str, tuple[int, str]]] = {label: {} for label in _BOTH}
-    for id_ in routes.order:
-        for edge in routes.into[id_]:
-            results = routes.results[edge.source] if edge.source_port != "item" else ()
-            for source in (edge.source, *(result.source for result in results)):
+    origins = _sources(reading)
+    # What a tool gives colours its agent, and so what all its tools are given: with agents it takes more than one pass.
+    going = True
+    while going:
+        before = dict(leaving)
+        for id_ in routes.order:
+            for source in origins[id_]:
                 arriving[id_] |= leaving[source]
                 for label in leaving[source]:
                     far = 0 if label in own.get(source, _NONE) else came[label][source][0] + 1
                     if id_ not in came[label] or far < came[label][id_][0]:
                         came[label][id_] = far, source
-        node = graph.nodes.get(id_)
-        gate = node is not None and node.gate and not graph.placed[id_].disabled
-        leaving[id_] = _NONE if gate else arriving[id_] | (own.get(id_, _NONE) & _BOTH)
+            node = graph.nodes.get(id_)
+            gate = node is not None and node.gate and not graph.placed[id_].disabled
+            leaving[id_] = _NONE if gate else arriving[id_] | (own.get(id_, _NONE) & _BOTH)
+        going = bool(graph.agents.heads) and before != leaving
     for id_, labels in own.items():
         if Label.EXTERNAL not in labels or not arriving[id_] >= _BOTH:
             continue
@@ -165,6 +169,27 @@ def _read_rule_of_two(reading: Reading, findings: Findings) -> None:
         )
 
 
+def _sources(reading: Reading) -> dict[str, list[str]]:
+    """From which steps something reaches each step, agents and what hangs on them included."""
+    routes, graph = reading.routes, reading.graph
+    parts = graph.agents
+    found: dict[str, list[str]] = {}
+    for id_ in routes.order:
+        found[id_] = []
+        for edge in routes.into[id_]:
+            results = routes.results[edge.source] if edge.source_port != "item" else ()
+            found[id_] += [edge.source, *(result.source for result in results)]
+    for agent, heads in parts.heads.items():
+        found[agent] += [
+            id_ for id_, head in parts.tool_of.items() if head in heads and not graph.placed[head].disabled
+        ]
+        for head in heads:
+            found[head].append(agent)
+    for agent, ports in parts.attached.items():
+        found[agent] += ports.values()
+    return found
+
+
 def _way(came: dict[str, tuple[int, str]], target: str, label: Label, own: dict[str, frozenset[Label]]) -> list[str]:
     """The shortest way on which a colour reaches a step without a person's decision."""
     way = [target, came[target][1]]
@@ -177,6 +202,11 @@ def _approved(reading: Reading, id_: str) -> list[Operation]:
     """Put an approval into the only connection of a step."""
     type_, graph = "validation.approve", reading.graph
     edges = reading.routes.into[id_]
+    as_tool = [
+        edge for edge in graph.agents.edges if edge.source == id_ and graph.agents.agent_of.get(id_) == edge.target
+    ]
+    if as_tool and not edges:
+        edges = as_tool
     if type_ not in reading.types or len(edges) != 1:
         return []
     edge, placed = edges[0], graph.placed[id_]
@@ -186,30 +216,29 @@ def _approved(reading: Reading, id_: str) -> list[Operation]:
     if {into, out} & taken:
         return []
     beside: dict[str, Any] = {"id": new, "type": type_, "x": placed.x, "y": placed.y}
+    # An approval before a tool becomes the tool: the agent calls it, and the step follows when a person says yes.
+    port = edge.target_port if not as_tool else next(iter(graph.inputs[id_]), "")
+    if as_tool:
+        ends = [(into, new, "tool", edge.target, edge.target_port), (out, new, "approved", id_, port)]
+    else:
+        ends = [(into, edge.source, edge.source_port, new, "value"), (out, new, "approved", id_, port)]
     return [
         {"op": "remove_edge", "id": edge.id},
         {"op": "add_node", "node": beside},
         {"op": "move", "pos": {id_: [placed.x + 280, placed.y]}},
-        {
-            "op": "add_edge",
-            "edge": {
-                "id": into,
-                "source": edge.source,
-                "source_port": edge.source_port,
-                "target": new,
-                "target_port": "value",
-            },
-        },
-        {
-            "op": "add_edge",
-            "edge": {
-                "id": out,
-                "source": new,
-                "source_port": "approved",
-                "target": id_,
-                "target_port": edge.target_port,
-            },
-        },
+        *(
+            {
+                "op": "add_edge",
+                "edge": {
+                    "id": name,
+                    "source": source,
+                    "source_port": source_port,
+                    "target": target,
+                    "target_port": target_port,
+                },
+            }
+            for name, source, source_port, target, target_port in ends
+        ),
     ]
 
 

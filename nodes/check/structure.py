@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, Final
 
+from nodes.agents import AgentNode, is_attachment
 from nodes.base import PortType, class_ports, fits
 from nodes.blueprint import Edge
 from nodes.check.findings import Findings, Operation, asked, listed
@@ -11,7 +12,7 @@ from nodes.check.reading import Reading
 from nodes.check.routes import BY_TRIGGER
 from nodes.listen import Chat, Form, Webhook
 
-_WRONG_EDGES: Final = frozenset({"edge.no_port", "edge.types", "loop.result"})
+_WRONG_EDGES: Final = frozenset({"edge.no_port", "edge.types", "loop.result", "agent.two", "tool.shared"})
 _SPACE: Final = 280.0
 """How far a step that a repair adds stands from the next one."""
 
@@ -23,6 +24,7 @@ def read_structure(reading: Reading, findings: Findings) -> None:
     _read_ports(reading, findings)
     _read_ways(reading, findings)
     _read_loops(reading, findings)
+    _read_agents(reading, findings)
     _read_addresses(reading, findings)
     _read_names(reading, findings)
     _read_groups(reading, findings)
@@ -94,8 +96,21 @@ def _read_triggers(reading: Reading, findings: Findings) -> None:
             node=id_,
             repair=[{"op": "set", "id": id_, "patch": {"disabled": False}}],
         )
+    hung = {edge.source for edge in graph.agents.edges}
     for id_ in graph.placed:
         if id_ in routes.from_trigger or routes.into[id_] or graph.placed[id_].disabled or not routes.triggers:
+            continue
+        if id_ in graph.agents.agent_of:
+            continue  # its agent decides when it runs
+        if is_attachment(graph.nodes.get(id_)):
+            if id_ not in hung:
+                findings.add(
+                    "warning",
+                    "agent.loose_part",
+                    f"{reading.name(id_)} is connected to no agent, so it does nothing.",
+                    "Connect it with an “Agent”, or delete it.",
+                    node=id_,
+                )
             continue
         if any(port.required and not port.back for port in graph.inputs[id_].values()):
             continue  # that it gets nothing to work on says enough
@@ -148,7 +163,7 @@ def _read_ports(reading: Reading, findings: Findings) -> None:
         for edge in routes.into[id_]:
             fed[edge.target_port].append(edge)
         for name, port in graph.inputs[id_].items():
-            if port.required and not port.back and name not in fed:
+            if port.required and not port.back and name not in fed and id_ not in graph.agents.agent_of:
                 findings.add(
                     "error",
                     "port.unfed",
@@ -259,6 +274,32 @@ def _collected(reading: Reading, loop: str, body: list[str]) -> list[Operation]:
         return []
     edge = _free(f"{ends[0]}-{loop}"[:60], {edge.id for edge in reading.blueprint.edges})
     return [_edge(edge, ends[0], next(iter(graph.outputs[ends[0]])), loop, back)]
+
+
+def _read_agents(reading: Reading, findings: Findings) -> None:
+    graph, parts = reading.graph, reading.graph.agents
+    for id_, node in reading.working():
+        if not isinstance(node, AgentNode):
+            continue
+        tools = [head for head in parts.heads.get(id_, ()) if not graph.placed[head].disabled]
+        if not tools:
+            findings.add(
+                "hint",
+                "agent.no_tools",
+                f"{reading.name(id_)} has no tools: it can only answer from what it is told.",
+                "Connect “tool” of a step with its “tools”. For a single answer “Ask a model” is enough.",
+                node=id_,
+            )
+        for port, other in parts.attached.get(id_, {}).items():
+            if graph.placed[other].disabled:
+                findings.add(
+                    "hint",
+                    "agent.part_off",
+                    f"{reading.name(other)} is switched off, so {reading.name(id_)} works without it.",
+                    "Switch it on, or delete it.",
+                    node=other,
+                    repair=[{"op": "set", "id": other, "patch": {"disabled": False}}] if port else [],
+                )
 
 
 def _read_addresses(reading: Reading, findings: Findings) -> None:

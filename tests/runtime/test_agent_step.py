@@ -333,10 +333,9 @@ async def test_a_model_node_says_how_the_model_is_asked(factory: Factory, server
 async def test_a_memory_lets_the_next_run_know_what_was_said(factory: Factory, server: OpenAiServer) -> None:
     memory = ("context.memory", {"name": "talk {{ 1 + 1 }}", "exchanges": 2})
     blueprint = drawn({}, {"memory": memory}, "memory.memory > agent.memory")
-    for task in ("#say one", "#say two", "#say three", "#say four"):
-        assert (await run(factory, blueprint, task)).output == task.removeprefix("#say ")
+    answers = [(await run(factory, blueprint, task)).output for task in ("one", "two", "three", "four")]
     said = [message["content"] for message in server.bodies[3]["messages"][1:]]
-    assert said == ["#say two", "two", "#say three", "three", "#say four"]
+    assert said == ["two", answers[1], "three", answers[2], "four"]
 
 
 # --- people and crashes -----------------------------------------------------------------------------------------------
@@ -355,9 +354,9 @@ async def test_an_approval_before_a_tool_holds_the_model_back(
         await until(lambda: run_id not in factory.engine.active)
         assert not world.calls
     async with opened(tmp_path, server) as factory:
-        pending = await factory.approvals.pending(WHO)
+        pending = await factory.approvals.list(WHO)
         assert [found.title for found in pending] == ["May pay 5?"]
-        await factory.approvals.decide(WHO, pending[0].id, approved=approved)
+        await factory.approvals.decide(WHO, pending[0].id, approve=approved)
         view = await factory.runs.wait(WHO, run_id, 20)
     assert view.info.state == "succeeded"
     assert world.calls == (["pay 5"] if approved else [])
@@ -376,6 +375,7 @@ async def test_after_a_crash_the_conversation_goes_on_where_it_was(tmp_path: Pat
     world.hold.set()
     async with opened(tmp_path, server) as factory:
         view = await factory.runs.wait(WHO, run_id, 20)
+        assert view.info.error is None
         assert view.output == "A; B; 1"
         assert len(server.bodies) == 3, "answers that are in the journal are not paid for again"
         assert set(world.keys.values()) == {2}, "the effect was repeated under its key"
@@ -393,8 +393,8 @@ async def test_an_effect_that_may_have_happened_asks_a_person(tmp_path: Path, se
         await until(lambda: run_id not in factory.engine.active)
         view = await factory.runs.get(WHO, run_id)
         assert steps(view, "unkeyed")[0].state == "in doubt"
-        asked = await factory.approvals.pending(WHO)
-        await factory.approvals.decide(WHO, asked[0].id, approved=True, choice="It happened: go on")
+        asked = await factory.approvals.list(WHO)
+        await factory.approvals.decide(WHO, asked[0].id, approve=True, choice="It happened: go on")
         assert (await factory.runs.wait(WHO, run_id, 20)).output == "fine"
     assert len(world.calls) == 1
 
