@@ -66,6 +66,8 @@ class Story:
             doubt = fact["wait"] == "doubt"
             view.state = StepState.IN_DOUBT.value if doubt else StepState.WAITING.value
             view.note = _waits(fact)
+        elif kind == "step.held":
+            view.state, view.note = StepState.WAITING.value, "is held before it runs"
         elif kind == "step.resumed":
             view.state, view.note = StepState.RUNNING.value, ""
         elif kind == "step.simulated":
