@@ -88,6 +88,14 @@ async def run(factory: Factory, blueprint: Blueprint, task: str) -> RunView:
     return await factory.runs.wait(WHO, await begun(factory, blueprint, task), 20)
 
 
+async def ended(factory: Factory, run_id: str) -> RunView:
+    async with asyncio.timeout(20):
+        async for fact in factory.runs.watch(WHO, run_id):
+            if fact["kind"] == "run.finished":
+                break
+    return await factory.runs.get(WHO, run_id)
+
+
 async def facts(factory: Factory, run_id: str) -> list[Fact]:
     return (await factory.engine.journal.load(TENANT, run_id))[2]
 
@@ -357,7 +365,7 @@ async def test_an_approval_before_a_tool_holds_the_model_back(
         pending = await factory.approvals.list(WHO)
         assert [found.title for found in pending] == ["May pay 5?"]
         await factory.approvals.decide(WHO, pending[0].id, approve=approved)
-        view = await factory.runs.wait(WHO, run_id, 20)
+        view = await ended(factory, run_id)
     assert view.info.state == "succeeded"
     assert world.calls == (["pay 5"] if approved else [])
     assert len(server.bodies) == 2, "no turn was paid for twice"
@@ -374,7 +382,7 @@ async def test_after_a_crash_the_conversation_goes_on_where_it_was(tmp_path: Pat
     assert len(server.bodies) == 2
     world.hold.set()
     async with opened(tmp_path, server) as factory:
-        view = await factory.runs.wait(WHO, run_id, 20)
+        view = await ended(factory, run_id)
         assert view.info.error is None
         assert view.output == "A; B; 1"
         assert len(server.bodies) == 3, "answers that are in the journal are not paid for again"
@@ -395,7 +403,7 @@ async def test_an_effect_that_may_have_happened_asks_a_person(tmp_path: Path, se
         assert steps(view, "unkeyed")[0].state == "in doubt"
         asked = await factory.approvals.list(WHO)
         await factory.approvals.decide(WHO, asked[0].id, approve=True, choice="It happened: go on")
-        assert (await factory.runs.wait(WHO, run_id, 20)).output == "fine"
+        assert (await ended(factory, run_id)).output == "fine"
     assert len(world.calls) == 1
 
 
