@@ -147,6 +147,13 @@ async def ends_all(home: str, url: str | None = None, exceptions: str = "", seco
             await asyncio.sleep(0.1)
 
 
+async def warms_up(home: str) -> None:
+    """Everything that only the first life would load."""
+    async with Factory(options(home, None, "")) as factory:
+        draft = await factory.blueprints.create(WHO, Blueprint(name="Warm"))
+        await factory.blueprints.get(WHO, draft.id)
+
+
 KINDS: dict[str, Callable[..., Awaitable[None]]] = {
     "deploys": deploys, "carries": carries, "takes orders": takes_orders, "ends all": ends_all,
 }  # fmt: skip

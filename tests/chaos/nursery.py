@@ -13,6 +13,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -59,8 +61,12 @@ def say(**words: Any) -> None:
 
 def main() -> None:
     """Fork a child for each command."""
-    from tests.chaos import lives  # loads everything; no thread and no loop may exist before the fork
+    from tests.chaos import lives
 
+    # One life here loads everything. Its threads have ended with it: none may exist when we fork.
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(lives.warms_up(folder))
+    assert threading.active_count() == 1
     kinds: dict[str, Callable[..., Awaitable[None]]] = lives.KINDS
     for line in sys.stdin:
         given = json.loads(line)
