@@ -72,6 +72,16 @@ class Policy(_Part):
         json_schema_extra={"show_when": _TRIED_AGAIN},
     )
     timeout: float = Field(default=120.0, gt=0, le=3600, title="Time limit", description="Seconds one try may take.")
+    at_most: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        title="Starts at most",
+        description="How often it may start in the time below, over all runs of this agent; more have to wait. 0: no limit.",
+    )
+    per: float = Field(
+        default=60.0, ge=1, le=86_400, title="In so many seconds", description="The time that “Starts at most” is about."
+    )
     on_error: Literal["stop", "continue", "port"] = Field(
         default="stop",
         title="If it still fails",

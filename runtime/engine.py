@@ -21,6 +21,7 @@ from runtime.journal import ENDS, Journal, Plans
 from runtime.leases import LEASE, Lease
 from runtime.limits import Limits
 from runtime.outcomes import explain
+from runtime.pace import Pace
 from runtime.plan import Plan
 from runtime.queue import Queue
 from runtime.states import RunState
@@ -73,6 +74,7 @@ class Engine:
         self.sandboxes: OrderedDict[str, Execution] = OrderedDict()
         self.variables_of = variables_of
         self.waits = Waits(self)
+        self.pace = Pace()
         self.public_url = ""
         """Where people reach this server, without a slash at the end; addresses of runs begin with it."""
         self.find_blueprint = find_blueprint

@@ -20,6 +20,7 @@ from runtime.debugger import Debugger
 from runtime.events import Fact
 from runtime.limits import LIMITS, in_words
 from runtime.outcomes import explain, fired, is_big, retry_in, run_to_end, shown_input
+from runtime.pace import SHORT
 from runtime.plan import Plan, Step
 from runtime.progress import DONE, READY, RUNNING, Answer, Frame, LoopRun, Progress
 from runtime.states import RunState
@@ -485,10 +486,16 @@ class Execution:
                 self._end_doubt(frame, step, choice, started)
                 return
             answer = None
+        paced = step.policy.at_most > 0 and answer is None
+        if answer is not None and answer.wait == "turn":
+            answer = None
         attempt = max(attempt, frame.begun.get(step.index, 0))
         while True:
             if pause:
                 await asyncio.sleep(pause)
+            if paced and not await self._turn(frame, step, attempt):
+                return
+            paced = step.policy.at_most > 0
             started = self.engine.clock()
             if answer is None and (step.toolbox is None or (step.id, frame.path) not in self.progress.talks):
                 self.emit("step.started", step.id, frame.path, attempt=attempt, input=shown_input(step, inputs))
@@ -531,6 +538,24 @@ class Execution:
             else:
                 self._succeed(frame, step, outputs, attempt, started)
             return
+
+    async def _turn(self, frame: Frame, step: Step, attempt: int) -> bool:
+        """Wait for the moment at which the step may start; False: that is so far away that the wait is rows only."""
+        policy, order, now = step.policy, self.order, self.engine.clock()
+        lane = (order.tenant, self.id if self.sandbox else order.blueprint_id, step.id)
+        if (delay := self.engine.pace.reserve(lane, policy.at_most, policy.per, now)) <= 0:
+            return True
+        if self.sandbox:
+            sentence = f"would wait {delay:,.0f} seconds for its turn; the sandbox goes on at once"
+            self.emit("step.simulated", step.id, frame.path, sentence=sentence)
+            return True
+        if delay <= SHORT:
+            await asyncio.sleep(delay)
+            return not frame.gone
+        if attempt > 1:
+            frame.begun[step.index] = attempt
+        await self._wait(frame, step, "turn", now + delay, {})
+        return False
 
     async def _attempt(
         self, frame: Frame, step: Step, inputs: dict[str, Any], attempt: int, answer: Answer | None

@@ -207,7 +207,10 @@ class _Compiler:
             policy=placed.policy,
             effect=effect,
             is_trigger=node.family is Family.TRIGGER,
-            inline=effect is Effect.E0 and not isinstance(node, Loop) and type(node).resume is Node.resume,
+            inline=effect is Effect.E0
+            and not isinstance(node, Loop)
+            and type(node).resume is Node.resume
+            and not placed.policy.at_most,
             enough=node.enough(),
             sets=node.sets_variable(),
             scope=scope,

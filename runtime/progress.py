@@ -135,6 +135,9 @@ class Progress:
             return
         if kind in ("step.started", "step.retrying"):
             frame.begun[step.index] = fact["attempt"]
+            if self.resumed:
+                # What it waited for before it began anew is used up; a crash after this is a matter of its own.
+                self.resumed.pop((step.id, frame.path), None)
         elif kind == "step.succeeded":
             self.resolve(frame, step, fact["output"])
         elif kind == "step.reused":

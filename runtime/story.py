@@ -125,6 +125,13 @@ class Story:
 def _waits(fact: Fact) -> str:
     if fact["wait"] == "until":
         return "waits for its time"
-    if fact["wait"] == "call":
-        return "waits for the agent it called"
-    return "waits for a decision"
+    return _WAITS.get(fact["wait"], "waits for a decision")
+
+
+_WAITS = {
+    "turn": "waits for its turn: it may start only so often",
+    "call": "waits for the agent it called",
+    "start": "starts another agent",
+    "run": "waits for the agent that was started",
+    "event": "waits for something to happen",
+}
