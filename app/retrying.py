@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -63,17 +64,27 @@ class Data:
                 self._field(name, part)
 
     def _field(self, name: str, part: Any) -> None:
-        def put(value: Any) -> None:
-            self.value[name] = value
+        kind = _kind(part)
+        with ui.element("div").classes("af-data-field"):
 
-        if isinstance(part, bool):
-            made: Any = ui.switch(name, value=part, on_change=on(lambda event: put(bool(event.value))))
-        elif isinstance(part, int | float):
-            made = ui.number(name, value=part, on_change=on(lambda event: put(_whole(event.value))))
-        else:
-            made = ui.textarea(name, value=part or "", on_change=on(lambda event: put(event.value or "")))
-            made.props("autogrow rows=1 maxlength=100000")
-        made.mark(f"data-{name}")
+            def put(value: Any) -> None:
+                self.value[name] = value
+
+            def turn(wanted: str) -> None:
+                put(_as(wanted, self.value[name]))
+                self._fill()
+
+            if kind == "yes/no":
+                made: Any = ui.switch(name, value=part, on_change=on(lambda event: put(bool(event.value))))
+            elif kind == "number":
+                made = ui.number(name, value=part, on_change=on(lambda event: put(_whole(event.value))))
+            else:
+                made = ui.textarea(name, value=part or "", on_change=on(lambda event: put(event.value or "")))
+                made.props("autogrow rows=1 maxlength=100000")
+            made.mark(f"data-{name}").classes("grow")
+            kinds = ui.select(list(_KINDS), value=kind, on_change=on(lambda event: turn(str(event.value))))
+            kinds.props["aria-label"] = f"Kind of {name}"
+            kinds.props("options-dense").mark(f"kind-{name}")
 
     def _json(self) -> None:
         def typed(text: str) -> None:
@@ -101,6 +112,29 @@ def _is_plain(value: Any) -> bool:
     return all(
         isinstance(name, str) and (part is None or isinstance(part, str | int | float)) for name, part in value.items()
     )
+
+
+_KINDS: Final = ("text", "number", "yes/no")
+
+
+def _kind(part: Any) -> str:
+    if isinstance(part, bool):
+        return "yes/no"
+    return "number" if isinstance(part, int | float) else "text"
+
+
+def _as(kind: str, part: Any) -> Any:
+    """A part as another kind; what does not fit becomes the plainest value of that kind."""
+    text = "" if part is None else str(part).strip()
+    if kind == "yes/no":
+        return text.lower() in ("true", "yes", "1")
+    if kind == "number":
+        try:
+            found = float(text)
+        except ValueError:
+            return 0
+        return _whole(found) if math.isfinite(found) else 0
+    return text if isinstance(part, str | int | float) and not isinstance(part, bool) else text.lower()
 
 
 def _whole(value: Any) -> Any:

@@ -12,6 +12,7 @@ from app.permissions import Permission, current_actor, current_factory, on, page
 from app.pieces import button, heading, json_tree, notice, relative_time, status_chip, undo_toast
 from app.retrying import Again, ask_how, ask_why
 from app.sentences import count, error_words, studio, took
+from app.studio.words import spoken
 from nodes.categories import Category
 from runtime.dead_letters import DeadLetterInfo, DeadLetterView, State, Tally
 
@@ -142,7 +143,7 @@ class Ledger:
                 category_chip(one.category)
             with ui.link(target=f"{ADDRESS}/{run.id}").classes("grow min-w-0 af-plain-link"):
                 ui.label(run.blueprint_name).classes("af-one-line af-strong")
-                ui.label(error_words(run.error)).classes("af-one-line af-small af-bad")
+                ui.label(spoken(error_words(run.error))).classes("af-one-line af-small af-bad")
                 if self.state != "open":
                     ui.label(done_words(one)).classes("af-one-line af-small af-muted")
             if one.retry_state is not None:
@@ -304,11 +305,11 @@ class Sheet:
             with ui.element("ol").classes("af-story"):
                 for sentence in self.letter.story:
                     with ui.element("li"):
-                        ui.label(sentence).classes("break-words")
+                        ui.label(spoken(sentence)).classes("break-words")
         category, error = self.letter.info.category, self.letter.info.run.error or {}
         with ui.element("section").props('aria-label="What helps"'):
             heading("What helps", 2).classes("mb-2")
-            ui.label(str(error.get("fix") or category.helps)).classes("break-words").mark("advice")
+            ui.label(spoken(str(error.get("fix") or category.helps))).classes("break-words").mark("advice")
             ui.label(f"{category.word}: {category.means}").classes("af-muted af-small mt-1")
 
     def _data(self) -> None:

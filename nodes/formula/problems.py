@@ -34,6 +34,17 @@ class Position:
         return {"line": self.line, "column": self.column, "start": self.start, "end": self.end}
 
 
+_CATEGORIES = {
+    # What a formula can stumble over only when it runs: the data that it was given.
+    **dict.fromkeys(
+        ("formula.type", "formula.value", "formula.unknown_name", "formula.unknown_item", "formula.empty"),
+        Category.INPUT,
+    ),
+    "formula.budget": Category.LIMIT,
+    "formula.internal": Category.BUG,
+}
+
+
 class FormulaError(FactoryError):
     """A formula cannot be read or worked out; says where in the text, why, and what to write instead."""
 
@@ -44,6 +55,7 @@ class FormulaError(FactoryError):
         self, message: str, *, code: str | None = None, fix: str | None = None, span: Span | None = None
     ) -> None:
         super().__init__(message, code=code, fix=fix)
+        self.category = _CATEGORIES.get(self.code, Category.CONFIGURATION)
         self.span = span
         self.position: Position | None = None
 
