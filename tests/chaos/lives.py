@@ -116,7 +116,7 @@ async def carries(
 
 
 async def takes_orders(
-    home: str, name: str, clients: int = 12, url: str | None = None, exceptions: str = "", most: int = 1_000_000
+    home: str, name: str, clients: int = 32, url: str | None = None, exceptions: str = "", most: int = 1_000_000
 ) -> None:
     """Take orders as fast as it goes until killed; each is said when it was acknowledged."""
     async with Factory(options(home, url, exceptions)) as factory:
