@@ -49,6 +49,10 @@ class Routes:
         for edge in graph.back:
             self.results[edge.target].append(edge)
             self.gives_to[edge.source].append(edge.target)
+        self.with_agent = {
+            node: agent for agent, ports in graph.agents.attached.items() for node in ports.values() if node != agent
+        } | graph.agents.agent_of
+        """Steps that do their part while an agent runs: the first of its tools, its model, its memory."""
         self.order, self.acyclic = self._order()
         self.doors = {id_: self._doors(id_) for id_ in graph.placed}
         self.when: dict[str, Needs | None] = {}
@@ -76,9 +80,9 @@ class Routes:
                     after[edge.source] += done
                     for target in done:
                         waits[target] += 1
-        for head, agent in self.graph.agents.agent_of.items():
-            after[agent].append(head)
-            waits[head] += 1
+        for id_, agent in self.with_agent.items():
+            after[agent].append(id_)
+            waits[id_] += 1
         ready = [self.place[id_] for id_, count in waits.items() if not count]
         heapify(ready)
         names = list(self.graph.placed)
@@ -99,8 +103,8 @@ class Routes:
         """The steps that lead to each step, as bits by place in the document."""
         found: dict[str, int] = {}
         for id_ in self.order:
-            # A tool runs while its agent does: before it ran what ran before the agent.
-            bits = found.get(self.graph.agents.agent_of.get(id_, ""), 0)
+            # Before a tool ran what ran before its agent.
+            bits = found.get(self.with_agent.get(id_, ""), 0)
             for edge in self.into[id_]:
                 bits |= found.get(edge.source, 0) | 1 << self.place[edge.source]
             found[id_] = bits
@@ -111,7 +115,7 @@ class Routes:
         """The steps without which each step does not run, as bits by place in the document."""
         found: dict[str, int] = {}
         for id_ in self.order:
-            bits = found.get(self.graph.agents.agent_of.get(id_, ""), 0)
+            bits = found.get(self.with_agent.get(id_, ""), 0)
             for edges in self._needed(id_):
                 some = -1
                 for edge in edges:
@@ -197,7 +201,7 @@ class Routes:
         if id_ in self._starts:
             return None if self.graph.placed[id_].disabled else {BY_TRIGGER: frozenset({id_})}
         groups = self._needed(id_)
-        if not groups and (agent := self.graph.agents.agent_of.get(id_)) is not None:
+        if not groups and (agent := self.with_agent.get(id_)) is not None:
             return self.when.get(agent)
         found: dict[str, Ways] = {}
         for edges in groups:

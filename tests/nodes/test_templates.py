@@ -38,8 +38,8 @@ def sample(name: str) -> Any:
 
 def test_the_index_names_every_file_once() -> None:
     assert sorted(NAMES) == sorted(path.stem for path in FOLDER.glob("*.json") if path.name != "index.json")
-    assert len(set(NAMES)) == len(NAMES) == 8
-    assert len({entry["title"] for entry in INDEX}) == 8
+    assert len(set(NAMES)) == len(NAMES) == 9
+    assert len({entry["title"] for entry in INDEX}) == 9
 
 
 @pytest.mark.parametrize("entry", INDEX, ids=NAMES)
@@ -59,7 +59,7 @@ def test_together_they_show_what_agents_are_made_of() -> None:
         "validation.decide", "validation.switch", "validation.check_schema", "validation.filter_list", "validation.approve",
         "context.read_table", "context.http_request", "context.remember", "context.recall", "context.set_values",
         "action.ask_model", "action.run_code", "action.respond", "action.send_email", "action.slack_post", "action.aggregate",
-        "action.transform", "action.write_file", "action.write_row", "action.text_template",
+        "action.agent", "context.memory", "action.transform", "action.write_file", "action.write_row", "action.text_template",
         "flow.for_each",
     }  # fmt: skip
 
@@ -154,6 +154,8 @@ LEAVE = {"who": "Ada", "email": "ada@example.com", "from": "2026-07-06", "until"
         ("leave-request", {"answers": LEAVE}, "would e-mail manager@example.com: “Ada asks for 26 days off”"),
         ("leave-request", {"answers": LEAVE | {"until": "2026-07-01"}}, "Please check the dates of your request"),
         ("shop-assistant", {"text": "Hello?", "conversation": "c7"}, "The customer now says: Hello?"),
+        ("help-desk", sample("help-desk"), "would e-mail accounts@example.com: “Refund order (sample order)”"),
+        ("help-desk", {"text": "Hi"}, "“Look up an order”"),
         ("invoice-reminders", {"today": "2026-04-01"}, "reminders-2026-04-01.txt"),
         ("service-watch", sample("service-watch"), "would e-mail on-call@example.com"),
         ("lead-scoring", sample("lead-scoring"), "Grace Hopper of Navy Computing (96 points)"),
