@@ -1,13 +1,12 @@
 """Aggregate: one result out of many items."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out, Row
-from nodes.compiling import Code, Writer, atom, call, identifier, mapping, quoted, stiff
+from nodes.compiling import Code, Writer, atom, call, identifier, mapping, quoted, stiff, words_in
 from nodes.formula.meter import Meter
 from nodes.formula.values import NUMBERS, a_kind, checked, key_of
 from nodes.shape import ANY, NUMBER, TEXT, Shape, list_of, record, with_member
@@ -168,7 +167,7 @@ class Aggregate(Node):
         if formula == "item":
             return atom("items")
         code = w.formula(formula, member="item")
-        indexed = re.search(r"\bindex\b", code.flat)
+        indexed = "index" in words_in(code.flat)
         if formula.isidentifier():
             other = stiff(f"lambda item, index: {code.flat}", 1)
             return w.use(_field_or, "items", quoted(formula), other)

@@ -14,6 +14,7 @@ from nodes.compiling.layout import (
     quoted,
     statement,
     stiff,
+    words_in,
 )
 from nodes.compiling.writer import CannotCompile, Writer
 
@@ -33,4 +34,5 @@ __all__ = [
     "quoted",
     "statement",
     "stiff",
+    "words_in",
 ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
-import importlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -173,7 +172,7 @@ class _Home:
 
 @functools.cache
 def _home(name: str) -> _Home:
-    source = inspect.getsource(importlib.import_module(name))
+    source = inspect.getsource(sys.modules[name])
     bindings: dict[str, ast.stmt | Elsewhere | ModuleType | str] = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -195,7 +194,7 @@ def _home(name: str) -> _Home:
 def _imported(module: str, one: ast.alias, ours: set[str]) -> Elsewhere | ModuleType | str:
     if module.partition(".")[0] not in ours:
         return f"from {module} import {one.name}" + (f" as {one.asname}" if one.asname else "")
-    found = getattr(importlib.import_module(module), one.name, None)
+    found = getattr(sys.modules[module], one.name, None)
     return found if isinstance(found, ModuleType) else Elsewhere(module, one.name)
 
 

@@ -139,6 +139,11 @@ def docstring(text: str, depth: int = 0) -> str:
     return f'{STEP * depth}"""{line or "A step."}"""'
 
 
+def words_in(code: str) -> frozenset[str]:
+    """All names in a piece of code, and the words of its texts."""
+    return frozenset(re.findall(r"\w+", code))
+
+
 def identifier(text: str, taken: Iterable[str] = ()) -> str:
     """A name that Python takes, and that is not taken."""
     base = re.sub(r"[^a-z0-9_]+", "_", text.lower()).strip("_") or "step"

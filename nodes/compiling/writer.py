@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -10,7 +9,6 @@ from typing import Any, Literal
 import orjson
 
 from nodes.compiling.carry import Library
-from nodes.compiling.formulas import Formulas, Scope
 from nodes.compiling.layout import (
     STEP,
     WIDTH,
@@ -24,8 +22,10 @@ from nodes.compiling.layout import (
     quoted,
     statement,
     stiff,
+    words_in,
 )
 from nodes.errors import FactoryError
+from nodes.formula.python import Formulas, Scope
 
 Gives = Literal["value", "ports", "yes_no", "way", "ways", "nothing"]
 """What the function returns: the value of the only port; a record of the ports that fire; whether to go to the first port
@@ -173,7 +173,7 @@ class Writer:
     def loop(self, members: Code | str, *uses: Code, index: bool = False) -> Iterator[None]:
         """Lines for each `item`; with its `index` where it is used."""
         members = self.let("members", members) if len(str(members)) > 60 else str(members)
-        counted = index or any(re.search(r"\bindex\b", code.flat) for code in uses)
+        counted = index or any("index" in words_in(code.flat) for code in uses)
         with self.block(f"for index, item in enumerate({members}):" if counted else f"for item in {members}:"):
             yield
 

@@ -17,8 +17,8 @@ from nodes.base import NodeError
 from nodes.blueprint import Blueprint
 from nodes.catalog import Catalog
 from nodes.compiling import Library, Writer, quoted, statement
-from nodes.compiling.formulas import Formulas, Scope
 from nodes.formula import HELP, FormulaError, compile_formula
+from nodes.formula.python import Formulas, Scope
 from runtime.compiling import compile_python
 from runtime.journal import Plans
 from tests.nodes.test_formula_properties import FORMULAS, SCOPES

@@ -1,36 +1,21 @@
-"""Plan → Python: a blueprint as one module that runs without the factory, with a function for each step.
+"""The wiring of a compiled module: the body of `run`, with each step behind the condition under which the engine runs it."""
 
-`run` holds the wiring as straight code: what a decision chooses is an `if`, a loop is a `for`, a step that the engine would
-skip stands behind a condition. The same plan is read as the engine reads, so both come to the same result. What differs:
-branches run one after the other, formulas have no budget, and the limits of the factory do not apply.
-"""
+from __future__ import annotations
 
-import ast
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from nodes.base import Loop, PortType
-from nodes.blueprint import Blueprint
-from nodes.catalog import Catalog
-from nodes.compiling import CannotCompile, Code, Library, Writer, atom, call, identifier, literal, quoted, statement
-from nodes.compiling.carry import RESERVED
-from nodes.compiling.layout import STEP, docstring, loose
-from nodes.errors import FactoryError
-from runtime.compiled_text import closing, opening
-from runtime.plan import Plan, Scope, Step, compile_plan
+from nodes.base import Loop
+from nodes.compiling import Code, atom, call, literal, quoted, statement
+from nodes.compiling.layout import STEP, docstring, loose, words_in
+from runtime.compiling.chunks import Chunk, laid_out, moved_in
+from runtime.compiling.steps import Fired, arguments, listed_names, record_of
+from runtime.plan import Scope, Step
 
-_SUB_PORTS = frozenset({PortType.MODEL, PortType.TOOL, PortType.MEMORY})
-_RETURNS = {
-    "value": "Any",
-    "ports": "dict[str, Any]",
-    "some": "dict[str, Any]",
-    "yes_no": "bool",
-    "way": "str",
-    "ways": "list[str]",
-    "nothing": "None",
-}
+if TYPE_CHECKING:
+    from runtime.compiling.module import Module
+
 _EMPTY = {
     "ports": ": dict[str, Any] = {}",
     "some": ": dict[str, Any] = {}",
@@ -40,157 +25,10 @@ _EMPTY = {
 }
 
 
-def compile_python(blueprint: Blueprint, types: Catalog) -> str:
-    """The blueprint as the text of a Python module. Raises PlanError, or CannotCompile naming the node and why."""
-    return _Module(compile_plan(blueprint, types)).text()
-
-
-@dataclass(slots=True)
-class _Function:
-    """A step's function: its name, what it is given besides its ports, and what it returns."""
-
-    name: str
-    gives: str
-    waits: bool = False
-    extras: list[str] = field(default_factory=list)
-    ports: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class _Out:
-    """What can be read of a port in the wiring: whether it fired ("" is always), and its value."""
-
-    fired: str
-    value: str
-
-
-@dataclass(slots=True)
-class _Chunk:
-    """Lines of the wiring that stand behind one condition, and what must be set before it."""
-
-    condition: str
-    before: list[str]
-    lines: list[str]
-
-
-class _Module:
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.library = Library()
-        self.library.taken |= {"run", "main", "World"}
-        self.names: dict[str, str] = {}
-        for step in plan.steps.values():
-            self.names[step.id] = identifier(step.key, self.library.taken | RESERVED)
-            self.library.taken |= {self.names[step.id], f"from_{self.names[step.id]}"}
-        self.sources: dict[str, dict[str, list[tuple[str, str]]]] = defaultdict(lambda: defaultdict(list))
-        for edge in plan.graph.edges:
-            self.sources[edge.target][edge.target_port].append((edge.source, edge.source_port))
-        self.functions: dict[str, _Function] = {}
-        self.texts: dict[str, str] = {}
-        self.outs: dict[tuple[str, str], _Out] = {}
-        self.covers: list[tuple[frozenset[str], str]] = []
-        """Conditions of which one is always true where the other condition is."""
-        self.named: set[str] = set()
-        """The steps that formulas ask for by name."""
-        self.replies = False
-        self.waits = False
-
-    def text(self) -> str:
-        """The module."""
-        for step in self.plan.steps.values():
-            if not step.placed.disabled:
-                self._function(step)
-        wiring = _Wiring(self).whole()
-        self.library.need("from typing import Any")
-        end = closing(self.library, waits=self.waits)
-        parts = [wiring, *self.texts.values(), *end[:-1]]
-        head = opening(self.plan.blueprint, self.plan.content_hash, self.library, self.names.values())
-        constants = self._constants()
-        text = "\n\n\n".join([*head, *constants, *parts, *self.library.texts, end[-1]]) + "\n"
-        ast.parse(text)
-        return text
-
-    def _constants(self) -> list[str]:
-        code = "\n".join(self.texts.values())
-        found = []
-        if re.search(r"\bVARIABLES\b", code):
-            values = literal(dict(self.plan.variables))
-            found.append("\n".join(statement(values, "VARIABLES: dict[str, Any] = ")))
-        if re.search(r"\bRUN\b", code):
-            for line in ("import time", "import uuid"):
-                self.library.need(line)
-            about = f'{{"id": uuid.uuid4().hex, "started_at": time.time(), "sandbox": False, "agent": {quoted(self.plan.blueprint.name)}}}'
-            found.append("\n".join(statement(about, "RUN: dict[str, Any] = ", "  # fmt: skip")))
-        return found
-
-    def ports_of(self, step: Step) -> list[str]:
-        """The ports by which values leave a step."""
-        ports = self.plan.graph.outputs[step.id].values()
-        return [port.name for port in ports if port.type not in _SUB_PORTS]
-
-    def certain(self, step: Step, port: str) -> bool:
-        """Whether something arrives at a port whenever the step runs."""
-        return port in step.required or (not step.required and len(self.sources[step.id]) == 1)
-
-    # --- a function for each step -----------------------------------------------------------------------------------------
-
-    def _function(self, step: Step) -> None:
-        fed = tuple(port for port in self.plan.graph.inputs[step.id] if port in self.sources[step.id])
-        blank = tuple(step.blank)
-        ports = ("event",) if step.is_trigger else tuple(dict.fromkeys((*fed, *blank)))
-        main = "" if step.is_trigger or step.first_input not in ports else step.first_input
-        fixed = {"input": main or "None", "steps": "steps", "vars": "VARIABLES", "run": "RUN"}
-        if step.scope.loop is not None:
-            fixed |= {"item": "item", "index": "index"}
-        zone = self.plan.blueprint.time_zone
-        writer = Writer(self.library, ports, main, time_zone=zone, fixed=fixed)
-        if step.is_trigger:
-            # A trigger's formulas, if it had any, would know nothing.
-            writer.formulas.scope.ports = {}
-        try:
-            if isinstance(step.node, Loop) and step.node.rounds:
-                raise CannotCompile(f"“{step.node.title}” decides after each round whether another follows.", fix="")
-            step.node.as_python(writer)
-        except FactoryError as error:
-            raise CannotCompile(
-                f"“{step.name}” cannot be compiled: {error.message}",
-                fix=error.fix or "Run this agent in the factory, or put other steps in its place.",
-                where={"node": step.id},
-            ) from None
-        used = writer.formulas.used
-        extras: list[str] = [name for name in ("item", "index") if name in used and name in fixed]
-        extras += ["steps"] if "steps" in used else []
-        extras += ["replies"] if writer.answers else []
-        extras += ["world"] if writer.outside else []
-        self.replies = self.replies or writer.answers
-        body = "\n".join(writer.lines)
-        found = _Function(self.names[step.id], writer.gave, "await " in body, extras, ports)
-        self.waits = self.waits or writer.outside
-        self.functions[step.id] = found
-        typed = {"steps": "dict[str, Any]", "replies": "list[Any]", "world": "World", "index": "int"}
-        given = [f"{name}: {typed.get(name, 'Any')}" for name in dict.fromkeys((*ports, *extras))]
-        about = step.node.describe()
-        said = _sentence(f"{step.node.title}: {about}" if about else step.node.title)
-        if step.placed.name and step.placed.name != step.node.title:
-            said = f"{_sentence(step.placed.name)} {said}"
-        head = f"{'async ' if found.waits else ''}def {found.name}("
-        signature = statement(_arguments(head, given), "", f" -> {_RETURNS[found.gives]}:")
-        self.texts[step.id] = "\n".join([*signature, docstring(said, 1), *writer.lines])
-        for text in re.findall(r'\bsteps, "steps", "(\w+)"', body):
-            self.named.add(text)
-        if "steps" in used and not re.search(r'\bsteps, "steps", "', body):
-            self.named.update(step.key for step in self.plan.steps.values())
-
-
-def _arguments(head: str, given: Sequence[str]) -> Code:
-    inside = ", ".join(given)
-    return Code(f"{head}{inside})", head, tuple(atom(one) for one in given), ")")
-
-
-class _Wiring:
+class Wiring:
     """The body of `run`: the steps one after the other, each behind the condition under which the engine would run it."""
 
-    def __init__(self, module: _Module) -> None:
+    def __init__(self, module: Module) -> None:
         self.module = module
         self.plan = module.plan
         self.items: dict[str, tuple[str, str]] = {}
@@ -218,17 +56,17 @@ class _Wiring:
             given.append("world: World | None = None")
         head = f"{'async ' if module.waits else ''}def run("
         said = f"{plan.blueprint.name}: from what starts it to its result."
-        signature = statement(_arguments(head, given), "", " -> Any:")
+        signature = statement(arguments(head, given), "", " -> Any:")
         return "\n".join([*signature, docstring(said, 1), *lines, *body, *ends])
 
     # --- one scope ------------------------------------------------------------------------------------------------------------
 
     def scope(self, scope: Scope, depth: int) -> list[str]:
         """The steps of the whole blueprint, or of a loop's body."""
-        chunks: list[_Chunk] = []
+        chunks: list[Chunk] = []
         for step in self.ordered(scope):
             chunks += self.step(step)
-        return _laid_out(chunks, depth)
+        return laid_out(chunks, depth)
 
     def ordered(self, scope: Scope) -> list[Step]:
         """The steps in an order that keeps those behind the same condition together."""
@@ -259,7 +97,7 @@ class _Wiring:
 
     # --- one step -------------------------------------------------------------------------------------------------------------
 
-    def step(self, step: Step) -> list[_Chunk]:
+    def step(self, step: Step) -> list[Chunk]:
         """The call of a step behind its condition."""
         condition, flags = self.condition(step)
         variable = f"from_{self.module.names[step.id]}"
@@ -273,7 +111,7 @@ class _Wiring:
             )
             kind = "value"
             if step.out_ports:
-                self.module.outs[step.id, step.out_ports[0]] = _Out(condition, variable)
+                self.module.outs[step.id, step.out_ports[0]] = Fired(condition, variable)
         elif step.body is not None:
             kind = self.loop(step, condition, variable, lines)
         else:
@@ -283,8 +121,8 @@ class _Wiring:
             before.append(f"{variable}{_EMPTY[kind]}")
         if step.key in self.module.named:
             lines += self.noted(step, kind, variable)
-        chunks = [_Chunk("", [], flags)] if flags else []
-        return [*chunks, _Chunk(condition, before, lines)]
+        chunks = [Chunk("", [], flags)] if flags else []
+        return [*chunks, Chunk(condition, before, lines)]
 
     def condition(self, step: Step) -> tuple[str, list[str]]:
         """When the step runs ("" is always), and the line that works it out when that takes more than a name."""
@@ -301,11 +139,11 @@ class _Wiring:
             return flag, loose(found, f"{flag} = ")
         return found, []
 
-    def out(self, source: str, port: str) -> _Out:
+    def out(self, source: str, port: str) -> Fired:
         """What a port gives. A port that never fires is never true."""
         if port == "item" and source in self.items:
-            return _Out("", self.items[source][0])
-        return self.module.outs.get((source, port), _Out("False", "None"))
+            return Fired("", self.items[source][0])
+        return self.module.outs.get((source, port), Fired("False", "None"))
 
     def any_of(self, conditions: Iterable[str]) -> str:
         found = dict.fromkeys(one for one in conditions if one != "False")
@@ -332,7 +170,7 @@ class _Wiring:
         sources = [out for out in sources if out.fired != "False"]
         if known is not None and known.many:
             if all(out.fired in ("", condition) for out in sources):
-                return _listed([out.value for out in sources])
+                return listed_names([out.value for out in sources])
             name = f"{port}_of_{self.module.names[step.id]}"
             lines.append(f"{name}: list[Any] = []")
             for out in sources:
@@ -344,7 +182,7 @@ class _Wiring:
         return atom(self.first_of(sources, condition, self.module.certain(step, port)))
 
     @staticmethod
-    def first_of(sources: Sequence[_Out], condition: str, required: bool) -> str:
+    def first_of(sources: Sequence[Fired], condition: str, required: bool) -> str:
         """The value of the first source that fired."""
         text, closed = "", False
         for out in sources:
@@ -409,29 +247,29 @@ class _Wiring:
         simple = carried and kind == "value"
         lines.append("try:")
         if simple:
-            lines += _in(loose(made, f"{variable} = "))
+            lines += moved_in(loose(made, f"{variable} = "))
         elif kind == "value":
-            lines += _in(loose(_record({next(iter(ports)): made}), f"{variable} = "))
+            lines += moved_in(loose(record_of({next(iter(ports)): made}), f"{variable} = "))
         elif kind in ("ports", "some"):
-            lines += _in(loose(made, f"{variable} = "))
+            lines += moved_in(loose(made, f"{variable} = "))
         elif kind == "nothing":
-            lines += _in(loose(made))
+            lines += moved_in(loose(made))
         elif kind == "yes_no":
             yes, no = list(ports)[:2]
             chosen = f"{{{quoted(yes)}: {what}}} if {made.flat} else {{{quoted(no)}: {what}}}"
-            lines += _in([f"{variable} = {chosen}  # fmt: skip"])
+            lines += moved_in([f"{variable} = {chosen}  # fmt: skip"])
         else:
             ways = f"[{made.flat}]" if kind == "way" else made.flat
-            lines += _in([f"{variable} = dict.fromkeys({ways}, {what})  # fmt: skip"])
+            lines += moved_in([f"{variable} = dict.fromkeys({ways}, {what})  # fmt: skip"])
         if carried:
             value = literal(step.policy.on_error_value)
             lines.append("except Exception:")
-            failed = value if simple else _record({first: value}) if first else atom("{}")
-            lines += _in(loose(failed, f"{variable} = "))
+            failed = value if simple else record_of({first: value}) if first else atom("{}")
+            lines += moved_in(loose(failed, f"{variable} = "))
         else:
             lines.append("except Exception as error:")
             told = call(self.module.library.kit("explained"), "error", quoted(step.id), quoted(step.name))
-            lines += _in(loose(_record({"error": told}), f"{variable} = "))
+            lines += moved_in(loose(record_of({"error": told}), f"{variable} = "))
         kind = "value" if simple else "some"
         self._tell(step, condition, variable, kind, what, first_only=carried and kind == "value")
         if kind == "some" and len([port for port in ports if port != "error"]) == 1:
@@ -455,22 +293,22 @@ class _Wiring:
         """Note what each port gives, and when."""
         outs, ports = self.module.outs, self.module.ports_of(step)
         if kind == "value":
-            outs[step.id, step.out_ports[0] if first_only else ports[0]] = _Out(condition, variable)
+            outs[step.id, step.out_ports[0] if first_only else ports[0]] = Fired(condition, variable)
         elif kind == "ports":
             for port in ports:
                 if port != "error":
-                    outs[step.id, port] = _Out(condition, f"{variable}[{quoted(port)}]")
+                    outs[step.id, port] = Fired(condition, f"{variable}[{quoted(port)}]")
         elif kind == "some":
             for port in ports:
-                outs[step.id, port] = _Out(f"{quoted(port)} in {variable}", f"{variable}[{quoted(port)}]")
+                outs[step.id, port] = Fired(f"{quoted(port)} in {variable}", f"{variable}[{quoted(port)}]")
         elif kind == "yes_no":
             yes, no = (variable, f"{variable} is False") if condition else (variable, f"not {variable}")
-            outs[step.id, ports[0]], outs[step.id, ports[1]] = _Out(yes, what), _Out(no, what)
+            outs[step.id, ports[0]], outs[step.id, ports[1]] = Fired(yes, what), Fired(no, what)
             self.module.covers.append((frozenset({yes, no}), condition))
         elif kind in ("way", "ways"):
             tests = [f"{variable} == {quoted(p)}" if kind == "way" else f"{quoted(p)} in {variable}" for p in ports]
             for port, test in zip(ports, tests, strict=True):
-                outs[step.id, port] = _Out(test, what)
+                outs[step.id, port] = Fired(test, what)
             if kind == "way":
                 fired = [test for port, test in zip(ports, tests, strict=True) if port != "error"]
                 self.module.covers.append((frozenset(fired), condition))
@@ -483,7 +321,7 @@ class _Wiring:
             return [f"{target}{variable}"]
         pairs = {port: self.module.outs[step.id, port].value for port in ports}
         if kind == "value":
-            return loose(_record({port: atom(value) for port, value in pairs.items()}), target)
+            return loose(record_of({port: atom(value) for port, value in pairs.items()}), target)
         tests = [
             f"**({{{quoted(p)}: {v}}} if {self.module.outs[step.id, p].fired} else {{}})" for p, v in pairs.items()
         ]
@@ -505,7 +343,7 @@ class _Wiring:
         if any(one.key in module.named for one in step.body.steps):
             body.insert(0, f"{self.steps_name} = dict({outside})")
         else:
-            body = [re.sub(rf"\b{self.steps_name}\b", outside, line) for line in body]
+            body = [_renamed(line, self.steps_name, outside) for line in body]
         self.steps_name = outside
         policy = node.when_item_fails()
         inner: list[str] = []
@@ -524,29 +362,29 @@ class _Wiring:
             work += loose(made, f"{members} = ")
             if policy == "stop":
                 name = call(module.library.kit("item_of"), quoted(step.name), index)
-                body = [f"with {name.flat}:", *_in(body)]
+                body = [f"with {name.flat}:", *moved_in(body)]
             else:
-                body = ["try:", *_in(body), "except Exception:", f"{STEP}{failed}"]
-            counted = any(re.search(rf"\b{index}\b", line) for line in body)
+                body = ["try:", *moved_in(body), "except Exception:", f"{STEP}{failed}"]
+            counted = any(index in words_in(line) for line in body)
             head = f"for {index}, {item} in enumerate({members}):" if counted else f"for {item} in {members}:"
-            work += [head, *_in(body)]
+            work += [head, *moved_in(body)]
         done = results if step.collects else members
         on_error = step.policy.on_error
         if on_error == "stop":
             lines += [*work, f"{variable} = {done}"]
-            module.outs[step.id, "done"] = _Out(condition, variable)
+            module.outs[step.id, "done"] = Fired(condition, variable)
             return "value"
-        lines += ["try:", *_in(work)]
+        lines += ["try:", *moved_in(work)]
         if on_error == "continue":
             lines += [f"{STEP}{variable} = {done}", "except Exception:"]
-            lines += _in(loose(literal(step.policy.on_error_value), f"{variable} = "))
-            module.outs[step.id, "done"] = _Out(condition, variable)
+            lines += moved_in(loose(literal(step.policy.on_error_value), f"{variable} = "))
+            module.outs[step.id, "done"] = Fired(condition, variable)
             return "value"
         told = call(module.library.kit("explained"), "error", quoted(step.id), quoted(step.name))
         lines += [f'{STEP}{variable} = {{"done": {done}}}', "except Exception as error:"]
-        lines += _in(loose(_record({"error": told}), f"{variable} = "))
+        lines += moved_in(loose(record_of({"error": told}), f"{variable} = "))
         for port in ("done", "error"):
-            module.outs[step.id, port] = _Out(f"{quoted(port)} in {variable}", f"{variable}[{quoted(port)}]")
+            module.outs[step.id, port] = Fired(f"{quoted(port)} in {variable}", f"{variable}[{quoted(port)}]")
         both = frozenset(f"{quoted(port)} in {variable}" for port in ("done", "error"))
         module.covers.append((both, condition))
         return "some"
@@ -584,8 +422,8 @@ class _Wiring:
         if not found:
             return [*lines, f"{STEP}return None"]
         lines.append(f"{STEP}ends: dict[str, Any] = {{}}")
-        chunks = [_Chunk(test, [], [f"ends[{quoted(step.key)}] = {value}"]) for step, test, value in found]
-        lines += _laid_out(chunks, 1)
+        chunks = [Chunk(test, [], [f"ends[{quoted(step.key)}] = {value}"]) for step, test, value in found]
+        lines += laid_out(chunks, 1)
         return [*lines, f"{STEP}return {module.library.kit('result_of')}(ends)"]
 
     def end(self, step: Step) -> list[tuple[str, str]]:
@@ -613,72 +451,12 @@ class _Wiring:
         return [(variable, value)]
 
 
-def _laid_out(chunks: Sequence[_Chunk], depth: int) -> list[str]:
-    """Chunks as lines: what stands behind the same condition under one `if`, and its contrary under `else`."""
-    lines: list[str] = []
-    chain: list[_Chunk] = []
-
-    def close() -> None:
-        for chunk in chain:
-            lines.extend(STEP * depth + line for line in chunk.before)
-        for number, chunk in enumerate(chain):
-            if not chunk.condition:
-                lines.extend(STEP * depth + line for line in chunk.lines)
-                continue
-            contrary = number and len(chain) == 2 and _contrary(chain[0].condition, chunk.condition)
-            head = "else:" if contrary else f"{'elif' if number else 'if'} {chunk.condition}:"
-            lines.append(STEP * depth + head)
-            lines.extend(STEP * (depth + 1) + line for line in chunk.lines or ["pass"])
-        chain.clear()
-
-    for chunk in chunks:
-        if chain and chunk.condition == chain[-1].condition:
-            chain[-1].before += chunk.before
-            chain[-1].lines += chunk.lines
-        elif chain and chunk.condition and _exclusive(chain, chunk.condition):
-            chain.append(_Chunk(chunk.condition, list(chunk.before), list(chunk.lines)))
-        else:
-            close()
-            chain.append(_Chunk(chunk.condition, list(chunk.before), list(chunk.lines)))
-    close()
-    return lines
-
-
-def _contrary(one: str, other: str) -> bool:
-    return other in (f"not {one}",) or one in (f"not {other}",)
-
-
-def _exclusive(chain: Sequence[_Chunk], condition: str) -> bool:
-    """Whether a condition cannot be true together with those before it."""
-    if len(chain) == 1 and _contrary(chain[0].condition, condition):
-        return True
-    left, is_, _ = condition.partition(" == ")
-    return bool(is_) and all(chunk.condition.startswith(f"{left} == ") for chunk in chain)
-
-
-def _in(lines: Sequence[str]) -> list[str]:
-    return [STEP + line for line in lines]
-
-
 def _bracketed(text: str) -> str:
     return f"({text})" if re.search(r" (and|or) ", text) else text
 
 
-def _listed(values: Sequence[str]) -> Code:
-    return Code(f"[{', '.join(values)}]", "[", tuple(atom(value) for value in values), "]")
-
-
-def _record(pairs: dict[str, Code]) -> Code:
-    inside = [
-        Code(f"{quoted(k)}: {v.flat}", f"{quoted(k)}: {v.head}" if v.parts else "", v.parts, v.close, v.stiff)
-        for k, v in pairs.items()
-    ]
-    return Code(f"{{{', '.join(part.flat for part in inside)}}}", "{", tuple(inside), "}")
-
-
-def _sentence(text: str) -> str:
-    text = _said(text)
-    return text if text.endswith((".", "?", "!", "…")) else f"{text}."
+def _renamed(line: str, name: str, new: str) -> str:
+    return re.sub(r"\w+", lambda found: new if found[0] == name else found[0], line)
 
 
 def _said(name: str) -> str:

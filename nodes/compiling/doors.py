@@ -1,0 +1,223 @@
+"""The world of a compiled module: the web, memory and tables in files, mail, secrets from the environment, a terminal.
+
+Each class here has the methods of a door of the product; a compiled module carries those that its steps use.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import mimetypes
+import os
+import smtplib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from email.message import EmailMessage
+from email.utils import make_msgid
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from nodes.base import HttpReply, NodeError
+
+FOLDER = Path(os.environ.get("AGENT_FOLDER", "."))
+
+
+def secret(name: str, variable: str) -> str:
+    """A secret from the environment."""
+    if variable not in os.environ:
+        raise NodeError(
+            f"The secret “{name}” is not set.", category="credential", fix=f"Set the environment variable {variable}."
+        )
+    return os.environ[variable]
+
+
+def basic(user: str, password: str) -> str:
+    """The header by which a user signs in."""
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def signature(key: str, body: bytes) -> str:
+    """The HMAC-SHA256 of a body in hexadecimal."""
+    return hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
+
+
+class Web:
+    """Calls of other systems."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        json: Any = None,
+        content: bytes | None = None,
+        timeout: float = 30.0,
+        follow_redirects: bool = True,
+    ) -> HttpReply:
+        """One call and its answer."""
+        try:
+            async with httpx.AsyncClient(timeout=timeout, follow_redirects=follow_redirects) as client:
+                reply = await client.request(method, url, headers=headers, params=params, json=json, content=content)
+        except httpx.TimeoutException:
+            raise NodeError(f"{url} did not answer in time.", retry=True, category="timeout") from None
+        except httpx.HTTPError as error:
+            raise NodeError(f"{url} cannot be reached: {error}.", retry=True, category="remote") from None
+        return HttpReply(reply.status_code, dict(reply.headers), reply.content, str(reply.url))
+
+
+class Memory:
+    """What is remembered, in the file `memory.json`."""
+
+    def __init__(self) -> None:
+        self.file = FOLDER / "memory.json"
+
+    async def get(self, key: str, default: Any = None) -> Any:
+        """What is remembered under a name."""
+        return self._all().get(key, default)
+
+    async def set(self, key: str, value: Any) -> None:
+        """Remember."""
+        self._write(self._all() | {key: value})
+
+    async def add(self, key: str, amount: float) -> float:
+        """Add to a number; the new one."""
+        now = self._all().get(key, 0)
+        if isinstance(now, bool) or not isinstance(now, int | float):
+            raise NodeError(f"“{key}” does not hold a number.")
+        await self.set(key, now + amount)
+        return now + amount
+
+    async def append(self, key: str, value: Any, limit: int) -> list[Any]:
+        """Add to the end of a list, which keeps its last items."""
+        now = self._all().get(key, [])
+        if not isinstance(now, list):
+            raise NodeError(f"“{key}” holds no list.")
+        new = [*now, value][-limit:]
+        await self.set(key, new)
+        return new
+
+    def _all(self) -> dict[str, Any]:
+        return dict(json.loads(self.file.read_text())) if self.file.exists() else {}
+
+    def _write(self, whole: dict[str, Any]) -> None:
+        self.file.write_text(json.dumps(whole, ensure_ascii=False))
+
+
+class Tables:
+    """Tables as `<name>.json`, and files, in one folder."""
+
+    async def rows(self, table: str, *, limit: int = 10_000) -> list[dict[str, Any]]:
+        """The first rows of a table."""
+        file = FOLDER / f"{table}.json"
+        if not file.exists():
+            raise NodeError(f"There is no table “{table}”.", category="configuration", fix=f"Make the file {file}.")
+        return list(json.loads(file.read_text()))[:limit]
+
+    async def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Add rows."""
+        file = FOLDER / f"{table}.json"
+        before = list(json.loads(file.read_text())) if file.exists() else []
+        file.write_text(json.dumps([*before, *map(dict, rows)], ensure_ascii=False))
+        return len(rows)
+
+    async def read_file(self, name: str) -> bytes:
+        """The content of a file."""
+        file = FOLDER / name
+        if not file.exists():
+            raise NodeError(f"There is no file “{name}”.", category="configuration", fix=f"Put it at {file}.")
+        return file.read_bytes()
+
+    async def write_file(self, name: str, content: bytes, media_type: str) -> Mapping[str, Any]:
+        """Write a file."""
+        (FOLDER / name).write_bytes(content)
+        kind = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return {"name": name, "media_type": kind, "size": len(content)}
+
+
+class Mail:
+    """Sends through the server in SMTP_HOST and SMTP_PORT, as SMTP_USER with SMTP_PASSWORD."""
+
+    async def send(
+        self, *, to: Sequence[str], subject: str, text: str, html: str | None = None, sender: str | None = None
+    ) -> str:
+        """Send one message; its number."""
+        message = EmailMessage()
+        message["To"] = ", ".join(to)
+        message["Subject"] = " ".join(subject.split())
+        message["From"] = sender or os.environ.get("MAIL_FROM", "agent@localhost")
+        message["Message-ID"] = make_msgid()
+        message.set_content(text)
+        if html is not None:
+            message.add_alternative(html, subtype="html")
+        await asyncio.to_thread(self._deliver, message)
+        return str(message["Message-ID"])
+
+    def _deliver(self, message: EmailMessage) -> None:
+        host, port = os.environ.get("SMTP_HOST", "localhost"), int(os.environ.get("SMTP_PORT", "25"))
+        try:
+            with smtplib.SMTP(host, port, timeout=30) as server:
+                if user := os.environ.get("SMTP_USER"):
+                    server.starttls()
+                    server.login(user, os.environ.get("SMTP_PASSWORD", ""))
+                server.send_message(message)
+        except (OSError, smtplib.SMTPException) as error:
+            raise NodeError(f"The mail server did not take it: {error}.", category="remote") from None
+
+
+MODEL = '''class Llm:
+    """The language model in MODEL, such as openai/gpt-4o-mini; its key where its provider has it."""
+
+    async def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        model: str = "",
+        temperature: float | None = None,
+        max_tokens: int = 1024,
+        schema: Mapping[str, Any] | None = None,
+        timeout: float = 60.0,
+    ) -> LlmReply:
+        """One question and its answer."""
+        form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+        try:
+            reply = await litellm.acompletion(
+                model=model or os.environ["MODEL"],
+                messages=[dict(message) for message in messages],
+                temperature=temperature,
+                max_tokens=max_tokens,
+                timeout=timeout,
+                response_format=form if schema else None,
+                drop_params=True,
+            )
+        except KeyError:
+            raise NodeError("No model is set up.", category="configuration", fix="Set the variable MODEL.") from None
+        text = reply.choices[0].message.content or ""
+        data = json.loads(text) if schema else None
+        return LlmReply(text, reply.model, reply.usage.prompt_tokens, reply.usage.completion_tokens, data=data)'''
+"""The door to language models, as text: only the one door of the product itself imports that library."""
+
+
+class Terminal:
+    """A person at the terminal, who decides."""
+
+    async def ask(self, title: str, details: Any, yes: str, no: str) -> dict[str, Any]:
+        """Show a question; what was decided."""
+        sys.stderr.write(f"{title}\n{json.dumps(details, indent=2, ensure_ascii=False)}\n{yes}, or {no}? [y/N] ")
+        said = await asyncio.to_thread(sys.stdin.readline)
+        approved = said.strip().lower() in ("y", "yes")
+        return {"approved": approved, "note": "", "by": os.environ.get("USER", "")}
+
+
+class Clock:
+    """Time that passes."""
+
+    async def wait_until(self, moment: datetime) -> None:
+        """Return when the moment has come."""
+        await asyncio.sleep(max(0.0, moment.timestamp() - time.time()))

@@ -1,0 +1,42 @@
+"""What a module and its wiring know of each step: its function, what can be read of its ports, and how calls are written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nodes.compiling import Code, atom, quoted
+
+
+@dataclass(slots=True)
+class Function:
+    """A step's function: its name, what it is given besides its ports, and what it returns."""
+
+    name: str
+    gives: str
+    waits: bool = False
+    extras: list[str] = field(default_factory=list)
+    ports: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Fired:
+    """What can be read of a port in the wiring: whether it fired ("" is always), and its value."""
+
+    fired: str
+    value: str
+
+
+def arguments(head: str, given: Sequence[str]) -> Code:
+    inside = ", ".join(given)
+    return Code(f"{head}{inside})", head, tuple(atom(one) for one in given), ")")
+
+
+def listed_names(values: Sequence[str]) -> Code:
+    return Code(f"[{', '.join(values)}]", "[", tuple(atom(value) for value in values), "]")
+
+
+def record_of(pairs: dict[str, Code]) -> Code:
+    inside = [
+        Code(f"{quoted(k)}: {v.flat}", f"{quoted(k)}: {v.head}" if v.parts else "", v.parts, v.close, v.stiff)
+        for k, v in pairs.items()
+    ]
+    return Code(f"{{{', '.join(part.flat for part in inside)}}}", "{", tuple(inside), "}")
