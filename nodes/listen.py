@@ -51,6 +51,10 @@ class Schedule:
     at: str = ""
     time_zone: str = "UTC"
     catch_up: Literal["skip", "once", "all"] = "once"
+    most: int = 10
+    """With `all`: how many of the missed moments are made up for, the latest ones."""
+    jitter: int = 0
+    """Seconds that a start may come later, by chance, so that not everything starts in the same second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +90,27 @@ class Chat:
     welcome: str
 
 
-Listen = Manual | Called | Webhook | Schedule | Form | Chat
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """A run of another agent ended in one of these states."""
+
+    blueprint: str
+    states: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowAdded:
+    """Somebody or an agent added rows to a table."""
+
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileArrived:
+    """A file was kept on the shelf whose name fits: `*` stands for anything, `?` for one character."""
+
+    name: str
+
+
+Event = RunEnded | RowAdded | FileArrived
+Listen = Manual | Called | Webhook | Schedule | Form | Chat | RunEnded | RowAdded | FileArrived

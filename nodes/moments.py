@@ -1,5 +1,6 @@
 """When a schedule comes round: the next moments of a declaration, right across changes of the clock, and the same in words."""
 
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from datetime import time as time_of_day
@@ -69,6 +70,34 @@ def upcoming(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
     A time of day that the clock jumps over comes right after the jump; one that the clock shows twice comes once.
     """
     return list(islice(_moments(schedule, after.astimezone(UTC)), count))
+
+
+def missed(schedule: Schedule, due: datetime, now: datetime, most: int) -> list[datetime]:
+    """The latest moments from `due` to `now`, both included, oldest first; `due` was the first of them.
+
+    It looks back in ever wider windows, so that a minute's schedule after a month costs no more than it gives.
+    """
+    window = timedelta(minutes=10)
+    while now - window > due:
+        found = _until(schedule, now - window, now, most)
+        if len(found) >= most:
+            return found
+        window *= 4
+    return [due, *_until(schedule, due, now, most)][-most:]
+
+
+def _until(schedule: Schedule, after: datetime, now: datetime, most: int) -> list[datetime]:
+    found: deque[datetime] = deque(maxlen=most)
+    for moment in _moments(schedule, after.astimezone(UTC)):
+        if moment > now:
+            break
+        found.append(moment)
+    return list(found)
+
+
+def moment_in_words(moment: datetime) -> str:
+    """A moment on the clock of its zone: “Monday 2 March 2026, 09:00”."""
+    return f"{moment:%A} {moment.day} {moment:%B %Y, %H:%M}"
 
 
 def _moments(schedule: Schedule, after: datetime) -> Iterator[datetime]:

@@ -9,6 +9,7 @@ from runtime.alarms import Alarms
 from runtime.approvals import Approvals
 from runtime.blueprints import Blueprints, Installation
 from runtime.cases import Cases
+from runtime.clock import Clock
 from runtime.dead_letters import DeadLetters
 from runtime.deploy import Deployments
 from runtime.doors import Outside
@@ -27,7 +28,7 @@ from runtime.runs import Runs
 from runtime.sandbox import Sandbox
 from runtime.shelves import Shelves
 from runtime.status import Statuses
-from runtime.triggers import Clock, Hooks
+from runtime.triggers import Hooks
 from runtime.variables import Variables
 from runtime.vault import Vault
 from storage import changes
@@ -108,6 +109,7 @@ class Factory:
         self.alarms = Alarms(self.db, self.bus, self.engine, self.runs)
         self.dead_letters = DeadLetters(self.db, self.bus, self.engine, self.plans, self.runs)
         self.clock = Clock(self.db, self.engine, self.plans)
+        self.schedules = self.clock.schedules
         self._mark: Mark = ()
         self._open = AsyncExitStack()
 

@@ -1,14 +1,12 @@
-"""Wires triggers: addresses that the outside calls, and the clock that starts what is due and wakes what waits."""
+"""The addresses that the outside calls: webhooks, forms and chats of deployed agents, and what happens when one is."""
 
 import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
@@ -17,8 +15,7 @@ import structlog
 from nodes.blueprint import BlueprintError, check_json
 from nodes.errors import FactoryError, NotFound
 from nodes.ids import new_id
-from nodes.listen import Chat, Form, Schedule, Webhook
-from nodes.moments import upcoming
+from nodes.listen import Chat, Form, Webhook
 from runtime import resume
 from runtime.engine import Engine, closing
 from runtime.execution import Order, Response
@@ -27,20 +24,14 @@ from runtime.journal import Plans
 from runtime.plan import Plan
 from runtime.vault import Vault
 from runtime.waits import PREFIX
-from storage import deployment, event_seen, hook, schedule
+from storage import event_seen, hook
 from storage.database import Database
-from storage.errors import Clash
-
-if TYPE_CHECKING:
-    from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 log = structlog.get_logger()
 
 WINDOW = 300.0  # seconds that a signature may be old or early (TRUST (f))
 SEEN_FOR = 86_400.0  # seconds that a signed call cannot be repeated
 PATIENCE = 120.0  # seconds that a caller is kept waiting for an answer
-LATE = 60.0  # seconds after which a moment counts as missed
-MAX_CATCH_UP = 100
 HIDDEN = frozenset({"authorization", "cookie", "x-factory-signature", "proxy-authorization"})
 KEPT_BACK = frozenset({"set-cookie", "content-length", "transfer-encoding", "connection", "content-security-policy"})
 
@@ -289,115 +280,3 @@ def as_reply(response: Response) -> Reply:
     if not typed:
         headers.append((b"content-type", kind))
     return Reply(response.status, headers, content)
-
-
-class Clock:
-    """A tick a second: schedules that are due, runs whose time has come. What is due stands in rows, never in here."""
-
-    def __init__(self, db: Database, engine: Engine, plans: Plans, *, now: Callable[[], float] = time.time) -> None:
-        self._db = db
-        self._engine = engine
-        self._plans = plans
-        self._now = now
-        self._ticked = time.monotonic()
-        self._ticking = asyncio.Lock()
-        self._scheduler: AsyncIOScheduler | None = None
-        self._guard: asyncio.TimerHandle | None = None
-
-    async def start(self) -> None:
-        """Start what fired without its run before a crash, then tick."""
-        from apscheduler.schedulers.asyncio import AsyncIOScheduler
-
-        await self.recover()
-        self._scheduler = AsyncIOScheduler(timezone=UTC)
-        self._scheduler.start()
-        self._set_job()
-        self._watch()
-
-    async def recover(self) -> None:
-        """Start what fired in a process that ended before the run was there."""
-        for firing in await self._db.read_all(lambda session: schedule.unstarted(session, self._now() - 3600)):
-            with suppress(Clash):  # whoever it was is not dead and has just started it
-                await self._start_run(firing.schedule, firing.due_at, firing.run_id)
-
-    def _set_job(self) -> None:
-        assert self._scheduler is not None
-        self._scheduler.add_job(
-            self.tick, "interval", seconds=1, id="tick", replace_existing=True, coalesce=True, misfire_grace_time=None
-        )
-
-    def _watch(self) -> None:
-        """After the machine's clock was set back the library waits until it has caught up: put the job in anew."""
-        if time.monotonic() - self._ticked > 3 and not self._ticking.locked():
-            self._set_job()
-        self._guard = asyncio.get_running_loop().call_later(3, self._watch)
-
-    async def stop(self) -> None:
-        """No more ticks."""
-        if self._guard is not None:
-            self._guard.cancel()
-        if self._scheduler is not None:
-            self._scheduler.shutdown(wait=False)
-            self._scheduler = None
-
-    async def tick(self) -> None:
-        """Do what is due now."""
-        self._ticked = time.monotonic()
-        if self._ticking.locked() or not self._engine.lease.held:
-            return
-        async with self._ticking:
-            try:
-                for row in await self._db.read_all(lambda session: schedule.due(session, self._now())):
-                    await self._fire(row)
-                await self._engine.tick()
-            except FactoryError as error:
-                log.warning("the clock could not do everything that is due", error=error.message)
-        self._ticked = time.monotonic()
-
-    async def _fire(self, row: schedule.Schedule) -> None:
-        spec = Schedule(**row.spec)
-        now, due = self._now(), row.next_due
-        assert due is not None
-        moments = [due]
-        while len(moments) <= MAX_CATCH_UP:
-            following = upcoming(spec, datetime.fromtimestamp(moments[-1], UTC), 1)
-            if not following or following[0].timestamp() > now:
-                break
-            moments.append(following[0].timestamp())
-        else:
-            moments = moments[:MAX_CATCH_UP]
-        after = upcoming(spec, datetime.fromtimestamp(max(moments[-1], now), UTC), 1)
-        next_due = after[0].timestamp() if after else None
-        for moment in moments:
-            wanted = spec.catch_up == "all" or moment == moments[-1]
-            if spec.catch_up == "skip" and now - moment > LATE:
-                wanted = False
-            run_id = new_id("run") if wanted else None
-            claimed = await self._db.write(
-                row.tenant_id,
-                lambda session, moment=moment, run_id=run_id: schedule.fire(  # type: ignore[misc]
-                    session, row.id, due_at=moment, next_due=next_due, at=now, run_id=run_id
-                ),
-            )
-            if claimed and run_id is not None:
-                await self._start_run(row, moment, run_id)
-
-    async def _start_run(self, row: schedule.Schedule, due: float, run_id: str) -> None:
-        found = await self._db.read(row.tenant_id, lambda session: deployment.running(session, row.deployment_id))
-        if found is None:
-            return
-        live, content_hash = found
-        plan = await self._plans.by_hash(row.tenant_id, content_hash)
-        await self._engine.accept(
-            Order(
-                run_id=run_id,
-                tenant=row.tenant_id,
-                plan=plan,
-                trigger=row.node,
-                input={"moment": datetime.fromtimestamp(due, UTC).isoformat(timespec="seconds")},
-                blueprint_id=live.blueprint_id,
-                version=live.version,
-                deployment_id=live.id,
-                environment=live.environment,
-            )
-        )

@@ -89,9 +89,9 @@ def get(session: TenantSession, id: str) -> Schedule | None:
     return session.find(Schedule, id)
 
 
-def hold(session: TenantSession, id: str, held: bool, next_due: float | None) -> bool:
-    """Stop one schedule, or let it go on from the next moment."""
-    return session.change(update(Schedule).where(col(Schedule.id) == id).values(held=held, next_due=next_due)) == 1
+def hold(session: TenantSession, id: str, held: bool) -> bool:
+    """Stop one schedule, or let it go on; what it missed is then made up for as it says."""
+    return session.change(update(Schedule).where(col(Schedule.id) == id).values(held=held)) == 1
 
 
 def set_next(session: TenantSession, id: str, next_due: float | None) -> bool:
@@ -111,6 +111,32 @@ def fire(
         update(Schedule).where(col(Schedule.id) == id, col(Schedule.next_due) == due_at).values(next_due=next_due)
     )
     return claimed
+
+
+def fire_all(
+    session: TenantSession,
+    id: str,
+    moments: Iterable[tuple[float, str | None]],
+    *,
+    due_at: float,
+    next_due: float | None,
+    at: float,
+) -> list[tuple[float, str]]:
+    """Claim several moments at once, each with the run that it starts or None; returns those that are ours to start.
+
+    Nothing is claimed unless the schedule still is at `due_at`: then another server was faster.
+    """
+    moved = session.change(
+        update(Schedule).where(col(Schedule.id) == id, col(Schedule.next_due) == due_at).values(next_due=next_due)
+    )
+    if not moved:
+        return []
+    ours = []
+    for moment, run_id in moments:
+        claimed = session.put_once(Firing, {"schedule_id": id, "due_at": moment}, {"fired_at": at, "run_id": run_id})
+        if claimed and run_id is not None:
+            ours.append((moment, run_id))
+    return ours
 
 
 def firings(session: TenantSession, id: str, limit: int = 50) -> Sequence[Firing]:

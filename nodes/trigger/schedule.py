@@ -105,6 +105,21 @@ class Schedule(Node):
         title="Catch up",
         description="After a pause: skip what was missed, start once for all of it, or once for each.",
     )
+    catch_up_most: int = Field(
+        default=10,
+        ge=1,
+        le=100,
+        title="At most",
+        description="How many of the missed times are made up for: the latest ones.",
+        json_schema_extra={"show_when": {"catch_up": "all"}},
+    )
+    jitter: int = Field(
+        default=0,
+        ge=0,
+        le=3600,
+        title="Spread",
+        description="Start up to so many seconds later, so that not every agent starts in the same second.",
+    )
 
     @field_validator("days")
     @classmethod
@@ -134,7 +149,12 @@ class Schedule(Node):
         return Due(moment=moment.isoformat(timespec="seconds"), date=moment.date().isoformat())
 
     def listens(self) -> Clock:
-        more = {"time_zone": self.time_zone, "catch_up": self.catch_up}
+        more = {
+            "time_zone": self.time_zone,
+            "catch_up": self.catch_up,
+            "most": self.catch_up_most,
+            "jitter": self.jitter,
+        }
         if self.mode == "cron":
             return Clock(cron=self.cron, **more)  # type: ignore[arg-type]
         if self.mode == "every":

@@ -1,0 +1,108 @@
+"""The clock: a tick a second starts what is due and wakes what waits; once an hour it forgets what nobody needs any more."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from nodes.errors import FactoryError
+from runtime.engine import Engine
+from runtime.journal import Plans
+from runtime.schedules import Schedules
+from storage import event_seen, happening, schedule
+from storage import session as web_session
+from storage.database import Database
+
+if TYPE_CHECKING:
+    from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+log = structlog.get_logger()
+
+CLEAN_EVERY = 3600.0  # seconds
+OWED_EVERY = 15.0  # seconds after which there may be room for what could not be started
+KEPT_SESSIONS = 7 * 86_400.0  # seconds that an ended session is remembered
+KEPT_FIRINGS = 90 * 86_400.0
+KEPT_HAPPENINGS = 7 * 86_400.0
+
+
+class Clock:
+    """A tick a second: schedules that are due, runs whose time has come. What is due stands in rows, never in here."""
+
+    def __init__(self, db: Database, engine: Engine, plans: Plans, *, now: Callable[[], float] = time.time) -> None:
+        self._db = db
+        self._engine = engine
+        self._now = now
+        self.schedules = Schedules(db, engine, plans, now=lambda: self._now())
+        self._ticked = self._looked = time.monotonic()
+        self._cleaned = time.monotonic()
+        self._ticking = asyncio.Lock()
+        self._scheduler: AsyncIOScheduler | None = None
+        self._guard: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Start what fired without its run before a crash, then tick."""
+        from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+        await self.recover()
+        self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._scheduler.start()
+        self._set_job()
+        self._watch()
+
+    async def recover(self) -> None:
+        """Start what fired in a process that ended before the run was there."""
+        await self.schedules.recover()
+
+    def _set_job(self) -> None:
+        assert self._scheduler is not None
+        self._scheduler.add_job(
+            self.tick, "interval", seconds=1, id="tick", replace_existing=True, coalesce=True, misfire_grace_time=None
+        )
+
+    def _watch(self) -> None:
+        """After the machine's clock was set back the library waits until it has caught up: put the job in anew."""
+        if time.monotonic() - self._ticked > 3 and not self._ticking.locked():
+            self._set_job()
+        self._guard = asyncio.get_running_loop().call_later(3, self._watch)
+
+    async def stop(self) -> None:
+        """No more ticks."""
+        if self._guard is not None:
+            self._guard.cancel()
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=False)
+            self._scheduler = None
+
+    async def tick(self) -> None:
+        """Do what is due now."""
+        self._ticked = time.monotonic()
+        if self._ticking.locked() or not self._engine.lease.held:
+            return
+        async with self._ticking:
+            try:
+                await self.schedules.fire_due()
+                await self._engine.tick()
+                if self.schedules.owes and self._ticked - self._looked > OWED_EVERY:
+                    self._looked = self._ticked
+                    await self.recover()
+                if self._ticked - self._cleaned > CLEAN_EVERY:
+                    self._cleaned = self._ticked
+                    await self.clean()
+            except FactoryError as error:
+                log.warning("the clock could not do everything that is due", error=error.message)
+        self._ticked = time.monotonic()
+
+    async def clean(self) -> None:
+        """Forget what nobody needs any more: ended sessions, old keys of calls, when schedules fired long ago."""
+        now = self._now()
+
+        def forget(session: Any) -> None:
+            web_session.purge(session, now - KEPT_SESSIONS)
+            event_seen.purge(session, now)
+            schedule.forget(session, now - KEPT_FIRINGS)
+            happening.purge(session, now - KEPT_HAPPENINGS)
+
+        await self._db.write_all(forget)
