@@ -8,12 +8,15 @@ from typing import Any
 
 from nicegui import ui
 
+from app.environments import deployment_chip
 from app.gallery import fresh
+from app.panel import show_panel, sure_to_stop
 from app.permissions import Permission, current_actor, current_factory, on
-from app.pieces import confirm, field_error, heading, relative_time, status_chip, undo_toast
+from app.pieces import field_error, heading, relative_time, status_chip, undo_toast
 from app.sentences import listed, studio
 from nodes.blueprint import MAX_BYTES, Blueprint
 from nodes.errors import FactoryError
+from runtime.environments import TEST
 from runtime.views import BlueprintInfo, DeploymentInfo, RunInfo
 
 Changed = Callable[[], Awaitable[None]]
@@ -26,6 +29,8 @@ class Agent:
     info: BlueprintInfo
     deployment: DeploymentInfo | None
     last_run: RunInfo | None
+    test: DeploymentInfo | None = None
+    """Its deployment in test."""
 
 
 def starts(agent: Agent) -> str:
@@ -50,7 +55,7 @@ class Card:
     def update(self, agent: Agent) -> None:
         """Show what is different; a new run changes the foot alone, so that an open menu stays open."""
         before, self._agent = self._agent, agent
-        if (before.info, before.deployment) != (agent.info, agent.deployment):
+        if (before.info, before.deployment, before.test) != (agent.info, agent.deployment, agent.test):
             self.box.clear()
             self._draw()
         elif before.last_run != agent.last_run:
@@ -75,6 +80,8 @@ def _body(agent: Agent, changed: Changed) -> None:
         status_chip(info.deployment)
         if info.deployed_version is not None:
             ui.label(f"version {info.deployed_version}").classes("af-muted af-small shrink-0")
+        if agent.test is not None:
+            deployment_chip(agent.test.state, TEST)
         with ui.element("span").classes("af-muted af-small af-one-line ml-auto"):
             ui.label("edited ").classes("af-inline")
             relative_time(info.updated_at)
@@ -103,6 +110,8 @@ def _menu(agent: Agent, changed: Changed) -> None:
     with more, ui.menu().props("auto-close anchor='bottom right' self='top right'"):
         ui.menu_item("Open", on(lambda: ui.navigate.to(studio(info.id))))
         ui.menu_item("Its runs", on(lambda: ui.navigate.to(f"/runs?agent={info.id}")))
+        if agent.deployment is not None or agent.test is not None:
+            ui.menu_item("How it is doing", on(lambda: show_panel(info.id, info.name, changed)))
         if who.may(Permission.RUN):
             ui.menu_item("Run now", on(lambda: run_now(info), Permission.RUN))
         if who.may(Permission.DEPLOY) and (live := agent.deployment) is not None:
@@ -119,31 +128,28 @@ def _menu(agent: Agent, changed: Changed) -> None:
 
 
 def _deployment_items(info: BlueprintInfo, live: DeploymentInfo, changed: Changed) -> None:
-    async def move(how: str) -> None:
-        deployments = current_factory().deployments
-        act = {"pause": deployments.pause, "resume": deployments.resume, "stop": deployments.stop}[how]
-        await act(current_actor(), live.id)
-        said = {"pause": "takes no new runs", "resume": "takes runs again", "stop": "is not live any more"}[how]
+    services = current_factory().deployments
+
+    async def act(service: Callable[..., Awaitable[Any]], said: str, **how: Any) -> None:
+        await service(current_actor(), live.id, **how)
         ui.notify(f"“{info.name}” {said}.", type="positive")
         await changed()
 
+    def item(title: str, service: Callable[..., Awaitable[Any]], said: str, **how: Any) -> None:
+        ui.menu_item(title, on(lambda: act(service, said, **how), Permission.DEPLOY))
+
     async def stop() -> None:
-        content = ui.context.client.content
-        with content:
-            sure = await confirm(
-                f"Stop “{info.name}”?",
-                "Its addresses stop answering and its schedules end. Runs that go on go on. You can deploy it again.",
-                yes="Stop it",
-                no="Keep it live",
-            )
-        if sure:
-            await move("stop")
+        if await sure_to_stop(live):
+            await act(services.stop, "is not live any more", drop_held=True)
 
     ui.separator()
     if live.state == "active":
-        ui.menu_item("Pause", on(lambda: move("pause"), Permission.DEPLOY))
+        item("Pause, keep calls for later", services.pause, "is paused and keeps its calls", hold=True)
+        item("Pause, refuse calls", services.pause, "takes no new runs")
     else:
-        ui.menu_item("Resume", on(lambda: move("resume"), Permission.DEPLOY))
+        item("Resume", services.resume, "takes runs again")
+    if live.previous is not None:
+        item(f"Roll back to version {live.previous}", services.rollback, f"is on version {live.previous} again")
     ui.menu_item("Stop", on(stop, Permission.DEPLOY))
 
 

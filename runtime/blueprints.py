@@ -3,13 +3,18 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
+
+import orjson
 
 from nodes.base import NodeError
 from nodes.blueprint import Blueprint
+from nodes.called import KINDS
 from nodes.catalog import Catalog
 from nodes.check import Finding, Surroundings, check
 from nodes.errors import Conflict, NotFound
 from nodes.ids import new_id
+from nodes.listen import CalledField
 from runtime.environments import LIVE, SHARED, TEST
 from runtime.events import Bus
 from runtime.limits import Limits
@@ -153,10 +158,12 @@ class Blueprints:
         revision = await self.save(who, id_, wanted, revision=draft.revision)
         return Draft(id_, wanted, revision, time.time(), who.name)
 
-    async def check(self, who: Actor, blueprint: Blueprint, *, id: str | None = None) -> Sequence[Finding]:
-        """Everything the tiers have to say about a document, errors first."""
+    async def check(
+        self, who: Actor, blueprint: Blueprint, *, id: str | None = None, environment: str = ""
+    ) -> Sequence[Finding]:
+        """Everything the tiers have to say about a document, errors first; for an environment, or as it is drawn."""
         who.require(Permission.VIEW)
-        around = await self._known.around(who.tenant, id)
+        around = await self._known.around(who.tenant, id, environment)
         return await asyncio.to_thread(check, blueprint, self._types, around)
 
     async def _row(self, who: Actor, id_: str) -> rows.Blueprint:
@@ -221,9 +228,34 @@ class Installation:
                 files=frozenset(row.name for row in shelf.files(session)),
                 model_configured=model,
                 mail_configured=self._mailer.configured,
+                inputs=_inputs(session),
             )
 
         return await self._db.read(tenant, read)
+
+
+def _inputs(session: TenantSession) -> dict[str, tuple[CalledField, ...]]:
+    """What agents ask of those that call them, by their id: as it is deployed, or else as it is drawn."""
+    live = {row.blueprint_id: row for row in deployment.listed(session)}
+    found = {}
+    for id_, document in rows.with_text(session, '"trigger.called"'):
+        kept = version.get(session, id_, live[id_].version) if id_ in live else None
+        if fields := _declared(orjson.loads(document if kept is None else version.text(session, kept))):
+            found[id_] = fields
+    return found
+
+
+def _declared(document: Any) -> tuple[CalledField, ...]:
+    for placed in document["nodes"]:
+        if placed["type"] == "trigger.called" and not placed.get("disabled"):
+            listed = placed["settings"].get("fields")
+            given = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+            return tuple(
+                CalledField(str(one.get("name")), str(one.get("kind", "text")), one.get("required") is not False)
+                for one in given
+                if str(one.get("kind", "text")) in KINDS
+            )
+    return ()
 
 
 def keep_version(session: TenantSession, id_: str, note: str, who: Actor) -> VersionInfo:

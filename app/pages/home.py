@@ -15,6 +15,7 @@ from app.live import follow
 from app.permissions import Permission, current_actor, current_factory, on, page
 from app.pieces import Action, button, heading, relative_time, status_chip
 from app.sentences import RUN_STATES, count, error_words
+from runtime.environments import LIVE, TEST
 from runtime.views import ApprovalInfo, RunInfo
 
 DAY = 86_400.0
@@ -42,8 +43,9 @@ class Home:
         infos, deployments, latest = await asyncio.gather(
             factory.blueprints.list(who), factory.deployments.list(who), factory.runs.latest(who)
         )
-        live = {one.blueprint_id: one for one in deployments}
-        self.agents = [Agent(info, live.get(info.id), latest.get(info.id)) for info in infos]
+        live = {one.blueprint_id: one for one in deployments if one.environment == LIVE}
+        test = {one.blueprint_id: one for one in deployments if one.environment == TEST}
+        self.agents = [Agent(info, live.get(info.id), latest.get(info.id), test.get(info.id)) for info in infos]
 
     def chosen(self) -> list[Agent]:
         """The agents that fit the search, in the chosen order."""

@@ -11,6 +11,7 @@ from nicegui import background_tasks, ui
 
 from app import theme
 from app.deciding import question
+from app.environments import environment_chip
 from app.live import follow
 from app.permissions import Permission, current_actor, current_factory, on, page
 from app.pieces import button, confirm, duration, heading, json_tree, relative_time, status_chip
@@ -19,6 +20,7 @@ from app.sentences import ENDED, RUN_STATES, count, error_words, step_name, stud
 from app.timeline import Timeline
 from app.visit import SignedOut
 from nodes.errors import FactoryError, NotFound
+from runtime.environments import TEST
 from runtime.events import Fact
 from runtime.plan import Plan
 from runtime.views import ApprovalInfo, RunInfo, RunView
@@ -142,7 +144,10 @@ class Ledger:
             with ui.element("span").classes("af-run-chip"):
                 status_chip(run.state)
             with ui.element("span").classes("grow"):
-                ui.label(run.blueprint_name).classes("af-one-line af-strong")
+                with ui.element("span").classes("flex items-center gap-2 min-w-0"):
+                    ui.label(run.blueprint_name).classes("af-one-line af-strong")
+                    if run.environment == TEST:
+                        environment_chip(run.environment)
                 if run.error:
                     ui.label(error_words(run.error)).classes("af-one-line af-small af-bad")
             ui.label(began).classes("af-run-trigger af-one-line af-muted")
@@ -319,6 +324,7 @@ class Sheet:
         self.about.clear()
         with self.about:
             status_chip(info.state)
+            environment_chip(info.environment)
             sandbox = info.id.startswith("test_")
             version = f"version {info.version}" if info.version is not None else "the draft"
             ui.label("sandbox" if sandbox else version)

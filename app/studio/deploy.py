@@ -1,14 +1,19 @@
-"""Making an agent live: what the checks say, what changes, and then its addresses; pause, go on, go back, stop."""
+"""Deploying an agent to test or live: what the checks and its cases say, what changes, and then its addresses.
+
+Pause, go on, go back, stop; and how it is doing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nicegui import background_tasks, ui
 
+from app.environments import deployment_chip
+from app.panel import show_panel, sure_to_stop
 from app.permissions import on
-from app.pieces import confirm, heading, notice, status_chip
+from app.pieces import heading, notice
 from app.studio.desk import Desk, tell, titled_input
 from app.studio.findings import Findings, draw_findings
 from app.studio.references import copy_button
@@ -19,6 +24,9 @@ from nodes.blueprint import Blueprint
 from nodes.catalog import BadSettings, UnknownNode
 from nodes.errors import FactoryError
 from nodes.listen import Webhook
+from runtime.cases import CaseResult
+from runtime.deploy import CasesFailed
+from runtime.environments import LIVE, TEST, TEST_PATH
 from runtime.policy import Permission
 from runtime.views import DeploymentInfo
 
@@ -32,6 +40,7 @@ class Deploy:
         self.desk = desk
         self.findings = findings
         self.live: DeploymentInfo | None = None
+        self.test: DeploymentInfo | None = None
         self._client = ui.context.client
 
     # --- the button ----------------------------------------------------------------------------------------------------
@@ -39,7 +48,9 @@ class Deploy:
     def draw_button(self) -> None:
         """The state, the button, and what else can be done."""
         desk = self.desk
-        self._chip = ui.element("span").classes("st-live")
+        self._chip = ui.element("button").classes("st-live af-text-button").props("type=button")
+        self._chip.props["aria-label"] = "How the deployments are doing"
+        self._chip.on("click", on(self.show_status)).mark("deployment-status")
         with ui.element("div").classes("st-split"):
             self._button = ui.button("Deploy", icon="rocket_launch", on_click=on(self.open, Permission.DEPLOY)).mark(
                 "deploy"
@@ -67,80 +78,115 @@ class Deploy:
         if self._client.is_deleted:
             return
         try:
-            self.live = await self.desk.factory.deployments.of(self.desk.editor.who, self.desk.id)
+            services, who = self.desk.factory.deployments, self.desk.editor.who
+            self.live = await services.of(who, self.desk.id)
+            self.test = await services.of(who, self.desk.id, TEST)
         except FactoryError:
             return
         if self._client.is_deleted:
             return
         self._chip.clear()
         with self._chip:
-            status_chip(self.live.state if self.live else "none")
+            deployment_chip(self.live.state if self.live else "none", LIVE)
             if self.live:
                 ui.label(f"version {self.live.version}").classes("af-muted af-small st-wide")
+            if self.test:
+                deployment_chip(self.test.state, TEST).classes("st-wide")
         self._menu.clear()
         with self._menu:
             self._fill_menu()
 
+    async def show_status(self) -> None:
+        """The live panel of both environments."""
+        with self.desk.place:
+            await show_panel(self.desk.id, self.desk.blueprint.name, self.refresh)
+
     def _fill_menu(self) -> None:
-        live = self.live
-        if live is None:
+        live, test = self.live, self.test
+        if live is None and test is None:
             ui.label("Not deployed yet. Deploying gives it its addresses and schedules.").classes("st-menu-words")
-            return
-        ui.menu_item("Addresses and schedules", on(self.show_addresses))
+        else:
+            ui.menu_item("How it is doing", on(self.show_status))
+        if live is not None:
+            ui.menu_item("Addresses and schedules", on(self.show_addresses))
+        if test is not None:
+            ui.menu_item("Addresses in test", on(lambda: self.show_addresses(TEST)))
         if not self.desk.may(Permission.DEPLOY):
             return
-        services = self.desk.factory.deployments
-        if live.state == "active":
-            ui.menu_item(
-                "Pause: take no new runs",
-                on(lambda: self._act(services.pause, "It is paused. Runs that go on go on."), Permission.DEPLOY),
-            )
-        else:
-            ui.menu_item(
-                "Go on: take runs again",
-                on(lambda: self._act(services.resume, "It takes runs again."), Permission.DEPLOY),
-            )
-        if live.previous is not None:
-            back = on(
-                lambda: self._act(services.rollback, f"Version {live.previous} is live again."), Permission.DEPLOY
-            )
-            ui.menu_item(f"Go back to version {live.previous}", back)
+        if live is not None:
+            ui.separator()
+            self._fill_actions(live)
         ui.separator()
+        ui.menu_item("Deploy to test…", on(lambda: self.open(TEST), Permission.DEPLOY))
+
+    def _fill_actions(self, live: DeploymentInfo) -> None:
+        services = self.desk.factory.deployments
+
+        def item(title: str, service: Callable[..., Any], said: str, **how: Any) -> None:
+            ui.menu_item(title, on(lambda: self._act(service, said, **how), Permission.DEPLOY))
+
+        if live.state == "active":
+            item(
+                "Pause: keep calls for later",
+                services.pause,
+                "It is paused. Calls are kept until it goes on.",
+                hold=True,
+            )
+            item("Pause: refuse calls", services.pause, "It is paused. Runs that go on go on.")
+        else:
+            item("Go on: take runs again", services.resume, "It takes runs again.")
+        if live.previous is not None:
+            item(f"Go back to version {live.previous}", services.rollback, f"Version {live.previous} is live again.")
         ui.menu_item("Stop: give up its addresses", on(self._stop, Permission.DEPLOY))
 
-    async def _act(self, service: Callable[..., Any], said: str) -> None:
+    async def _act(self, service: Callable[..., Any], said: str, **how: Any) -> None:
         if self.live is not None:
-            await service(self.desk.who, self.live.id)
+            await service(self.desk.who, self.live.id, **how)
             tell(said, good=True)
             await self.refresh()
 
     async def _stop(self) -> None:
-        sure = await confirm(
-            "Stop this deployment?",
-            "Its addresses then answer with “not found”, and its schedules end. The drawing and its versions stay.",
-            yes="Stop it",
-            no="Keep it",
-        )
-        if sure:
-            await self._act(self.desk.factory.deployments.stop, "It is stopped.")
+        if self.live is not None and await sure_to_stop(self.live):
+            await self._act(self.desk.factory.deployments.stop, "It is stopped.", drop_held=True)
 
     # --- deploying -----------------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
+    async def open(self, environment: str = LIVE) -> None:
         """Show what the checks say and what changes, then deploy."""
-        desk = self.desk
-        await current_sessions().flush(desk.id)
-        found = await self.findings.ask()
+        await current_sessions().flush(self.desk.id)
+        await self.findings.ask()
         await self.refresh()
-        errors = [finding for finding in found if finding.severity == "error"]
-        others = [finding for finding in found if finding.severity != "error"]
-        before = await self._deployed()
         with (
             self.desk.place,
             ui.dialog() as dialog,
             ui.card().classes("p-6 gap-2 st-dialog is-wide").mark("deploy-dialog"),
         ):
+            body = ui.element("div").classes("flex flex-col gap-2 w-full")
+        await self._draw_dialog(dialog, body, environment)
+        dialog.on("hide", dialog.delete)
+        dialog.open()
+
+    async def _draw_dialog(self, dialog: ui.dialog, body: ui.element, environment: str) -> None:
+        desk = self.desk
+        blueprints = desk.factory.blueprints
+        found = await blueprints.check(desk.who, desk.blueprint, id=desk.id, environment=environment)
+        errors = [finding for finding in found if finding.severity == "error"]
+        others = [finding for finding in found if finding.severity != "error"]
+        before = await self._deployed(environment)
+        cases = len(await desk.factory.cases.list(desk.who, desk.id)) if environment == LIVE else 0
+        body.clear()
+        with body:
             heading(f"Deploy “{desk.blueprint.name}”", 2)
+            where = ui.toggle(
+                {LIVE: "Live", TEST: "Test"},
+                value=environment,
+                on_change=on(lambda event: self._draw_dialog(dialog, body, str(event.value)), Permission.DEPLOY),
+            )
+            where.props('unelevated dense no-caps aria-label="Where to"').classes("st-toggle").mark("deploy-where")
+            if environment == TEST:
+                ui.label(
+                    "In test it has addresses, variables and secrets of its own, and its schedules wait to be switched on."
+                ).classes("st-help")
             if errors:
                 notice(
                     f"{len(errors)} thing{'' if len(errors) == 1 else 's'} must be fixed first.",
@@ -160,23 +206,58 @@ class Deploy:
                         draw_findings(desk, others, dialog.close, self._repair_in(dialog))
                 else:
                     notice("The checks found nothing.", tone="good", icon="task_alt")
-                self._draw_changes(before)
+                if cases:
+                    words = "Its case is" if cases == 1 else f"Its {cases} cases are"
+                    ui.label(f"{words} run first; it goes live when all pass.").classes("st-help")
+                self._draw_changes(before, environment)
                 note = (
                     titled_input("Note for the list of versions", placeholder="What is new?")
                     .props("maxlength=500")
                     .classes("w-full")
                     .mark("deploy-note")
                 )
+            failed = ui.element("div").classes("w-full")
             with ui.element("div").classes("af-actions w-full justify-end mt-4"):
                 ui.button("Cancel", on_click=dialog.close).classes("af-secondary")
                 if not errors:
-                    ui.button(
-                        "Deploy now",
-                        icon="rocket_launch",
-                        on_click=on(lambda: self._deploy(dialog, str(note.value or "")), Permission.DEPLOY),
-                    ).mark("deploy-now")
-        dialog.on("hide", dialog.delete)
-        dialog.open()
+
+                    async def deploy() -> None:
+                        button.props("loading")
+                        try:
+                            await self._deploy(dialog, str(note.value or ""), environment)
+                        except CasesFailed as problem:
+                            failed.clear()
+                            with failed:
+                                self._draw_failed(problem, dialog, note)
+                        finally:
+                            if not button.is_deleted:
+                                button.props(remove="loading")
+
+                    button = ui.button("Deploy now", icon="rocket_launch", on_click=on(deploy, Permission.DEPLOY)).mark(
+                        "deploy-now"
+                    )
+
+    def _draw_failed(self, problem: CasesFailed, dialog: ui.dialog, note: ui.input) -> None:
+        """Which cases fail and why, and for admins the way to do it anyway."""
+        failing = problem.report.failing
+        notice(
+            f"{len(failing)} of {len(problem.report.results)} cases fail, so it stays as it is.",
+            tone="bad",
+            icon="rule",
+        ).mark("cases-failed")
+        draw_results(failing)
+        if not self.desk.may(Permission.ADMIN):
+            return
+        why = titled_input("Deploy it anyway, because", placeholder="Why is that right?").props("maxlength=500")
+        why.classes("w-full").mark("deploy-why")
+
+        async def anyway() -> None:
+            if not str(why.value or "").strip():
+                tell("Say why first: it stays with the deployment.")
+                return
+            await self._deploy(dialog, str(note.value or ""), LIVE, str(why.value))
+
+        ui.button("Deploy anyway", on_click=on(anyway, Permission.ADMIN)).classes("af-secondary").mark("deploy-anyway")
 
     def _repair_in(self, dialog: ui.dialog) -> Callable[[Any], None]:
         def repair(finding: Any) -> None:
@@ -185,42 +266,51 @@ class Deploy:
 
         return repair
 
-    async def _deployed(self) -> Blueprint | None:
-        if self.live is None:
-            return None
-        return (await self.desk.factory.blueprints.version(self.desk.who, self.desk.id, self.live.version)).blueprint
+    def _in(self, environment: str) -> DeploymentInfo | None:
+        return self.test if environment == TEST else self.live
 
-    def _draw_changes(self, before: Blueprint | None) -> None:
-        if before is None:
-            ui.label("It goes live for the first time.").classes("af-muted")
+    async def _deployed(self, environment: str) -> Blueprint | None:
+        now = self._in(environment)
+        if now is None:
+            return None
+        return (await self.desk.factory.blueprints.version(self.desk.who, self.desk.id, now.version)).blueprint
+
+    def _draw_changes(self, before: Blueprint | None, environment: str) -> None:
+        now, where = self._in(environment), "live" if environment == LIVE else "in test"
+        if before is None or now is None:
+            ui.label(
+                f"It goes {where} for the first time." if environment == LIVE else "It is not in test yet."
+            ).classes("af-muted")
             return
-        assert self.live is not None
         said = changes(before, self.desk.blueprint, self.desk.types)
         if not said:
-            ui.label(f"Nothing changed since version {self.live.version}, which is live.").classes("af-muted")
+            ui.label(f"Nothing changed since version {now.version}, which is {where}.").classes("af-muted")
             return
-        ui.label(f"What changes against version {self.live.version}, which is live:").classes("st-title")
+        ui.label(f"What changes against version {now.version}, which is {where}:").classes("st-title")
         draw_changes(said)
 
-    async def _deploy(self, dialog: ui.dialog, note: str) -> None:
-        self.live = await self.desk.factory.deployments.deploy(self.desk.who, self.desk.id, note=note.strip())
+    async def _deploy(self, dialog: ui.dialog, note: str, environment: str, anyway: str = "") -> None:
+        await self.desk.factory.deployments.deploy(
+            self.desk.who, self.desk.id, note=note.strip(), environment=environment, anyway=anyway
+        )
         dialog.close()
         await self.refresh()
-        await self.show_addresses()
+        await self.show_addresses(environment)
 
     # --- addresses -----------------------------------------------------------------------------------------------------
 
-    async def show_addresses(self) -> None:
+    async def show_addresses(self, environment: str = LIVE) -> None:
         """Where the agent is reached, with an example to copy."""
-        live = self.live
+        live = self._in(environment)
         if live is None:
             return
         version = await self.desk.factory.blueprints.version(self.desk.who, self.desk.id, live.version)
         document = version.blueprint
         with self.desk.place, ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog is-wide").mark("addresses"):
             with ui.element("div").classes("flex items-center gap-2"):
-                heading(f"Version {live.version} is {'live' if live.state == 'active' else live.state}", 2)
-                status_chip(live.state)
+                active = "live" if environment == LIVE else "in test"
+                heading(f"Version {live.version} is {active if live.state == 'active' else live.state}", 2)
+                deployment_chip(live.state, environment)
             if not live.addresses and not live.schedules:
                 ui.label(
                     "It has no address and no schedule: it runs when somebody presses Run, or another agent calls it."
@@ -268,7 +358,7 @@ def _hook(document: Blueprint | None, address: str, desk: Desk) -> tuple[Webhook
         except (BadSettings, UnknownNode):
             continue
         listen = node.listens()
-        if isinstance(listen, Webhook) and f"/hooks/{listen.path}" == address:
+        if isinstance(listen, Webhook) and address in (f"/hooks/{listen.path}", f"/hooks/{TEST_PATH}{listen.path}"):
             sample = node.sample()
             return listen, sample.get("body") if isinstance(sample, dict) else None
     return None
@@ -281,6 +371,17 @@ def curl(address: str, listen: Webhook, body: Any) -> str:
         return f"curl -X {method} {address}"
     text = as_json(body).replace("'", "'\\''")
     return f"curl -X {method} {address} \\\n  -H 'Content-Type: application/json' \\\n  -d '{text}'"
+
+
+def draw_results(results: Sequence[CaseResult]) -> None:
+    """How cases went, as sentences."""
+    with ui.element("div").classes("st-scroll"):
+        for result in results:
+            with ui.element("div").classes("st-finding" if result.passed else "st-finding is-error"):
+                ui.icon("check_circle" if result.passed else "cancel").props("aria-hidden=true")
+                with ui.element("div"):
+                    ui.label(result.name).classes("st-finding-words")
+                    ui.label(result.why or "It came to what is expected.").classes("af-muted")
 
 
 def draw_changes(said: list[tuple[str, str]]) -> None:

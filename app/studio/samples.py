@@ -111,6 +111,14 @@ class Samples:
             )
         return self.trigger or None, value
 
+    def take(self, trigger: str, text: str) -> None:
+        """Put an input in, as if it had been typed."""
+        if self.desk.placed(trigger) is not None:
+            self.trigger = trigger
+        self.source = _TYPED
+        self.refresh()
+        self._fill(text)
+
     # --- choosing and typing -------------------------------------------------------------------------------------------
 
     def _choose_trigger(self, trigger: Any) -> None:

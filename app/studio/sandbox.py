@@ -10,12 +10,15 @@ from nicegui import background_tasks, ui
 
 from app.permissions import on
 from app.pieces import duration, notice, status_chip
+from app.studio.cases import CaseList
+from app.studio.debugger import Debugger
 from app.studio.desk import Desk, tell
 from app.studio.outside import Outside
 from app.studio.samples import Samples
 from app.studio.testrun import Marks
 from app.studio.words import item_words, one_line, spoken
 from nodes.errors import FactoryError
+from runtime.forks import Past
 from runtime.policy import Permission
 from runtime.views import RunView, StepView
 
@@ -41,8 +44,16 @@ class Sandbox:
         desk.changed.append(self._drawing_changed)
         desk.run_until = self.run_until
         desk.chosen.append(self._selection_changed)
+        self.debugger = Debugger(desk, self)
         with self.root:
             self._draw()
+        self._client.on_delete(self._left)
+
+    def _left(self) -> None:
+        """Nobody is here any more to let a held step go on."""
+        ex = self.desk.factory.engine.sandboxes.get(self.run_id)
+        if ex is not None and self.running:
+            ex.cancel()
 
     # --- drawing -----------------------------------------------------------------------------------------------------
 
@@ -66,6 +77,27 @@ class Sandbox:
                 .mark("cancel-run")
             )
             self._cancel.set_visibility(False)
+            self._cases = ui.element("div")
+            self._break = (
+                ui.button("Breakpoint", icon="adjust", on_click=on(lambda: self.debugger.toggle(self.desk.node)))
+                .props("id=st-break flat dense")
+                .classes("st-slim")
+                .mark("breakpoint")
+            )
+            with self._break:
+                ui.tooltip("Hold tests before the selected step (F9)")
+            from_here = on(lambda: self.debugger.run_from(self.desk.node), Permission.RUN)
+            self._from = (
+                ui.button("Run from selected", icon="start", on_click=from_here)
+                .classes("af-secondary st-slim")
+                .mark("run-from")
+            )
+            step = on(lambda: self._start(None, step=True), Permission.RUN)
+            self._stepwise = (
+                ui.button("Step by step", icon="redo", on_click=step)
+                .classes("af-secondary st-slim")
+                .mark("step-by-step")
+            )
             until = on(lambda: self.run_until(self.desk.node), Permission.RUN)
             self._until = (
                 ui.button("Run to selected", icon="vertical_align_center", on_click=until)
@@ -81,11 +113,12 @@ class Sandbox:
             with self._run:
                 ui.tooltip("Ctrl+Enter")
             if not may_run:
-                self._run.set_visibility(False)
-                self._until.set_visibility(False)
+                for button in (self._run, self._until, self._from, self._stepwise, self._break):
+                    button.set_visibility(False)
             self._fold = ui.button(icon="expand_less", on_click=on(lambda: self.show(not self.is_open))).props(
                 'flat dense round aria-label="Open or close the test"'
             )
+        self.debugger.draw_bar()
         self._body = ui.element("div").classes("st-drawer-body")
         self._body.set_visibility(False)
         with self._body:
@@ -97,6 +130,8 @@ class Sandbox:
                 with self._list:
                     _teach()
             self.outside = Outside(self.desk)
+        with self._cases:
+            CaseList(self.desk, self.samples, self.outside)
         self._selection_changed()
 
     @property
@@ -115,7 +150,11 @@ class Sandbox:
             self.outside.draw()
 
     def _selection_changed(self) -> None:
-        self._until.set_enabled(bool(self.desk.node) and not self.running)
+        free = bool(self.desk.node) and not self.running
+        self._until.set_enabled(free)
+        self._from.set_enabled(free and bool(self.debugger.past))
+        self._stepwise.set_enabled(not self.running)
+        self._break.set_enabled(bool(self.desk.node))
 
     def _drawing_changed(self) -> None:
         if self.is_open:
@@ -136,7 +175,11 @@ class Sandbox:
             return
         await self._start(node)
 
-    async def _start(self, until: str | None) -> None:
+    async def go_on_with(self, past: Past, node: str) -> None:
+        """Run from a step, with what a former run gave before it."""
+        await self._start(None, past=past, start=node)
+
+    async def _start(self, until: str | None, *, past: Past | None = None, start: str = "", step: bool = False) -> None:
         if self.running:
             tell("A test is running. Cancel it first, or wait for its end.")
             return
@@ -155,6 +198,10 @@ class Sandbox:
                 until=until,
                 allow=frozenset(self.outside.allowed),
                 pretend=self.outside.pretend(),
+                reuse_of=past,
+                start=start,
+                breakpoints=frozenset(self.debugger.breakpoints),
+                step=step,
             )
         except FactoryError as problem:
             self._refused(problem)
@@ -174,10 +221,13 @@ class Sandbox:
                     return
                 self._marks.tell(fact)
                 desk.canvas.set_status(*self._marks.take())
-                if time.monotonic() - looked > pause or self._marks.finished:
+                held = fact["kind"] == "step.held"
+                if held or time.monotonic() - looked > pause or self._marks.finished:
                     began = time.monotonic()
                     with self.root:
                         self._show(await desk.factory.runs.get(desk.editor.who, run_id))
+                        if held:
+                            self.debugger.look()
                     looked = time.monotonic()
                     pause = max(PAUSE, 5 * (looked - began))
         except FactoryError as problem:
@@ -186,12 +236,27 @@ class Sandbox:
         finally:
             if not self._client.is_deleted and number == self._watching:
                 with self.root:
+                    self.debugger.past = run_id
                     self._going(False)
+                    self.debugger.look()
 
     async def cancel(self) -> None:
         """End the test."""
         if self.run_id:
             await self.desk.factory.runs.cancel(self.desk.who, self.run_id)
+
+    def show_past(self, past: Past, run: RunView) -> None:
+        """Show a run that is over as if it had been tested here."""
+        self.show(True)
+        self._clear()
+        self._marks = Marks(past.plan.blueprint)
+        for fact in past.facts:
+            self._marks.tell(fact)
+        nodes, wires = self._marks.take()
+        here = {id_: mark for id_, mark in nodes.items() if self.desk.placed(id_)}
+        self.desk.canvas.set_status(here, wires)
+        self._show(run)
+        self._selection_changed()
 
     # --- showing -------------------------------------------------------------------------------------------------------
 

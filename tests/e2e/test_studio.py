@@ -367,7 +367,7 @@ def test_pausing_and_going_on_and_stopping(studio: Studio) -> None:
 
     assert call() == 200
     page.get_by_label("More about the deployment").click()
-    page.get_by_text("Pause: take no new runs").click()
+    page.get_by_text("Pause: refuse calls").click()
     expect(page.locator(".st-live")).to_contain_text("Paused")
     assert call() >= 400
     page.get_by_label("More about the deployment").click()
