@@ -99,7 +99,7 @@ def chain(length: int) -> Blueprint:
     fields = {"fields": [{"name": "total", "formula": "total + 1"}]}
     steps = {f"s{number}": ("action.transform", fields) for number in range(length)}
     wires = [f"s{number}.value > s{number + 1}.value" for number in range(length - 1)]
-    return agent({"go": "trigger.manual", **steps}, "go.value > s0.value", *wires)
+    return agent({"go": "trigger.manual", **steps}, "go.value > s0.value", *wires, kept=True)
 
 
 def fan_out() -> Blueprint:
@@ -135,7 +135,7 @@ def sleeper() -> Blueprint:
 
 
 def large(size: int) -> Blueprint:
-    """Rows of a decision with two ways each, as big agents look."""
+    """Rows of a decision with two ways each, as big agents look; 1,000 nodes are twice what an agent may have."""
     nodes: dict[str, object] = {"go": "trigger.manual"}
     wires, before = [], "go.value"
     for number in range((size - 1) // 4):
@@ -149,7 +149,7 @@ def large(size: int) -> Blueprint:
         wires += [f"{before} > {d}.value", f"{d}.yes > {yes}.value", f"{d}.no > {no}.value"]
         wires += [f"{yes}.value > {m}.values", f"{no}.value > {m}.values"]
         before = f"{m}.value"
-    return agent(nodes, *wires)
+    return agent(nodes, *wires, kept=True)
 
 
 # --- the figures ------------------------------------------------------------------------------------------------------------

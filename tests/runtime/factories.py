@@ -20,8 +20,8 @@ def new_factory(url: str, *, types: Catalog | None = None, **options: Any) -> Fa
     return Factory(Options(url, bytes(32), **quiet | options), types=types)
 
 
-def agent(nodes: Mapping[str, Any], *wires: str, name: str = "Agent", **more: Any) -> Blueprint:
-    """A blueprint from `{"id": ("family.type", settings)}` and wires `a.port > b.port`."""
+def agent(nodes: Mapping[str, Any], *wires: str, kept: bool = False, name: str = "Agent", **more: Any) -> Blueprint:
+    """A blueprint from `{"id": ("family.type", settings)}` and wires `a.port > b.port`; `kept`: of any size."""
     placed = []
     for number, (id_, what) in enumerate(nodes.items()):
         type_, settings = (what, {}) if isinstance(what, str) else what
@@ -30,4 +30,4 @@ def agent(nodes: Mapping[str, Any], *wires: str, name: str = "Agent", **more: An
     for number, wire in enumerate(wires):
         (source, out), (target, into) = (end.strip().split(".") for end in wire.split(">"))
         edges.append({"id": f"e{number}", "source": source, "source_port": out, "target": target, "target_port": into})
-    return Blueprint.parse({"name": name, "nodes": placed, "edges": edges, **more})
+    return Blueprint.parse({"name": name, "nodes": placed, "edges": edges, **more}, kept=kept)
