@@ -61,6 +61,7 @@ export default {
     const wire = createWire({ key: options.key, graph, emit, say, stats, readOnly });
     const gestures = createGestures({ graph, flow, wire, kinds, say, root, readOnly });
     const status = shallowReactive(new Map());
+    const breakpoints = shallowReactive(new Set());
     const counts = shallowReactive(new Map());
     const findings = shallowReactive(new Map());
     const others = shallowReactive(new Map());
@@ -395,6 +396,10 @@ export default {
       for (const [id, value] of Object.entries(nodes)) value ? status.set(id, value) : status.delete(id);
       for (const [id, value] of Object.entries(edges)) value ? counts.set(id, value) : counts.delete(id);
     }
+    function set_breakpoints(ids) {
+      breakpoints.clear();
+      for (const id of ids) breakpoints.add(id);
+    }
     function clear_status() {
       status.clear();
       counts.clear();
@@ -426,14 +431,14 @@ export default {
       null, { icon: "keyboard", title: "Keys (?)", run: showKeys },
     ];
 
-    const canvas = { graph, kinds, flow, gestures, status, counts, findings, others, hovered, naming, readOnly, open, edit, named, noted, hover, unhover, pickBetween, menuForEdge, menuForGroup };
+    const canvas = { graph, kinds, flow, gestures, status, breakpoints, counts, findings, others, hovered, naming, readOnly, open, edit, named, noted, hover, unhover, pickBetween, menuForEdge, menuForGroup };
     provide("canvas", canvas);
     return {
       nodeTypes, edgeTypes, flowId, root, end, options, readOnly, initialNodes, initialEdges, isValid, empty, popup, toasts, spoken, forget, online: wire.online, people, zoom,
       starters, toolbar, minimapColour, initials, close, chosen, pick, middle, add, ConnectionMode,
       onKeydown: keyboard.onKeydown, onPointermove, onPointerleave: () => (pointer.inside = false), onDragover, onDrop,
       welcome: wire.welcome, applied: wire.applied, refused: wire.refused, reset: wire.reset, resend: wire.resend,
-      set_status, clear_status, set_findings, set_presence, select: gestures.select, fit, layout: gestures.tidy, focus_node, undo: gestures.undo, redo: gestures.redo, say,
+      set_status, set_breakpoints, clear_status, set_findings, set_presence, select: gestures.select, fit, layout: gestures.tidy, focus_node, undo: gestures.undo, redo: gestures.redo, say,
     };
   },
   template: `

@@ -199,6 +199,10 @@ class Canvas(ui.element, component="canvas.js", esm={name: str(path) for name, p
         if self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_later(FRAME, self._flush_status)
 
+    def set_breakpoints(self, ids: Iterable[str]) -> None:
+        """Show that tests are held before these nodes."""
+        self.run_method("set_breakpoints", list(ids))
+
     def clear_status(self) -> None:
         """Take all marks of a run away."""
         self._status.clear()

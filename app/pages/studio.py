@@ -8,8 +8,8 @@ from app.theme import frame
 
 
 @page("/studio/{id}", "Studio")
-async def show(id: str) -> None:
-    """Open an agent."""
+async def show(id: str, debug: str = "") -> None:
+    """Open an agent; with `debug`, a run of it to look into."""
     draft = await current_factory().blueprints.get(current_actor(), id)
     with frame(draft.blueprint.name, width="full", crumbs=(("Home", "/"),)):
-        await studio(id)
+        await studio(id, debug=debug)

@@ -42,6 +42,10 @@ class Desk:
         self.saved: list[Listener] = []
         self.open_tab: Callable[[str], None] = lambda tab: None
         self.run_until: Callable[[str], Any] = lambda node: None
+        self.run_from: Callable[[str], Any] = lambda node: None
+        self.toggle_breakpoint: Callable[[str], Any] = lambda node: None
+        self.has_breakpoint: Callable[[str], bool] = lambda node: False
+        self.edit_output: Callable[[str, dict[str, Any] | None], Any] = lambda node, output: None
         self._known: tuple[str, Known] | None = None
 
     # --- who and what ----------------------------------------------------------------------------------------------
@@ -142,6 +146,10 @@ class Desk:
         """There is news of the test run."""
         self.run = run
         self._known = None
+        self._tell(self.tested)
+
+    def look_again(self) -> None:
+        """Something beside the document and the test changed that parts show."""
         self._tell(self.tested)
 
     def _tell(self, listeners: list[Listener]) -> None:

@@ -269,6 +269,8 @@ class Inspector:
                         "unpin"
                     )
             json_tree(node.pinned, open_levels=2)
+        if editable:
+            self._debug_buttons(node)
         if step is None or step.state == "skipped":
             said = (
                 "The last test did not come by here." if step else "Run a test to see what comes in and what goes out."
@@ -292,6 +294,13 @@ class Inspector:
         output = outputs_of(step)
         if output is not None:
             with self._part("What went out", output, levels=2), ui.element("div").classes("st-part-tools"):
+                if editable:
+                    edit = ui.button(
+                        "Edit",
+                        icon="edit",
+                        on_click=on(lambda: self.desk.edit_output(node.id, output), Permission.EDIT),
+                    ).props("flat dense")
+                    edit.classes("st-mini").mark("edit-output")
                 if editable and node.pinned is None:
                     pin = ui.button(
                         "Pin", icon="push_pin", on_click=on(lambda: self._pin(output), Permission.EDIT)
@@ -306,6 +315,21 @@ class Inspector:
                     ui.label(str(line.get("message", ""))).classes("break-words")
                     if line.get("data"):
                         json_tree(line["data"], open_levels=0)
+
+    def _debug_buttons(self, node: Placed) -> None:
+        set_ = self.desk.has_breakpoint(node.id)
+        with ui.element("div").classes("st-part-tools"):
+            for words, icon, act, mark in (
+                ("Run from here", "start", self.desk.run_from, "run-from-here"),
+                (
+                    "Clear the breakpoint" if set_ else "Set a breakpoint",
+                    "adjust",
+                    self.desk.toggle_breakpoint,
+                    "toggle-breakpoint",
+                ),
+            ):
+                press = on(lambda act=act: act(node.id), Permission.RUN)
+                ui.button(words, icon=icon, on_click=press).props("flat dense").classes("st-mini").mark(mark)
 
     def _part(self, title: str, value: Any, levels: int = 1) -> ui.element:
         with ui.element("div").classes("st-part"):

@@ -21,12 +21,16 @@ from app.studio.versions import Versions
 from app.theme import own_files
 from runtime.policy import Permission
 
-ACTIONS = ({"name": "until", "label": "Test up to here", "icon": "science"},)
+ACTIONS = (
+    {"name": "until", "label": "Test up to here", "icon": "science"},
+    {"name": "from", "label": "Run from here", "icon": "start"},
+    {"name": "break", "label": "Set or clear a breakpoint", "icon": "adjust"},
+)
 """What the studio adds to the menu of a node."""
 
 
-async def studio(id_: str) -> None:
-    """Draw the studio of one agent into the present container. Raises NotFound."""
+async def studio(id_: str, *, debug: str = "") -> None:
+    """Draw the studio of one agent into the present container; `debug` is a run of it to look into. Raises NotFound."""
     session = current_session()
     drawing = await current_sessions().open(session.actor, id_)
     live = partial(_may_edit, session.id)
@@ -56,6 +60,8 @@ async def studio(id_: str) -> None:
     Topbar(desk, findings, deploy, versions, sandbox).draw()
     findings.draw_drawer()
     versions.draw()
+    if debug:
+        ui.timer(0.1, lambda: sandbox.debugger.bring(debug), once=True)
 
 
 def _may_edit(session_id: str) -> bool:
@@ -65,4 +71,8 @@ def _may_edit(session_id: str) -> bool:
 
 
 def _act(desk: Desk, name: str, node: str) -> object:
+    if name == "from":
+        return desk.run_from(node)
+    if name == "break":
+        return desk.toggle_breakpoint(node)
     return desk.run_until(node) if name == "until" else None

@@ -12,6 +12,7 @@ _STATES = {
     "step.started": "running",
     "step.retrying": "retrying",
     "step.waiting": "waiting",
+    "step.held": "held",
     "step.resumed": "running",
     "step.skipped": "skipped",
 }
@@ -39,7 +40,7 @@ class Marks:
         if kind == "run.finished":
             self.finished = True
             for id_, mark in self._nodes.items():
-                if mark["state"] in ("running", "retrying", "waiting"):
+                if mark["state"] in ("running", "retrying", "waiting", "held"):
                     self._mark(id_, "skipped")
         elif kind == "loop.started":
             self._totals[node] = len(fact["items"])
@@ -51,6 +52,10 @@ class Marks:
         elif kind == "step.succeeded":
             self._done[node] = self._totals.get(node) or self._done.get(node, 0) + 1
             self._mark(node, "simulated" if node in self._simulated else "done")
+            self._flow(node, fact.get("output"))
+        elif kind == "step.reused":
+            self._done[node] = self._totals.get(node) or self._done.get(node, 0) + 1
+            self._mark(node, "reused")
             self._flow(node, fact.get("output"))
         elif kind == "step.failed":
             self._mark(node, "failed", str((fact.get("error") or {}).get("message", "")))

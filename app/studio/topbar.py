@@ -23,6 +23,9 @@ SAVED = {
 }
 KEYS = (
     ("Ctrl+Enter", "Run the test"),
+    ("F9", "Set or clear a breakpoint at the selected node"),
+    ("F8", "Continue a test that is held"),
+    ("F10", "Run one step of a test that is held"),
     ("/", "Search the nodes"),
     ("Ctrl+K", "Jump to another page or agent"),
     ("Ctrl+S", "Saved by itself: this opens the versions"),

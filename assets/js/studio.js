@@ -84,6 +84,17 @@
       byId("st-keys")?.click();
     }
   });
+  document.addEventListener(
+    "keydown",
+    (event) => {
+      const wanted = { F8: "st-go-on", F9: "st-break", F10: "st-step-on" }[event.key];
+      if (!wanted || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || !byId(wanted)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      if (!document.querySelector(".q-dialog .st-dialog")) byId(wanted).click();
+    },
+    true,
+  );
   // Before anything else hears them: a focused button would take Ctrl+Enter for a press.
   document.addEventListener(
     "keydown",

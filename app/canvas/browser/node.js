@@ -9,6 +9,8 @@ const STATES = {
   simulated: { icon: "science", words: "simulated" },
   failed: { icon: "priority_high", words: "failed" },
   waiting: { icon: "hourglass_top", words: "waiting" },
+  held: { icon: "pause", words: "held: waits for you" },
+  reused: { icon: "inventory_2", words: "used an earlier result" },
   skipped: { icon: "redo", words: "skipped" },
 };
 /** Put the focus into a field as soon as it can take it: Vue Flow hides a new node until it has measured it. */
@@ -26,7 +28,7 @@ export const NodeCard = markRaw(
     props: ["id", "selected"],
     setup(props) {
       const canvas = inject("canvas");
-      const { graph, kinds, status, findings, others } = canvas;
+      const { graph, kinds, status, breakpoints, findings, others } = canvas;
       const placed = computed(() => graph.nodes.get(props.id));
       const kind = computed(() => kinds[placed.value?.type]);
       const face = computed(() => graph.portsOf(props.id));
@@ -44,12 +46,14 @@ export const NodeCard = markRaw(
         if (now.total) return `${now.count ?? 0}/${now.total}`;
         return now.count > 1 ? String(now.count) : "";
       });
+      const breaks = computed(() => breakpoints.has(props.id));
       const found = computed(() => findings.get(props.id) ?? []);
       const worst = computed(() => (found.value.some((finding) => finding.severity === "error") ? "error" : found.value.some((finding) => finding.severity === "warning") ? "warning" : "info"));
       const label = computed(() => {
         const words = [title.value, line.value];
         if (placed.value?.disabled) words.push("turned off");
         if (placed.value?.pinned) words.push("output is pinned");
+        if (breaks.value) words.push("breakpoint");
         if (look.value) words.push(look.value.words);
         if (found.value.length) words.push(`${found.value.length} ${found.value.length === 1 ? "finding" : "findings"}: ${found.value[0].sentence}`);
         return words.filter(Boolean).join(", ");
@@ -65,7 +69,7 @@ export const NodeCard = markRaw(
       const named = (save) => canvas.named(props.id, save ? field.value.value : null);
       const shape = (port) => [`afc-port-${port.type.replace("/", "-")}`, port.lost ? "afc-lost" : "", port.back ? "afc-back" : ""];
       const hint = (port) => [port.label, port.type === "any" ? "" : `(${port.type})`, port.help ? `– ${port.help}` : ""].filter(Boolean).join(" ");
-      return { canvas, placed, kind, face, compact, title, line, state, look, count, found, worst, label, family, naming, field, named, shape, hint, others, Position };
+      return { canvas, placed, kind, face, compact, title, line, state, look, count, breaks, found, worst, label, family, naming, field, named, shape, hint, others, Position };
     },
     template: `
       <div v-if="placed" class="afc-card" :class="['afc-is-' + family, {'afc-selected': selected, 'afc-off': placed.disabled, 'afc-rows': !compact, 'afc-unknown': !kind}]"
@@ -93,6 +97,7 @@ export const NodeCard = markRaw(
             </div>
           </div>
         </div>
+        <span v-if="breaks" class="afc-break" title="Tests are held before this step (F9)."></span>
         <div class="afc-badges">
           <span v-if="placed.pinned" class="afc-badge afc-pin" title="The output of this node is pinned: runs in the sandbox take it instead of running the node."><i class="material-icons">push_pin</i></span>
           <span v-if="placed.disabled" class="afc-badge afc-offmark" title="This node is turned off.">Off</span>
