@@ -84,3 +84,11 @@ def listed(session: TenantSession, *, deleted: bool = False) -> Sequence[Bluepri
 def ids(session: TenantSession) -> Sequence[str]:
     """The ids of all that are not in the bin, without reading their documents."""
     return session.exec(select(Blueprint.id).where(col(Blueprint.deleted_at).is_(None))).all()
+
+
+def with_text(session: TenantSession, text: str, limit: int = 200) -> Sequence[tuple[str, str]]:
+    """(id, document) of those whose draft holds a text, last changed first."""
+    query = select(Blueprint.id, Blueprint.document).where(
+        col(Blueprint.deleted_at).is_(None), col(Blueprint.document).contains(text, autoescape=True)
+    )
+    return session.exec(query.order_by(col(Blueprint.updated_at).desc()).limit(limit)).all()

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
+from nodes.listen import CalledField
+
 Tier = Literal["structure", "security", "performance", "business"]
 Severity = Literal["error", "warning", "hint"]
 Operation = Mapping[str, Any]
@@ -51,6 +53,8 @@ class Surroundings:
     """Secrets that have a value in another environment only."""
     variables: Mapping[str, Any] = field(default_factory=dict)
     """What the environment sets, by name."""
+    inputs: Mapping[str, tuple[CalledField, ...]] = field(default_factory=dict)
+    """What agents say that they need when another agent calls them, by their id."""
 
 
 @dataclass(slots=True)

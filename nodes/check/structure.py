@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from nodes.agents import AgentNode, is_attachment
-from nodes.base import PortType, class_ports, fits
+from nodes.base import Loop, PortType, class_ports, fits
 from nodes.blueprint import Edge
+from nodes.check.calls import read_calls
 from nodes.check.findings import Findings, Operation, asked, listed
 from nodes.check.reading import Reading
 from nodes.check.routes import BY_TRIGGER
@@ -30,6 +31,7 @@ def read_structure(reading: Reading, findings: Findings) -> None:
     _read_groups(reading, findings)
     _read_variables(reading, findings)
     _read_references(reading, findings)
+    read_calls(reading, findings)
 
 
 def _read_problems(reading: Reading, findings: Findings) -> None:
@@ -252,6 +254,18 @@ def _read_loops(reading: Reading, findings: Findings) -> None:
                 "Connect “item” with the first step to do for each item.",
                 node=loop,
             )
+            continue
+        node = graph.nodes[loop]
+        if isinstance(node, Loop) and node.rounds:
+            if not routes.results[loop]:
+                findings.add(
+                    "warning",
+                    "loop.same_rounds",
+                    f"{reading.name(loop)} begins every round with the same value, for nothing is connected with its “result”.",
+                    "Connect the last of the repeated steps with “result”.",
+                    node=loop,
+                    repair=_collected(reading, loop, body),
+                )
             continue
         done = next((edge for edge in routes.out[loop] if edge.source_port != "item"), None)
         if not routes.results[loop] and done is not None:

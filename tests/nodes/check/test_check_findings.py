@@ -11,6 +11,7 @@ import nodes.check
 from nodes.blueprint import Blueprint
 from nodes.check import Surroundings, check
 from nodes.formula.problems import FormulaError
+from nodes.listen import CalledField
 from tests.nodes.check.drawing import TYPES, codes, draw, found, repaired
 
 MANUAL = ("trigger.manual",)
@@ -25,6 +26,10 @@ TABLE = ("context.read_table", {"source": "table", "table": "customers"})
 MAIL = ("action.send_email", {"to": "ann@example.com", "subject": "News"})
 EACH = ("flow.for_each", {"over": "lines"})
 LINES = ("context.set_values", {"values": [{"name": "lines", "value": "{{ [1, 2] }}"}]})
+NEEDS = Surroundings(
+    blueprints=frozenset({"bp_other"}),
+    inputs={"bp_other": (CalledField("text", "text"), CalledField("days", "number", required=False))},
+)
 CALL = ("flow.call_blueprint", {"blueprint": "bp_other"})
 GET = ("context.http_request", {"url": "https://api.example.com/orders"})
 ALLOWED = ["api.example.com"]
@@ -205,6 +210,47 @@ CASES = [
         draw({"t": MANUAL, "a": ("flow.call_blueprint", {"blueprint": "bp_gone"})}, "t.value > a.value"),
         draw({"t": MANUAL, "a": CALL}, "t.value > a.value"),
         Surroundings(blueprints=frozenset({"bp_other"})),
+    ),
+    Case(
+        "call.missing_input", "error", "structure", "a",
+        draw({"t": MANUAL, "a": ("flow.call_blueprint", {"blueprint": "bp_other", "input": '{"to": "en"}'})}, "t.value > a.value"),
+        draw({"t": MANUAL, "a": ("flow.call_blueprint", {"blueprint": "bp_other", "input": '{"text": "{{ x }}"}'})}, "t.value > a.value"),
+        NEEDS, words="“text”",
+    ),
+    Case(
+        "call.missing_input", "error", "structure", "a",
+        draw({"t": ("trigger.called", {"fields": [{"name": "body"}]}), "a": CALL}, "t.value > a.value"),
+        draw({"t": ("trigger.called", {"fields": [{"name": "text"}]}), "a": CALL}, "t.value > a.value"),
+        NEEDS, words="“text”",
+    ),
+    Case(
+        "call.wrong_input", "error", "structure", "a",
+        draw({"t": MANUAL, "a": ("flow.start_blueprint", {"blueprint": "bp_other", "input": '{"text": "x", "days": "{{ n }} days"}'})}, "t.value > a.value"),
+        draw({"t": MANUAL, "a": ("flow.start_blueprint", {"blueprint": "bp_other", "input": '{"text": "x", "days": "{{ n }}"}'})}, "t.value > a.value"),
+        NEEDS, words="a number",
+    ),
+    Case(
+        "call.wrong_input", "warning", "structure", "a",
+        draw({"t": ("trigger.called", {"fields": [{"name": "text"}, {"name": "days"}]}), "a": CALL}, "t.value > a.value"),
+        draw({"t": ("trigger.called", {"fields": [{"name": "text"}, {"name": "days", "kind": "number"}]}), "a": CALL}, "t.value > a.value"),
+        NEEDS, words="as text",
+    ),
+    Case(
+        "call.unknown_input", "warning", "structure", "a",
+        draw({"t": MANUAL, "a": ("flow.call_blueprint", {"blueprint": "bp_other", "input": '{"text": "x", "tone": "y"}'})}, "t.value > a.value"),
+        draw({"t": MANUAL, "a": ("flow.call_blueprint", {"blueprint": "bp_other", "input": '{"text": "x", "days": 3}'})}, "t.value > a.value"),
+        NEEDS, words="“tone”",
+    ),
+    Case(
+        "loop.same_rounds", "warning", "structure", "x",
+        draw({"t": MANUAL, "x": ("flow.repeat", {"until": "index > 3"}), "a": TEXT}, "t.value > x.value, x.item > a.value"),
+        draw({"t": MANUAL, "x": ("flow.repeat", {"until": "index > 3"}), "a": TEXT}, "t.value > x.value, x.item > a.value, a.text > x.result"),
+    ),
+    Case(
+        "loop.slow", "hint", "performance", "x",
+        draw({"t": MANUAL, "x": ("flow.repeat", {"until": "index > 3"}), "a": asking()}, "t.value > x.value, x.item > a.value, a.text > x.result"),
+        draw({"t": MANUAL, "x": ("flow.repeat", {"until": "index > 3", "most": 5}), "a": asking()}, "t.value > x.value, x.item > a.value, a.text > x.result"),
+        words="100 rounds",
     ),
     # security
     Case(
