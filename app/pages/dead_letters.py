@@ -59,6 +59,9 @@ class Ledger:
         self.box = ui.element("div").mark("letters")
         self.rest = button("Older", on(self.older), quiet=True).classes("mt-4")
         self._agents: ui.select
+        self._kinds: tuple[object, ...] = ()
+        self._list: ui.element | None = None
+        self._rows: dict[str, tuple[DeadLetterInfo, ui.element]] = {}
 
     def build(self) -> None:
         """The filters and what can be done with the chosen ones."""
@@ -99,20 +102,39 @@ class Ledger:
         if self.agent and self.agent not in names:
             names[self.agent] = "This agent (0)"
         self._agents.set_options(names, value=self.agent)
-        self.bar.set_visibility(bool(tally.total) or self.state != "open" or bool(self.agent))
+        self._agents.set_visibility(bool(tally.total) or bool(self.agent))
         self._draw_kinds(tally)
         self._draw_bulk()
         self.rest.set_visibility(self.more)
-        self.box.clear()
+        self._draw_rows()
+
+    def _draw_rows(self) -> None:
+        """Rows that are the same stay where they are, for whoever is about to press one."""
+        if not self.letters or self._list is None:
+            self.box.clear()
+            self._rows.clear()
+            self._list = None
         with self.box:
             if not self.letters:
                 self._nothing()
                 return
-            with ui.element("div").classes("af-list").props("role=list"):
-                for one in self.letters:
-                    self._row(one)
+            if self._list is None:
+                self._list = ui.element("div").classes("af-list").props("role=list")
+        now = {one.run.id: one for one in self.letters}
+        for id_ in [id_ for id_, (known, _) in self._rows.items() if now.get(id_) != known]:
+            self._rows.pop(id_)[1].delete()
+        for index, one in enumerate(self.letters):
+            if one.run.id not in self._rows:
+                with self._list:
+                    row = self._row(one)
+                row.move(target_index=index)
+                self._rows[one.run.id] = (one, row)
 
     def _draw_kinds(self, tally: Tally) -> None:
+        now = (self.category, *sorted(tally.categories.items()))
+        if now == self._kinds:
+            return
+        self._kinds = now
         self.figures.clear()
         self.figures.set_visibility(bool(tally.total))
         with self.figures:
@@ -129,9 +151,9 @@ class Ledger:
         self._number.set_text(f"{count(len(self.chosen), 'run')} chosen")
         self.bulk.set_visibility(bool(self.chosen))
 
-    def _row(self, one: DeadLetterInfo) -> None:
+    def _row(self, one: DeadLetterInfo) -> ui.element:
         run = one.run
-        with ui.element("div").classes("af-row af-run").props("role=listitem").mark(f"letter-{run.id}"):
+        with ui.element("div").classes("af-row af-run").props("role=listitem").mark(f"letter-{run.id}") as row:
             if self.state == "open" and current_actor().may(Permission.RUN):
                 box = ui.checkbox(
                     value=run.id in self.chosen, on_change=on(lambda event: self._choose(run.id, bool(event.value)))
@@ -152,6 +174,7 @@ class Ledger:
                 ui.label(one.environment).classes("af-muted af-small")
             with ui.element("span").classes("af-run-when"):
                 relative_time(run.finished_at or run.started_at)
+        return row
 
     def _nothing(self) -> None:
         if self.state == "retried":
@@ -174,7 +197,7 @@ class Ledger:
 
     async def _turn(self, state: State) -> None:
         self.state, self.category, self.agent, self.limit = state, _EVERY, _EVERY, PAGE
-        self.chosen.clear()
+        self._forget()
         await self.refresh()
 
     async def _kind(self, category: Category) -> None:
@@ -190,8 +213,13 @@ class Ledger:
         self.chosen.add(run_id) if chosen else self.chosen.discard(run_id)
         self._draw_bulk()
 
-    async def _none(self) -> None:
+    def _forget(self) -> None:
+        """Nothing is chosen any more; all rows are drawn anew."""
         self.chosen.clear()
+        self._list = None
+
+    async def _none(self) -> None:
+        self._forget()
         await self.refresh()
 
     async def older(self) -> None:
@@ -204,7 +232,7 @@ class Ledger:
             return
         came = await current_factory().dead_letters.retry_many(current_actor(), runs, start=how[0], version=how[1])
         refused = [one.error for one in came if one.error is not None]
-        self.chosen.clear()
+        self._forget()
         await self.refresh()
         if good := len(came) - len(refused):
             ui.notify(f"{count(good, 'run')} {'was' if good == 1 else 'were'} started again.", type="positive")
@@ -218,7 +246,7 @@ class Ledger:
         if not (why := await ask_why(len(runs))):
             return
         number = await current_factory().dead_letters.dismiss(current_actor(), runs, why)
-        self.chosen.clear()
+        self._forget()
         await self.refresh()
         ui.notify(f"{count(number, 'run')} dismissed.", type="positive")
 

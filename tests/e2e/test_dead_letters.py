@@ -84,7 +84,7 @@ def test_a_failed_call_is_understood_mended_and_done(page: Page, server: Server,
     expect(total).to_have_value("twelve")
     page.get_by_label("Kind of total").click()
     page.get_by_role("option", name="number").click()
-    total.fill("12")
+    page.get_by_role("spinbutton", name="total").fill("12")
     page.get_by_role("button", name="Edit as JSON").click()
     expect(page.get_by_label("What “Split the price” gets, as JSON")).to_have_value(
         '{\n  "name": "Bo",\n  "total": 12\n}'
