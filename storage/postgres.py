@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
@@ -24,9 +25,8 @@ log = logging.getLogger(__name__)
 
 _READERS = 8
 _LARGEST_GROUP = 2_048
-_STALLED = (
-    10  # seconds; a transaction that we do not go on with for so long is ended by the server, and its locks with it
-)
+# Seconds after which the server ends a transaction that we do not go on with, and its locks with it.
+_STALLED = 5
 _FENCED = "SELECT pg_current_xact_id()::text FROM server WHERE tenant_id = '*' AND id = $1 FOR KEY SHARE"
 _LOST = (
     asyncpg.PostgresConnectionError,
@@ -185,6 +185,9 @@ class PostgresBackend:
                 return group.answers
             except Exception as error:
                 await self._rolled_back()
+                if _entangled(error) and not group.committing:
+                    await asyncio.sleep(random.uniform(0.0, 0.05))  # noqa: S311 - whoever waits less goes first
+                    continue
                 if not _lost(error) and not group.committing:
                     known = errors.explained(error)
                     if len(jobs) > 1 and getattr(known, "code", "") == "storage.full":
@@ -283,7 +286,7 @@ async def _session(connection: AsyncConnection, job: SessionJob) -> Answer:
     try:
         return job, await connection.run_sync(call), None
     except Exception as error:
-        if _lost(error):
+        if _lost(error) or _entangled(error):
             raise
         return job, None, errors.explained(error)
 
@@ -297,7 +300,7 @@ async def _records(raw: asyncpg.Connection[Any], jobs: list[RecordJob], answers:
         answers.extend((job, None, None) for job in jobs)
         return
     except Exception as error:
-        if _lost(error):
+        if _lost(error) or _entangled(error):
             raise
         await raw.execute("ROLLBACK TO lane; RELEASE lane")
         if len(jobs) == 1:
@@ -368,6 +371,12 @@ def _lost(error: BaseException) -> bool:
         return True
     original = getattr(error, "orig", None) or error
     return isinstance(original, _LOST) or isinstance(getattr(original, "__cause__", None), _LOST)
+
+
+def _entangled(error: BaseException) -> bool:
+    """Whether two servers waited for each other's rows: nothing of the group was kept, and the same again will do."""
+    original = getattr(error, "orig", None) or error
+    return getattr(original, "sqlstate", None) == "40P01"
 
 
 def _for_asyncpg(url: URL) -> URL:

@@ -66,6 +66,7 @@ def rows(session: TenantSession, name: str, *, limit: int = 1_000, after: int = 
 
 def append(session: TenantSession, name: str, data: Iterable[Any], at: float) -> int:
     """Add rows at the end; how many the table has now been given in all."""
+    session.hold("table", name)
     number = session.exec(select(func.max(TableRow.number)).where(TableRow.name == name)).one() or 0
     for row in data:
         number += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NoReturn, TypeVar
 
-from sqlalchemy import Connection, Table, column, event
+from sqlalchemy import Connection, Table, column, event, func, select
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import ORMExecuteState, UOWTransaction, with_loader_criteria
@@ -57,6 +57,13 @@ class TenantSession(Session):
     def put_once(self, table: type[Owned], keys: Mapping[str, Any], values: Mapping[str, Any] | None = None) -> bool:
         """Add a row unless one with these keys is there; whether it was added."""
         return self._insert(table, keys, values or {}, update=None) == 1
+
+    def hold(self, *key: str) -> None:
+        """Until this transaction ends no other server gets past here with the same key."""
+        connection = super().connection()
+        if connection.dialect.name == "postgresql":  # in SQLite nobody writes beside us
+            name = "\n".join((self.tenant, *key))
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
 
     def _insert(
         self, table: type[Owned], keys: Mapping[str, Any], values: Mapping[str, Any], update: Mapping[str, Any] | None

@@ -76,6 +76,7 @@ async def test_what_two_servers_accepted_ends_once_whichever_of_them_dies(tmp_pa
                 await asyncio.to_thread(server.stop)
 
         ended = {row["id"]: row["state"] for row in await connection.fetch("SELECT id, state FROM run")}
+        why = Counter(row["error"] for row in await connection.fetch("SELECT error FROM run WHERE state <> 'succeeded'"))
         kept = Counter(json.loads(row["data"])["order"] for row in await connection.fetch("SELECT data FROM table_row"))
         broken = await connection.fetchval(
             "SELECT count(*) FROM (SELECT run_id FROM journal GROUP BY tenant_id, run_id"
@@ -91,7 +92,7 @@ async def test_what_two_servers_accepted_ends_once_whichever_of_them_dies(tmp_pa
     note("two servers on one PostgreSQL", **figures)
     assert [odd for caller in callers for odd in caller.odd if not odd.startswith("503")] == []
     assert {order: run for order, run in accepted.items() if run not in ended} == {}
-    assert Counter(ended.values()) == {"succeeded": len(ended)}
+    assert Counter(ended.values()) == {"succeeded": len(ended)}, why
     assert len(accepted) > 20 * TAKEOVERS
     assert broken == 0, "each journal has one end"
     assert set(kept.values()) == {1} and accepted.keys() <= kept.keys() and len(kept) == len(ended)

@@ -11,13 +11,14 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 from sqlalchemy import make_url
 from sqlmodel import select
 
-from storage import document, run, setting
+from storage import document, memory, run, setting, shelf
 from storage.database import Database
 from storage.errors import StorageError
 from storage.journal import Journal
@@ -158,3 +159,25 @@ async def test_a_server_that_is_away_is_told_in_words(postgres_url: str) -> None
         await Database(away, busy_seconds=0.2).start()
     assert refused.value.code == "storage.lost"
     assert refused.value.fix
+
+
+@pytest.mark.postgres
+async def test_servers_that_write_to_the_same_table_and_numbers_lose_nothing(postgres_url: str) -> None:
+    """Each in groups of its own, in orders that make them wait for each other."""
+    keys = [f"k{number}" for number in range(6)]
+    async with Database(postgres_url) as one, Database(postgres_url) as two:
+
+        def work(db: Database, seed: int) -> list[asyncio.Future[Any]]:
+            chosen, jobs = random.Random(seed), []
+            for number in range(60):
+                key, order = chosen.choice(keys), f"{seed} {number}"
+                jobs.append(db.write("a", lambda session, key=key: memory.add(session, key, 1, 1.0)))  # type: ignore[misc]
+                jobs.append(db.write("a", lambda session, order=order: shelf.append(session, "t", [order], 1.0)))  # type: ignore[misc]
+            return [asyncio.ensure_future(job) for job in jobs]
+
+        done = await asyncio.gather(*work(one, 1), *work(two, 2), return_exceptions=True)
+        assert [error for error in done if isinstance(error, BaseException)] == []
+        counted = [(await one.read("a", lambda session, key=key: memory.recall(session, key)))[1] for key in keys]  # type: ignore[misc]
+        rows = await one.read("a", lambda session: shelf.rows(session, "t"))
+    assert sum(counted) == 120
+    assert [row.number for row in rows] == list(range(1, 121)) and len({row.data for row in rows}) == 120
