@@ -81,10 +81,27 @@ def _wait(step: StepView, wait: Fact) -> None:
                     with ui.element("span"):
                         ui.label("It goes on ").classes("af-inline")
                         relative_time(wait["until"])
-            elif wait["wait"] == "call":
-                ui.label("It waits for the agent that it called.")
+            elif wait["wait"] == "turn":
+                ui.label("It may start only so often, and waits for its turn.")
+                if wait.get("until"):
+                    relative_time(wait["until"])
+            elif wait["wait"] in ("call", "start", "run"):
+                started = "It waits for the agent that was started before."
+                ui.label(started if wait["wait"] == "run" else "It waits for the agent that it called.")
                 if data.get("run"):
                     ui.link("Look at that run", f"/runs/{data['run']}")
+            elif wait["wait"] == "event":
+                name, key = data.get("name"), data.get("key")
+                what = (
+                    f"the event “{name}”" + (f" with the key “{key}”" if key else "")
+                    if name
+                    else "a call of its address"
+                )
+                ui.label(f"It waits for {what}.")
+                if wait.get("until"):
+                    with ui.element("span"):
+                        ui.label("At the latest it goes on ").classes("af-inline")
+                        relative_time(wait["until"])
             else:
                 ui.label("It waits for a person: see the question above, or all under Approvals.")
                 if wait.get("until"):

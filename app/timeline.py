@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from nicegui import ui
@@ -17,6 +17,7 @@ from app.permissions import current_factory, on
 from app.pieces import button, duration, status_chip
 from app.sentences import RUN_STATES, count, family_of, icon_of, took
 from app.stepfacts import details
+from nodes.base import Loop
 from runtime.events import Fact
 from runtime.plan import Plan
 from runtime.story import Story
@@ -35,6 +36,8 @@ class Timeline:
         self.story = Story(plan)
         self.started_at = started_at
         self.ended_at: float | None = None
+        self.offer: Callable[[StepView], None] | None = None
+        """Draws what can be done with a step of a run that is over."""
         self.waits: dict[Key, Fact] = {}
         self.inside: dict[Key, dict[int, list[Key]]] = {}
         """For each loop the steps of its items, by the item's number."""
@@ -71,7 +74,7 @@ class Timeline:
             self._changed.add(key)
             if kind == "step.waiting":
                 self.waits[key] = fact
-            elif kind in ("step.resumed", "step.succeeded", "step.failed"):
+            elif kind in ("step.resumed", "step.succeeded", "step.failed", "step.reused"):
                 self.waits.pop(key, None)
 
     def restart(self) -> None:
@@ -135,6 +138,18 @@ class Timeline:
                 for inner in self.inside.get(key, {}).values():
                     self.forget(inner)
 
+    def item_name(self, key: Key, index: int) -> str:
+        """What one item of a loop, or one use of a tool by an agent, is called."""
+        place = f"{key[1]}.{index}" if key[1] else str(index)
+        if (call := self.story.calls.get((key[0], place))) is not None:
+            return f"Turn {call[0]:,}: {call[1]}"
+        return f"{'Round' if self.has_rounds(key) else 'Item'} {index + 1:,}"
+
+    def has_rounds(self, key: Key) -> bool:
+        """Whether a loop repeats its steps in rounds, instead of going through items."""
+        node = self.plan.steps[key[0]].node
+        return isinstance(node, Loop) and node.rounds
+
     def open(self, node: str) -> None:
         """Unfold the first row of a step and bring it into view."""
         for (id_, _), row in self._rows.items():
@@ -197,7 +212,7 @@ class Row:
                 self._chip = ui.element("span").classes("af-step-chip")
             self._inside = ui.element("div").classes("af-step-inside")
             self._inside.set_visibility(False)
-            if timeline.plan.steps[key[0]].body is not None:
+            if (planned := timeline.plan.steps[key[0]]).body is not None or planned.toolbox is not None:
                 timeline.loop(key, self.box)
         self.line.on("click", on(self.turn)).mark(f"turn-{key[0]}")
         self.update()
@@ -241,13 +256,16 @@ class Row:
         self._draw_inside(self._timeline.view(self._key))
 
     def _draw_inside(self, step: StepView) -> None:
-        now = (step.state, step.note, step.attempt, len(step.log), step.error is None)
+        ended = self._timeline.ended_at is not None
+        now = (step.state, step.note, step.attempt, len(step.log), step.error is None, ended)
         if now == self._shown:
             return
         self._shown = now
         self._inside.clear()
         with self._inside:
             details(step, self._timeline.plan.steps[self._key[0]], self._timeline.waits.get(self._key))
+            if self._timeline.offer is not None and self._timeline.ended_at is not None:
+                self._timeline.offer(step)
 
 
 class Items:
@@ -279,7 +297,9 @@ class Items:
             return
         self.box.set_visibility(True)
         states = {index: state_of(self._steps(keys)) for index, keys in every.items()}
-        self._words.set_text(_tally(states.values()))
+        agent = self._timeline.plan.steps[self._key[0]].toolbox is not None
+        rounds = self._timeline.has_rounds(self._key)
+        self._words.set_text(_tally(states.values(), "tool use" if agent else "round" if rounds else "item"))
         if self._inside.visible:
             self._draw(every, states, changed)
 
@@ -298,7 +318,7 @@ class Items:
             keys = every[index]
             if index not in self._items:
                 with self._list:
-                    self._items[index] = Item(self._timeline, index)
+                    self._items[index] = Item(self._timeline, index, self._timeline.item_name(self._key, index))
                 self._items[index].update(keys, states[index])
             elif changed.intersection(keys):
                 self._items[index].update(keys, states[index])
@@ -328,7 +348,7 @@ class Items:
 class Item:
     """One item of a loop: a line, and its steps when unfolded."""
 
-    def __init__(self, timeline: Timeline, index: int) -> None:
+    def __init__(self, timeline: Timeline, index: int, name: str) -> None:
         self._timeline = timeline
         self._keys: list[Key] = []
         self._state = ""
@@ -338,7 +358,7 @@ class Item:
             with self.line:
                 ui.icon("chevron_right").classes("af-fold").props("aria-hidden=true")
                 with ui.element("span").classes("af-step-name"):
-                    ui.label(f"Item {index + 1:,}").classes("af-one-line")
+                    ui.label(name).classes("af-one-line")
                 with ui.element("span").classes("af-track").props("aria-hidden=true"):
                     self._bar = ui.element("span").classes("af-span")
                 self._time = ui.label().classes("af-step-time af-number")
@@ -396,8 +416,8 @@ def state_of(steps: list[StepView]) -> str:
     return "skipped" if found == {"skipped"} else "cancelled" if "cancelled" in found else "succeeded"
 
 
-def _tally(states: Iterable[str]) -> str:
+def _tally(states: Iterable[str], what: str) -> str:
     counted = Counter(states)
     total = sum(counted.values())
     parts = [f"{number:,} {RUN_STATES.get(state, state).lower()}" for state, number in sorted(counted.items())]
-    return f"{count(total, 'item')}: {', '.join(parts)}"
+    return f"{count(total, what)}: {', '.join(parts)}"

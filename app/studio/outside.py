@@ -28,18 +28,19 @@ class Outside:
 
     def pretend(self) -> dict[str, Any]:
         """What the sandbox shall take as people's answers."""
-        return {node: {"approved": yes} for node, yes in self.answers.items()}
+        events = {node for node, _ in self._events()}
+        return {node: {"arrived" if node in events else "approved": yes} for node, yes in self.answers.items()}
 
     def draw(self, effects: list[tuple[str, str]] | None = None) -> None:
         """Simulated effects (those of before when none are given), steps that may act for real, what people would answer."""
         if effects is not None:
             self._effects = effects
         effects = self._effects
-        outside, gates = self._outside(), self._gates()
+        outside, gates, events = self._outside(), self._gates(), self._events()
         self._root.clear()
         with self._root:
             heading("Outside the test", 3)
-            if not outside and not gates and not effects:
+            if not outside and not gates and not events and not effects:
                 ui.label(
                     "Nothing in this agent acts on the outside. If a step does, the test only says here what it would do."
                 ).classes("st-help")
@@ -56,6 +57,15 @@ class Outside:
                     ui.label(f"“{title}”: people would").classes("af-small")
                     ui.toggle(
                         {True: "Approve", False: "Reject"},
+                        value=self.answers.get(node, True),
+                        on_change=on(lambda event, node=node: self._answer(node, bool(event.value)), Permission.RUN),
+                    ).props("unelevated dense no-caps").classes("st-toggle").mark(f"answer-{node}")
+
+            for node, title in events:
+                with ui.element("div").classes("st-gate"):
+                    ui.label(f"What “{title}” waits for").classes("af-small")
+                    ui.toggle(
+                        {True: "Happens", False: "Is too late"},
                         value=self.answers.get(node, True),
                         on_change=on(lambda event, node=node: self._answer(node, bool(event.value)), Permission.RUN),
                     ).props("unelevated dense no-caps").classes("st-toggle").mark(f"answer-{node}")
@@ -91,6 +101,11 @@ class Outside:
             if node.effect_here() >= Effect.E3 and node.family is not Family.TRIGGER:
                 found.append((placed.id, self.desk.title(placed.id)))
         return found[:30]
+
+    def _events(self) -> list[tuple[str, str]]:
+        """The steps that wait for something to happen."""
+        nodes = self.desk.session.graph.nodes.values()
+        return [(one.id, self.desk.title(one.id)) for one in nodes if one.type == "flow.wait_event"][:30]
 
     def _gates(self) -> list[tuple[str, str]]:
         """The steps where a person decides."""
