@@ -9,16 +9,17 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Header, Query, Response
 from nicegui import background_tasks
-from pydantic import Field
+from pydantic import Field, JsonValue
 from pydantic_core import to_json
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse
 
-from app.api.contract import Limit, Listed, Made, Runner, Shown, Viewer, json_answer, refuses, resource
+from app.api.contract import Limit, Listed, Made, Posted, Runner, Shown, Viewer, json_answer, refuses, resource
 from app.forms import TheAuth
 from app.permissions import TheFactory, TheVisit
 from nodes.blueprint import Blueprint
 from runtime.events import Fact
+from runtime.runs import SAME_INPUT, Version
 from runtime.states import RunState
 
 router = resource("runs", tag="Runs")
@@ -110,10 +111,47 @@ async def cancel(id: str, who: Runner, factory: TheFactory) -> None:
     await factory.runs.cancel(who, id)
 
 
+class Retry(Posted):
+    """How a run is done again."""
+
+    from_failed: bool = Field(
+        default=False,
+        description="Only what failed or was left undone runs; every other step keeps its result. Otherwise from the start.",
+    )
+    version: Version = Field(default="same", description="The document it ran on, or what is deployed now.")
+    input: JsonValue = Field(
+        default=None, description="Another input; then it begins at the start. As it was if left out."
+    )
+
+
+class Fork(Posted):
+    """Where a new run goes on from this one."""
+
+    node: str | None = Field(
+        default=None, max_length=64, description="The step to begin with; the start if empty.", examples=["n4"]
+    )
+    version: Version = Field(default="same", description="The document it ran on, or what is deployed now.")
+
+
 @router.post("/{id}/retry", status_code=202, response_model=Made, responses=refuses(404, 409), summary="Run again")
-async def retry(id: str, who: Runner, factory: TheFactory) -> Response:
-    """A new run of the same document on the same input. 409 while it goes on."""
-    run = await factory.runs.retry(who, id)
+async def retry(id: str, who: Runner, factory: TheFactory, posted: Retry | None = None) -> Response:
+    """A new run of the same document on the same input, unless the body says otherwise. 409 while it goes on.
+
+    From the failure, steps that had begun keep their idempotency keys: who honours them does it once.
+    """
+    wanted = posted or Retry()
+    given = wanted.input if "input" in wanted.model_fields_set else SAME_INPUT
+    run = await factory.runs.retry(who, id, from_failed=wanted.from_failed, version=wanted.version, input=given)
+    return json_answer({"id": run}, Made, status=202, headers={"Location": f"{router.prefix}/{run}"})
+
+
+@router.post("/{id}/fork", status_code=202, response_model=Made, responses=refuses(404, 409), summary="Fork a run")
+async def fork(id: str, who: Runner, factory: TheFactory, posted: Fork) -> Response:
+    """A new run from a step of one that has ended: that step and all behind it run, every other step keeps its result.
+
+    A step inside a loop stands for its loop. Steps that are not what they were run too.
+    """
+    run = await factory.runs.fork(who, id, posted.node, version=posted.version)
     return json_answer({"id": run}, Made, status=202, headers={"Location": f"{router.prefix}/{run}"})
 
 

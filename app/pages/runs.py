@@ -12,6 +12,7 @@ from nicegui import background_tasks, ui
 from app import theme
 from app.deciding import question
 from app.environments import environment_chip
+from app.forking import agree
 from app.live import follow
 from app.permissions import Permission, current_actor, current_factory, on, page
 from app.pieces import button, confirm, duration, heading, json_tree, relative_time, status_chip
@@ -22,8 +23,9 @@ from app.visit import SignedOut
 from nodes.errors import FactoryError, NotFound
 from runtime.environments import TEST
 from runtime.events import Fact
+from runtime.forks import Start
 from runtime.plan import Plan
-from runtime.views import ApprovalInfo, RunInfo, RunView
+from runtime.views import ApprovalInfo, RunInfo, RunView, StepView
 
 PAGE = 50
 LIVE = 200
@@ -244,6 +246,8 @@ class Sheet:
         self.problem = ui.element("div").classes("w-full")
         self.questions = ui.element("div").classes("flex flex-col gap-4")
         self.timeline = Timeline(plan, self.info.started_at)
+        if current_actor().may(Permission.RUN) and not self.info.id.startswith("test_"):
+            self.timeline.offer = self._offer
         self.data = ui.element("div").classes("af-two mt-8")
 
     async def begin(self) -> None:
@@ -330,6 +334,8 @@ class Sheet:
             ui.label("sandbox" if sandbox else version)
             if info.trigger and (placed := self.plan.blueprint.node(info.trigger)) is not None:
                 ui.label(f"began with “{step_name(placed, current_factory().catalog)}”")
+            if (fork := self.timeline.story.fork) is not None:
+                ui.link("goes on from an earlier run", f"/runs/{fork['run']}").mark("forked-from")
             with ui.element("span"):
                 relative_time(info.started_at)
             self._length = ui.label(took(info.seconds if info.finished_at else self.timeline.total()))
@@ -356,8 +362,14 @@ class Sheet:
                 ui.label(error_words(error)).classes("af-strong break-words")
                 if error.get("fix"):
                     ui.label(str(error["fix"])).classes("break-words")
-            if node in self.plan.steps:
-                button("Show the step", on(lambda: self.timeline.open(node)), quiet=True).classes("shrink-0")
+            with ui.element("div").classes("af-actions shrink-0"):
+                if node in self.plan.steps:
+                    button("Show the step", on(lambda: self.timeline.open(node)), quiet=True)
+                if current_actor().may(Permission.RUN) and not self.info.id.startswith("test_"):
+                    again = on(lambda: self._go_on(Start.FAILURE), Permission.RUN)
+                    button("Retry from the failed step", again, quiet=True, icon="start").mark("retry-failed")
+                    debug = f"{studio(self.info.blueprint_id)}?debug={self.info.id}"
+                    button("Debug in the Studio", debug, icon="bug_report").mark("debug")
             if self.info.needs_attention and current_actor().may(Permission.RUN):
                 button("Deal with it", f"/attention/{self.info.id}", icon="report").classes("shrink-0").mark("deal")
 
@@ -396,6 +408,29 @@ class Sheet:
             )
         if sure:
             await current_factory().runs.cancel(current_actor(), self.info.id)
+
+    def _offer(self, step: StepView) -> None:
+        """What can be done from one step on, below its data."""
+        act = on(lambda: self._go_on(step.node), Permission.RUN)
+        with ui.element("div").classes("af-actions mt-2"):
+            button("Fork from this step", act, quiet=True, icon="fork_right").mark(f"fork-{step.node}")
+
+    async def _go_on(self, start: str) -> None:
+        """Show what a run from there would do, then start it."""
+        who, runs = current_actor(), current_factory().runs
+        plan = await runs.preview(who, self.info.id, start)
+        name = self.plan.steps[start].name if start in self.plan.steps else ""
+        with ui.context.client.content:
+            sure = await agree(
+                f"A new run from “{name}”" if name else "A new run from what failed",
+                plan,
+                lambda id_: self.plan.steps[id_].name,
+                source="this run",
+                live=True,
+                about="It runs on the same version, and this run stays as it is.",
+            )
+        if sure:
+            ui.navigate.to(f"/runs/{await runs.fork(current_actor(), self.info.id, start)}")
 
     async def _again(self) -> None:
         ui.navigate.to(f"/runs/{await current_factory().runs.retry(current_actor(), self.info.id)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
+from app.forking import agree
 from app.permissions import on
 from app.pieces import heading
 from app.studio.desk import Desk, tell
@@ -20,7 +21,6 @@ from runtime.policy import Permission
 if TYPE_CHECKING:
     from app.studio.sandbox import Sandbox
 
-_NAMES = 8
 _COMMANDS: tuple[Command, ...] = ("step", "continue", "stop")
 
 
@@ -198,36 +198,16 @@ class Debugger:
             await self.sandbox.go_on_with(past, node)
 
     async def _agree(self, node: str, plan: Reuse, past: Past) -> bool:
-        desk = self.desk
-        with desk.place, ui.dialog() as dialog, ui.card().classes("p-6 gap-3 st-dialog").mark("run-from-preview"):
-            heading(f"Run from “{desk.title(node)}”", 2)
-            top = plan.runs and node not in plan.runs
-            if top:
-                ui.label("This step is inside a loop, so the loop is gone through again.").classes("af-muted")
-            self._list("replay", "Runs", plan.runs, "Nothing.")
-            source = "the last test" if past.sandbox else "the run you brought here"
-            self._list("inventory_2", f"Uses its result of {source}", plan.kept, "Nothing: everything runs.")
-            forced = [id_ for id_ in plan.changed if id_ != node]
-            if forced:
-                self._list("edit", "Runs too, because you changed it", forced, "")
-            with ui.element("div").classes("af-actions w-full justify-end mt-2"):
-                ui.button("Cancel", on_click=lambda: dialog.submit(False)).classes("af-secondary")
-                ui.button("Run", icon="play_arrow", on_click=lambda: dialog.submit(True)).props("autofocus").mark(
-                    "run-from-yes"
-                )
-        agreed = bool(await dialog)
-        if not dialog.is_deleted:
-            dialog.delete()
-        return agreed
-
-    def _list(self, icon: str, title: str, ids: Any, nothing: str) -> None:
-        names = [f"“{self.desk.title(id_)}”" for id_ in ids]
-        more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-        with ui.element("div").classes("st-plan"):
-            ui.icon(icon).props("aria-hidden=true")
-            with ui.element("div").classes("min-w-0"):
-                ui.label(title).classes("st-title")
-                ui.label((", ".join(names[:_NAMES]) + more) or nothing).classes("st-words")
+        title = self.desk.title
+        with self.desk.place:
+            return await agree(
+                f"Run from “{title(node)}”",
+                plan,
+                title,
+                source="the last test" if past.sandbox else "the run you brought here",
+                live=False,
+                about="" if node in plan.runs else "It is inside a loop, so the loop is gone through again.",
+            )
 
     # --- a run from outside --------------------------------------------------------------------------------------------------
 

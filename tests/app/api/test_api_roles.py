@@ -76,6 +76,7 @@ async def test_the_roles_differ_where_they_should(house: House, callers: dict[st
         ("POST", "/files"): "edit",
         ("POST", "/blueprints/{id}/runs"): "run",
         ("POST", "/runs/{id}/retry"): "run",
+        ("POST", "/runs/{id}/fork"): "run",
         ("POST", "/runs/{id}/cancel"): "run",
         ("POST", "/sandbox"): "run",
         ("POST", "/blueprints/{id}/deploy"): "deploy",

@@ -244,3 +244,24 @@ async def arriving(stream: httpx.Response) -> AsyncIterator[tuple[int, str, dict
             for event in told("\n".join(block)):
                 yield event
             block = []
+
+
+async def test_a_run_is_forked_from_a_step_and_retried_from_what_failed(api: Caller) -> None:
+    id = await api.new()
+    failed = (await api.post(f"/blueprints/{id}/runs", json={"input": {"nobody": 1}})).json()["id"]
+    assert (await api.ended(failed))["state"] == "failed"
+    answer = await api.post(f"/runs/{failed}/retry", json={"from_failed": True})
+    again = await api.ended(answer.json()["id"])
+    assert (again["state"], [step["note"] for step in again["steps"]]) == (
+        "failed",
+        ["used the result of an earlier run", ""],
+    )
+    mended = await api.ended((await api.post(f"/runs/{failed}/retry", json={"input": {"total": 4}})).json()["id"])
+    assert mended["output"]["double"] == 8
+    forked = await api.post(f"/runs/{mended['id']}/fork", json={"node": "set"})
+    assert (forked.status_code, forked.headers["location"]) == (202, f"/api/v1/runs/{forked.json()['id']}")
+    assert (await api.ended(forked.json()["id"]))["output"] == mended["output"]
+    nothing_failed = await api.post(f"/runs/{mended['id']}/retry", json={"from_failed": True})
+    assert (nothing_failed.status_code, error_of(nothing_failed)["code"]) == (409, "fork.nothing_failed")
+    nowhere = await api.post(f"/runs/{mended['id']}/fork", json={"node": "nowhere"})
+    assert (nowhere.status_code, error_of(nowhere)["code"]) == (404, "fork.no_step")
