@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from nodes.base import Context, HttpReply, NodeError, Row, Secret, SecretRef, Text
+from nodes.compiling import Code, Writer, stiff
+from nodes.compiling import quoted as text_literal
 from nodes.texts import filled, quoted
 
 HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
@@ -70,8 +72,13 @@ def checked_address(address: str) -> str:
 
 def final_address(ctx: Context, written: str) -> str:
     """The address with its formulas filled in, at the host that its author wrote. Raises NodeError."""
+    return held_address(filled(ctx, written), literal_host(written))
+
+
+def held_address(text: str, wanted: str) -> str:
+    """The address when it is one, at the host that is wanted if any is. Raises NodeError."""
     try:
-        address = checked_address(filled(ctx, written))
+        address = checked_address(text)
     except ValueError as error:
         said = str(error)
         raise NodeError(
@@ -79,7 +86,6 @@ def final_address(ctx: Context, written: str) -> str:
             category="configuration",
             fix="Check the address and what its `{{ … }}` becomes.",
         ) from None
-    wanted = literal_host(written)
     if wanted and urlsplit(address).hostname != wanted:
         raise NodeError(
             f"What arrived would change the address from {wanted} to another host.",
@@ -157,3 +163,17 @@ def _wait(reply: HttpReply) -> float | None:
         return min(max(0.0, (moment - sent).total_seconds()), _LONGEST_WAIT)
     except (KeyError, ValueError, TypeError, OverflowError):
         return None
+
+
+def written_address(w: Writer, written: str) -> Code:
+    """The same as Python."""
+    return w.use(held_address, w.words(written), text_literal(literal_host(written)))
+
+
+def written_headers(w: Writer, rows: Iterable[Header]) -> list[tuple[str, Code]]:
+    """Headers as Python, with secrets behind their values."""
+    found = []
+    for row in rows:
+        text = w.words(row.value)
+        found.append((row.name, stiff(f"{text} + {w.secret(row.secret)}", 7) if row.secret else text))
+    return found

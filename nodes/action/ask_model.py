@@ -5,7 +5,22 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from nodes.base import SKIP, Context, Effect, Example, Family, LongText, Node, NodeError, Out, Port, PortType, Row
+from nodes.base import (
+    SKIP,
+    Context,
+    Effect,
+    Example,
+    Family,
+    LlmReply,
+    LongText,
+    Node,
+    NodeError,
+    Out,
+    Port,
+    PortType,
+    Row,
+)
+from nodes.compiling import Writer, led, listed, literal, mapping
 from nodes.formula.values import a_kind
 from nodes.shape import NUMBER, TEXT, YES_NO, Shape, list_of, record
 from nodes.texts import filled, quoted
@@ -198,24 +213,29 @@ class AskModel(Node):
             ctx.log("No model is set up, so this is a sample answer.")
         elif reply.finish_reason == "length":
             ctx.log(f"The answer was cut off after {self.max_tokens} tokens; “Longest answer” allows more.")
-        usage = {
-            "model": reply.model,
-            "tokens_in": reply.tokens_in,
-            "tokens_out": reply.tokens_out,
-            "cost": reply.cost,
-            "finish_reason": reply.finish_reason,
-            "sample": reply.canned,
-        }
+        usage = _usage(reply)
         if self.answer == "text":
             return Answer(text=reply.text, usage=usage)
-        if not isinstance(reply.data, dict):
-            raise NodeError(
-                f"The model gave {a_kind(reply.data)} instead of fields.",
-                category="model",
-                retry=True,
-                fix="Try again, or choose a stronger model.",
-            )
-        return Answer(text=reply.text, data=reply.data, usage=usage)
+        return Answer(text=reply.text, data=_fields(reply), usage=usage)
+
+    def as_python(self, w: Writer) -> None:
+        parts = [("system", self.system)] if self.system.strip() else []
+        parts.append(("user", self.prompt))
+        messages = listed(mapping([("role", literal(role)), ("content", w.words(text))]) for role, text in parts)
+        settings = [led("max_tokens=", literal(self.max_tokens)), led("timeout=", literal(self.timeout))]
+        if self.model.strip():
+            settings.insert(0, led("model=", literal(self.model.strip())))
+        if self.temperature is not None:
+            settings.insert(0, led("temperature=", literal(self.temperature)))
+        if self.answer == "fields":
+            settings.append(led("schema=", literal(dict(schema_of(self.fields)))))
+        w.let("messages", messages)
+        w.let("reply", w.world("llm.ask", "messages", *settings))
+        usage = w.use(_usage, "reply")
+        if self.answer == "text":
+            w.gives(text="reply.text", usage=usage)
+        else:
+            w.gives(text="reply.text", data=w.use(_fields, "reply"), usage=usage)
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         usage = record(
@@ -275,3 +295,27 @@ def _schema_of(field: AnswerField) -> dict[str, Any]:
     if field.description:
         schema["description"] = field.description
     return schema
+
+
+def _usage(reply: LlmReply) -> dict[str, Any]:
+    """What the answer took."""
+    return {
+        "model": reply.model,
+        "tokens_in": reply.tokens_in,
+        "tokens_out": reply.tokens_out,
+        "cost": reply.cost,
+        "finish_reason": reply.finish_reason,
+        "sample": reply.canned,
+    }
+
+
+def _fields(reply: LlmReply) -> dict[str, Any]:
+    """The answer's fields. Raises NodeError when it has none."""
+    if isinstance(reply.data, dict):
+        return reply.data
+    raise NodeError(
+        f"The model gave {a_kind(reply.data)} instead of fields.",
+        category="model",
+        retry=True,
+        fix="Try again, or choose a stronger model.",
+    )

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from nodes.base import Context, Effect, Example, Family, Json, LongText, Node, NodeError, Out, PortInfo, Row, Text
+from nodes.compiling import Code, Writer, atom
 from nodes.filling import check_filling, fill
 from nodes.shape import ANY, Shape
 from nodes.texts import filled
@@ -121,6 +122,19 @@ class Respond(Node):
         if self.body == "json":
             return fill(ctx, self.json_body)
         return filled(ctx, self.text) if self.body == "text" else value
+
+    def as_python(self, w: Writer) -> None:
+        if self.headers or self.status != 200:
+            w.note(f"The result of `run` is the body that “{self.title}” answers, without its status and headers.")
+        body: Code = w.arrived("value")
+        if self.body == "nothing" or self.status in _WITHOUT_BODY:
+            body = atom("None")
+        elif self.body == "json":
+            body = w.json(self.json_body)
+        elif self.body == "text":
+            body = w.words(self.text)
+        w.answer(body)
+        w.give(w.arrived("value"))
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return {"value": arriving.get("value", ANY)}

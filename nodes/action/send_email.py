@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from nodes.base import Context, Effect, Example, Family, LongText, Node, NodeError, Out, PortInfo, Simulated, Text
+from nodes.compiling import Writer, led
 from nodes.shape import TEXT, Shape, list_of
 from nodes.texts import as_text, filled, quoted
 
@@ -99,21 +100,17 @@ class SendEmail(Node):
         )
 
     def _recipients(self, ctx: Context) -> list[str]:
-        given = ctx.render(self.to)
-        parts = given if isinstance(given, list) else as_text(given).replace(";", ",").split(",")
-        to = list(dict.fromkeys(name for part in parts if (name := as_text(part).strip())))
-        if not to:
-            raise NodeError("The e-mail has no recipient.", fix="Check what “To” gives; it is empty.")
-        if len(to) > _MOST:
-            raise NodeError(
-                f"The e-mail has {len(to)} recipients, and at most {_MOST} are possible.",
-                category="limit",
-                fix="Send it in a loop, or to a mailing list.",
-            )
-        for name in to:
-            if "@" not in name:
-                raise NodeError(f"“{quoted(name)}” is not an e-mail address.", fix="Write it as in ada@example.com.")
-        return to
+        return _addresses(ctx.render(self.to))
+
+    def as_python(self, w: Writer) -> None:
+        w.let("to", w.use(_addresses, w.text(self.to)))
+        words = [led("subject=", w.words(self.subject)), led("text=", w.words(self.body))]
+        if self.html.strip():
+            words.append(led("html=", w.words(self.html)))
+        if self.sender.strip():
+            words.append(led("sender=", w.words(self.sender)))
+        w.let("number", w.world("mail.send", "to=to", *words))
+        w.gives(id="number", to="to")
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return {"id": TEXT, "to": list_of(TEXT)}
@@ -123,3 +120,21 @@ class SendEmail(Node):
 
     def describe(self) -> str:
         return f"to {quoted(self.to)}"
+
+
+def _addresses(given: Any) -> list[str]:
+    """Who gets it, each once. Raises NodeError."""
+    parts = given if isinstance(given, list) else as_text(given).replace(";", ",").split(",")
+    to = list(dict.fromkeys(name for part in parts if (name := as_text(part).strip())))
+    if not to:
+        raise NodeError("The e-mail has no recipient.", fix="Check what “To” gives; it is empty.")
+    if len(to) > _MOST:
+        raise NodeError(
+            f"The e-mail has {len(to)} recipients, and at most {_MOST} are possible.",
+            category="limit",
+            fix="Send it in a loop, or to a mailing list.",
+        )
+    for name in to:
+        if "@" not in name:
+            raise NodeError(f"“{quoted(name)}” is not an e-mail address.", fix="Write it as in ada@example.com.")
+    return to

@@ -23,7 +23,9 @@ from nodes.base import (
     Simulated,
     Text,
 )
-from nodes.calls import Header, failure, final_address, headers_of, literal_host
+from nodes.calls import Header, failure, final_address, headers_of, literal_host, written_address, written_headers
+from nodes.compiling import Code, Writer, atom, led, literal, mapping, stiff
+from nodes.compiling import quoted as text_literal
 from nodes.filling import check_filling, fill
 from nodes.shape import NUMBER, Shape, record
 from nodes.texts import as_json, filled, quoted
@@ -148,6 +150,30 @@ class SendWebhook(Node):
         if reply.status >= 400:
             raise failure(reply, "" if self.where == "here" else "The other system")
         return Called(status=reply.status, body=_body_of(reply), headers=dict(reply.headers))
+
+    def as_python(self, w: Writer) -> None:
+        body: Code = atom('b""')
+        kind = ""
+        if self.send == "text":
+            body, kind = atom(f'{w.words(self.text)}.encode("utf-8", "replace")'), "text/plain; charset=utf-8"
+        elif self.send != "nothing":
+            value = w.json(self.json_body) if self.send == "json" else w.arrived("value")
+            body, kind = w.use(as_json, value), "application/json"
+        w.let("body", body)
+        w.let("key", w.fresh())
+        headers = {"Content-Type": literal(kind)} if kind else {}
+        headers |= dict(written_headers(w, self.headers))
+        headers |= {"Idempotency-Key": atom("key"), "X-Factory-Event": atom("key")}
+        if self.sign_with:
+            w.let("stamp", f"str(int({w.now()}.timestamp()))")
+            signed = w.door("signature", w.secret(self.sign_with), atom('b"v1." + stamp.encode() + b"." + body'))
+            headers |= {"X-Factory-Timestamp": atom("stamp"), "X-Factory-Signature": stiff(f'"v1=" + {signed}', 7)}
+        w.let("url", w.secret(self.address) if self.where == "secret" else written_address(w, self.url))
+        sent = [led("headers=", mapping(headers.items())), atom("content=body"), led("timeout=", literal(self.timeout))]
+        w.let("reply", w.world("http.request", text_literal(self.method), "url", *sent))
+        with w.when("reply.status >= 400"):
+            w.line(w.use(failure, "reply"), "raise ")
+        w.gives(status="reply.status", body=w.use(_body_of, "reply"), headers="dict(reply.headers)")
 
     async def simulate(self, ctx: Context, **inputs: Any) -> Simulated:
         url = self._url(ctx)

@@ -20,6 +20,7 @@ from nodes.base import (
     Simulated,
 )
 from nodes.calls import failure
+from nodes.compiling import Writer, atom
 from nodes.shape import TEXT, Shape
 from nodes.texts import filled, quoted
 
@@ -96,19 +97,31 @@ class SlackPost(Node):
         return Simulated(f"would post to {self.channel.strip() or 'Slack'}: “{quoted(text, 200)}”", Posted(text))
 
     def _text(self, ctx: Context) -> str:
-        text = filled(ctx, self.text)
-        if not text.strip():
-            raise NodeError("The message is empty.", fix="Check the fields that it is made of.")
-        if len(text) > _LONGEST:
-            raise NodeError(
-                f"The message has {len(text):,} characters, and at most {_LONGEST:,} are possible.",
-                category="limit",
-                fix="Shorten it, as in `{{ body | truncate(1000) }}`.",
-            )
-        return text
+        return _checked(filled(ctx, self.text))
+
+    def as_python(self, w: Writer) -> None:
+        w.let("text", w.use(_checked, w.words(self.text)))
+        sent = (w.secret(self.address), atom('json={"text": text}'), atom("follow_redirects=False"))
+        w.let("reply", w.world("http.request", '"POST"', *sent))
+        with w.when("reply.status >= 300"):
+            w.line(w.use(failure, "reply", '"Slack"'), "raise ")
+        w.give("text")
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return {"text": TEXT}
 
     def describe(self) -> str:
         return f"{self.channel.strip() or 'Slack'}: {quoted(self.text)}"
+
+
+def _checked(text: str) -> str:
+    """The message when it can be posted. Raises NodeError."""
+    if not text.strip():
+        raise NodeError("The message is empty.", fix="Check the fields that it is made of.")
+    if len(text) > _LONGEST:
+        raise NodeError(
+            f"The message has {len(text):,} characters, and at most {_LONGEST:,} are possible.",
+            category="limit",
+            fix="Shorten it, as in `{{ body | truncate(1000) }}`.",
+        )
+    return text

@@ -21,6 +21,7 @@ from nodes.base import (
     PortType,
     Text,
 )
+from nodes.compiling import Writer, atom, call, literal
 from nodes.formula.values import a_kind
 from nodes.shape import NUMBER, TEXT, Shape, record
 from nodes.texts import as_json, as_text, filled, quoted
@@ -105,10 +106,10 @@ class WriteFile(Node):
         name = _name(filled(ctx, self.name))
         if self.format == "text":
             content = filled(ctx, self.text).encode("utf-8", "replace")
-            kind = _BY_ENDING.get(name.rpartition(".")[2].lower(), _KINDS["text"])
+            kind = _kind_of(name)
         else:
             what = value if self.what.strip() == "input" else ctx.evaluate(self.what)
-            content = as_json(what, indent=True) if self.format == "json" else self._table(what)
+            content = as_json(what, indent=True) if self.format == "json" else _table(what, self.safe)
             kind = _KINDS[self.format]
         if len(content) > _MOST:
             raise NodeError(
@@ -118,34 +119,19 @@ class WriteFile(Node):
             )
         return WrittenFile(dict(await ctx.tables.write_file(name, content, kind)))
 
-    def _table(self, rows: Any) -> bytes:
-        if isinstance(rows, dict):
-            rows = [rows]
-        if not isinstance(rows, list):
-            raise NodeError(
-                f"A table is made of a list of records, and this is {a_kind(rows)}.",
-                fix="Name the field that holds the list in “What”.",
+    def as_python(self, w: Writer) -> None:
+        w.let("name", w.use(_name, w.words(self.name)))
+        if self.format == "text":
+            content = atom(f'{w.words(self.text)}.encode("utf-8", "replace")')
+            kind = w.use(_kind_of, "name")
+        else:
+            what = w.arrived("value") if self.what.strip() == "input" else w.formula(self.what)
+            content = (
+                w.use(as_json, what, "indent=True") if self.format == "json" else w.use(_table, what, repr(self.safe))
             )
-        for place, row in enumerate(rows, 1):
-            if not isinstance(row, dict):
-                raise NodeError(
-                    f"A table is made of records, and item {place} is {a_kind(row)}.",
-                    fix="Make records with “Transform” before.",
-                )
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow([self._cell(name) for name in columns])
-        writer.writerows([self._cell(row.get(name)) for name in columns] for row in rows)
-        return text.getvalue().encode("utf-8", "replace")
-
-    def _cell(self, value: Any) -> str:
-        text = as_text(value)
-        return (
-            f"'{text}"
-            if self.safe and isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r")
-            else text
-        )
+            kind = literal(_KINDS[self.format])
+        w.let("content", content)
+        w.give(call("dict", w.world("tables.write_file", "name", "content", kind)))
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return {"file": record({"name": TEXT, "media_type": TEXT, "size": NUMBER}, open=True)}
@@ -165,3 +151,36 @@ def _name(text: str) -> str:
             fix="Use at most 200 letters, digits, spaces, dots and hyphens, and no slashes.",
         )
     return name
+
+
+def _table(rows: Any, safe: bool) -> bytes:
+    """A table as CSV; `safe` keeps spreadsheets from reading a text as a formula."""
+    if isinstance(rows, dict):
+        rows = [rows]
+    if not isinstance(rows, list):
+        raise NodeError(
+            f"A table is made of a list of records, and this is {a_kind(rows)}.",
+            fix="Name the field that holds the list in “What”.",
+        )
+    for place, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise NodeError(
+                f"A table is made of records, and item {place} is {a_kind(row)}.",
+                fix="Make records with “Transform” before.",
+            )
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([_cell(name, safe) for name in columns])
+    writer.writerows([_cell(row.get(name), safe) for name in columns] for row in rows)
+    return text.getvalue().encode("utf-8", "replace")
+
+
+def _cell(value: Any, safe: bool) -> str:
+    text = as_text(value)
+    return f"'{text}" if safe and isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _kind_of(name: str) -> str:
+    """What a text file is, by the ending of its name."""
+    return _BY_ENDING.get(name.rpartition(".")[2].lower(), _KINDS["text"])

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from nodes.base import Context, Effect, Example, Family, Node, NodeError, Out, PortInfo, Row, Text
+from nodes.compiling import Writer, listed, mapping, quoted
 from nodes.formula.values import a_kind
 from nodes.shape import ANY, NUMBER, Shape, list_of, record
 
@@ -102,21 +103,15 @@ class WriteRow(Node):
     def _rows(self, ctx: Context, value: Any) -> list[dict[str, Any]]:
         if self.write == "columns":
             return [{column.name: ctx.render(column.value) for column in self.columns}]
-        rows = value if isinstance(value, list) else [value]
-        if len(rows) > _MOST:
-            raise NodeError(
-                f"These are {len(rows):,} rows, and at most {_MOST:,} can be written at once.",
-                category="limit",
-                fix="Cut the list into batches with “Split”.",
-            )
-        for place, row in enumerate(rows, 1):
-            if not isinstance(row, dict):
-                where = f"item {place}" if isinstance(value, list) else "what arrived"
-                raise NodeError(
-                    f"A row is made of a record, and {where} is {a_kind(row)}.",
-                    fix="Choose “columns” in “Write”, or make records with “Transform” before.",
-                )
-        return list(rows)
+        return _checked_rows(value)
+
+    def as_python(self, w: Writer) -> None:
+        if self.write == "columns":
+            w.let("rows", listed([mapping((column.name, w.text(column.value)) for column in self.columns)]))
+        else:
+            w.let("rows", w.use(_checked_rows, w.arrived("value")))
+        w.let("count", w.world("tables.append", quoted(self.table), "rows"))
+        w.gives(rows="rows", count="count")
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         main = arriving.get("value", ANY)
@@ -131,3 +126,22 @@ class WriteRow(Node):
 
     def describe(self) -> str:
         return f"into {self.table}"
+
+
+def _checked_rows(value: Any) -> list[dict[str, Any]]:
+    """What arrived as rows. Raises NodeError."""
+    rows = value if isinstance(value, list) else [value]
+    if len(rows) > _MOST:
+        raise NodeError(
+            f"These are {len(rows):,} rows, and at most {_MOST:,} can be written at once.",
+            category="limit",
+            fix="Cut the list into batches with “Split”.",
+        )
+    for place, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            where = f"item {place}" if isinstance(value, list) else "what arrived"
+            raise NodeError(
+                f"A row is made of a record, and {where} is {a_kind(row)}.",
+                fix="Choose “columns” in “Write”, or make records with “Transform” before.",
+            )
+    return list(rows)

@@ -14,6 +14,7 @@ from nodes.compiling.layout import (
     quoted,
     statement,
     stiff,
+    tuples,
     words_in,
 )
 from nodes.compiling.writer import CannotCompile, Writer
@@ -34,5 +35,6 @@ __all__ = [
     "quoted",
     "statement",
     "stiff",
+    "tuples",
     "words_in",
 ]

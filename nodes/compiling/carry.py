@@ -18,6 +18,7 @@ from typing import Any
 from nodes.compiling import kit
 
 _KIT = kit.__name__
+DOORS = "nodes.compiling.doors"
 _OURS = ("nodes", "runtime")
 _PACKAGES = {"re2": "google-re2"}
 _UNTYPED = frozenset({"re2"})
@@ -63,9 +64,19 @@ class Library:
         roots = {line.split()[1].partition(".")[0] for line in self.imports}
         return sorted(_PACKAGES.get(root, root) for root in roots - set(sys.stdlib_module_names))
 
-    def door(self, name: str, module: str, kind: str) -> None:
-        """A part of the world outside that steps use."""
-        self.doors[name] = (module, kind)
+    def model(self) -> None:
+        """The door to language models."""
+        if "llm" not in self.doors:
+            self.doors["llm"] = (DOORS, "Llm")
+            self.names[DOORS, "Llm"] = "Llm"
+            self.taken.add("Llm")
+            for name in ("LlmReply", "NodeError"):
+                self.place("nodes.base", name)
+            for line in ("import json", "import os", "from collections.abc import Mapping, Sequence", "import litellm"):
+                self.need(line)
+            from nodes.compiling.doors import MODEL
+
+            self.texts.append(MODEL)
 
     def import_lines(self) -> list[str]:
         """The imports as they stand at the top of a file."""
@@ -172,6 +183,8 @@ class _Home:
 
 @functools.cache
 def _home(name: str) -> _Home:
+    if name == DOORS:
+        import nodes.compiling.doors  # noqa: F401 - brings libraries along that only compiling needs
     source = inspect.getsource(sys.modules[name])
     bindings: dict[str, ast.stmt | Elsewhere | ModuleType | str] = {}
     for node in ast.parse(source).body:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from nodes.formula.functions.dates import in_zone
 from nodes.formula.meter import Meter
 from nodes.formula.table import KINDS, _advice, _article
 from nodes.formula.values import LARGEST, NUMBERS, a_kind, cannot, checked, contains, same, to_text
@@ -320,6 +321,11 @@ def defined(value: Callable[[], Any]) -> bool:
     except Missing:
         return False
     return True
+
+
+def on_clock(moment: str, where: str) -> Any:
+    """A moment on the clock of a time zone; days are days everywhere."""
+    return moment if len(moment) == 10 else in_zone(moment, where)
 
 
 # --- what steps are made of ----------------------------------------------------------------------------------------------

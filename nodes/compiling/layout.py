@@ -76,6 +76,11 @@ def listed(parts: Iterable[Code]) -> Code:
     return group("[", list(parts), "]")
 
 
+def tuples(rows: Iterable[Sequence[Any]]) -> Code:
+    """A list of tuples of plain values."""
+    return listed(group("(", [literal(part) for part in row], ")") for row in rows)
+
+
 def literal(value: Any) -> Code:
     """Plain JSON data as Python."""
     if isinstance(value, str):

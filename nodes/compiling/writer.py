@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import orjson
 
-from nodes.compiling.carry import Library
+from nodes.compiling.carry import DOORS, Library
 from nodes.compiling.layout import (
     STEP,
     WIDTH,
     Code,
     atom,
     call,
+    identifier,
     led,
     listed,
     literal,
@@ -27,9 +28,18 @@ from nodes.compiling.layout import (
 from nodes.errors import FactoryError
 from nodes.formula.python import Formulas, Scope
 
-Gives = Literal["value", "ports", "yes_no", "way", "ways", "nothing"]
-"""What the function returns: the value of the only port; a record of the ports that fire; whether to go to the first port
+Gives = Literal["value", "ports", "some", "yes_no", "way", "ways", "nothing"]
+"""What the function returns: the value of the only port; a record of all ports, or of some; whether to go to the first port
 or the second with what arrived; the one port, or the list of ports, to go to with what arrived; or that it never returns."""
+
+_CLASSES = {
+    "http": "Web",
+    "memory": "Memory",
+    "tables": "Tables",
+    "mail": "Mail",
+    "people": "Terminal",
+    "clock": "Clock",
+}
 
 
 class CannotCompile(FactoryError):
@@ -108,9 +118,18 @@ class Writer:
         """The same for what compiled modules have of their own."""
         return call(self.library.kit(name), *arguments)
 
+    def door(self, name: str, *arguments: Code | str) -> Code:
+        """A call of a function of the world outside, such as the one that signs."""
+        return call(self.library.place(DOORS, name), *arguments)
+
     def world(self, name: str, *arguments: Code | str) -> Code:
-        """A call into the world outside, which is waited for."""
+        """A call into the world outside, such as `http.request`, which is waited for."""
         self.outside = True
+        door = name.partition(".")[0]
+        if door == "llm":
+            self.library.model()
+        else:
+            self.library.doors[door] = (DOORS, _CLASSES[door])
         return led("await ", call(f"world.{name}", *arguments))
 
     def now(self) -> Code:
@@ -118,10 +137,16 @@ class Writer:
         self.outside = True
         return atom("world.now()")
 
+    def fresh(self) -> Code:
+        """A key that no other call has."""
+        self.library.need("import uuid")
+        return atom("uuid.uuid4().hex")
+
     def secret(self, name: str) -> Code:
         """A secret, which compiled modules read from the environment."""
-        self.outside = True
-        return call("world.secret", quoted(name))
+        variable = f"SECRET_{identifier(name).upper()}"
+        self.library.secrets[name] = variable
+        return self.door("secret", quoted(name), quoted(variable))
 
     # What is true
 
@@ -192,6 +217,15 @@ class Writer:
                 self.line(call("ways.append", quoted(port)) if several else quoted(port), "" if several else "return ")
         self.line(f"ways or [{quoted(otherwise)}]" if several else quoted(otherwise), "return ")
 
+    def note(self, sentence: str) -> None:
+        """Say something at the top of the module."""
+        self.library.notes.add(sentence)
+
+    def answer(self, body: Code) -> None:
+        """Answer the caller; the first answer is the result of the run."""
+        self.answers = True
+        self.line(call("replies.append", body))
+
     def give(self, code: Code | str) -> None:
         """Return the value of the only output port."""
         self.gave = "value"
@@ -199,7 +233,8 @@ class Writer:
 
     def gives(self, **ports: Code | str) -> None:
         """Return what each of several ports gives."""
-        self.gave = "ports"
+        # Different records at different ends: only a look at the record tells which ports fire.
+        self.gave = "ports" if self.gave == "nothing" else "some"
         pairs = [(name, atom(code) if isinstance(code, str) else code) for name, code in ports.items()]
         self.line(mapping(pairs), "return ")
 

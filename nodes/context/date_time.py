@@ -5,7 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from nodes.base import Context, Effect, Example, Family, Node, Out, Port, PortInfo, PortType, Text, TimeZone
+from nodes.compiling import Code, Writer, literal, quoted
 from nodes.formula import compile_formula
+from nodes.formula.functions import dates
+from nodes.formula.functions.kinds import number
 from nodes.moments import zone
 
 _AS_NUMBER = compile_formula("value | number")
@@ -170,6 +173,42 @@ class DateTime(Node):
         if self.do == "read" and self.pattern:
             return _AS_WRITTEN.evaluate({"moment": given, "pattern": self.pattern, "zone": where})
         return _local(_IN_ZONE.evaluate({"moment": given, "zone": where}), where)
+
+    def as_python(self, w: Writer) -> None:
+        where = quoted(self.time_zone or w.time_zone)
+        moment = self._written(w, self.moment, where)
+        match self.do:
+            case "now" | "read":
+                w.give(moment)
+            case "add":
+                amount = w.use(dates.add, "moment", *self._amount(w))
+                w.let("moment", moment)
+                w.let("later", amount)
+                w.give(w.kit("on_clock", "later", where))
+            case "difference":
+                other = self._written(w, self.other, where)
+                w.give(w.use(dates.diff, moment, other, quoted(self.unit)))
+            case "start":
+                w.give(w.use(dates.start_of, moment, quoted(self.start)))
+            case "weekday":
+                w.give(w.use(dates.weekday, moment))
+            case "write":
+                pattern = _PATTERNS.get(self.style) or self.pattern or "YYYY-MM-DD"
+                w.give(w.use(dates.format_date, moment, quoted(pattern)))
+
+    def _amount(self, w: Writer) -> list[Code]:
+        amount = w.use(number, w.text(self.amount))
+        units = ("days", "hours", "minutes", "seconds", "weeks", "months", "years")
+        return [amount if unit == self.unit else literal(0) for unit in units[: units.index(self.unit) + 1]]
+
+    def _written(self, w: Writer, text: str, where: str) -> Code:
+        """The moment that a setting means, as Python."""
+        if self.do == "now" or not text.strip():
+            return w.use(dates.in_zone, f'{w.now()}.isoformat(timespec="seconds")', where)
+        given = w.text(text)
+        if self.do == "read" and self.pattern:
+            return w.use(dates.date_, given, quoted(self.pattern), where)
+        return w.kit("on_clock", w.use(dates.date_, given, "None", where), where)
 
     def outputs(self) -> tuple[Port, ...]:
         kind = {"difference": PortType.NUMBER, "write": PortType.TEXT, "weekday": PortType.TEXT}

@@ -26,7 +26,19 @@ from nodes.base import (
     Simulated,
     Text,
 )
-from nodes.calls import HEADER_NAME, Header, checked_address, failure, final_address, headers_of, literal_host
+from nodes.calls import (
+    HEADER_NAME,
+    Header,
+    checked_address,
+    failure,
+    final_address,
+    headers_of,
+    literal_host,
+    written_address,
+    written_headers,
+)
+from nodes.compiling import Code, Writer, atom, led, literal, mapping, stiff
+from nodes.compiling import quoted as text_literal
 from nodes.filling import check_filling, check_json, fill
 from nodes.texts import as_json, as_text, filled, quoted
 
@@ -211,7 +223,38 @@ class HttpRequest(Node):
         ctx.log(f"{self.method} {urlsplit(url).hostname} answered {reply.status}")
         if not any(low <= reply.status <= high for low, high in _statuses(self.success)):
             raise failure(reply, missing="Check the address, or add 404 to “Counts as success”.")
-        return Answer(self._body(reply), reply.status, dict(reply.headers))
+        return Answer(_body_of(reply, self.answer), reply.status, dict(reply.headers))
+
+    def as_python(self, w: Writer) -> None:
+        headers = dict(written_headers(w, self.headers))
+        if self.auth == "bearer":
+            headers["Authorization"] = stiff(f'"Bearer " + {w.secret(self.secret)}', 7)
+        elif self.auth == "basic":
+            headers["Authorization"] = w.door("basic", text_literal(self.user), w.secret(self.secret))
+        elif self.auth == "header":
+            headers[self.key_header] = w.secret(self.secret)
+        sent: list[Code] = []
+        if self.method not in _READS:
+            headers.setdefault("Idempotency-Key", w.fresh())
+            known = {name.lower() for name in headers}
+            if self.body_kind == "json":
+                sent.append(led("json=", w.json(self.body)))
+            elif self.body_kind == "text":
+                sent.append(led("content=", atom(f'{w.words(self.text)}.encode("utf-8", "replace")')))
+            elif self.body_kind == "form":
+                sent.append(led("content=", w.use(_form, w.json(self.body))))
+            kinds = {"text": "text/plain; charset=utf-8", "form": "application/x-www-form-urlencoded"}
+            if self.body_kind in kinds and "content-type" not in known:
+                headers["Content-Type"] = literal(kinds[self.body_kind])
+        params = [led("params=", mapping((row.name, w.words(row.value)) for row in self.query))] if self.query else []
+        given = [led("headers=", mapping(headers.items())), *params, *sent, led("timeout=", literal(self.timeout))]
+        w.let("url", written_address(w, self.url))
+        w.let("reply", w.world("http.request", text_literal(self.method), "url", *given))
+        fine = " or ".join(f"{low} <= reply.status <= {high}" for low, high in _statuses(self.success))
+        with w.when(f"not ({fine})"):
+            w.line(w.use(failure, "reply"), "raise ")
+        body = w.use(_body_of, "reply", text_literal(self.answer))
+        w.gives(body=body, status="reply.status", headers="dict(reply.headers)")
 
     def _headers(self, ctx: Context) -> dict[str, str | SecretRef]:
         headers = headers_of(ctx, self.headers)
@@ -229,27 +272,10 @@ class HttpRequest(Node):
             if "content-type" not in known:
                 headers["Content-Type"] = "text/plain; charset=utf-8"
             return filled(ctx, self.text).encode("utf-8", "replace")
-        found = fill(ctx, self.body)
-        if not isinstance(found, dict):
-            raise NodeError("The fields of a form must be one record.", fix='Write for example {"name": "{{ name }}"}.')
+        form = _form(fill(ctx, self.body))
         if "content-type" not in known:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        return urlencode({name: as_text(part) for name, part in found.items()}, errors="replace").encode()
-
-    def _body(self, reply: HttpReply) -> Any:
-        kind = reply.headers.get("content-type", "").lower()
-        if self.answer == "text" or not reply.content:
-            return reply.text
-        if "json" in kind or (not kind and reply.content[:1] in b"{["):
-            try:
-                return orjson.loads(reply.content)
-            except orjson.JSONDecodeError as error:
-                raise NodeError(
-                    f"{urlsplit(reply.url).hostname} says that it answers JSON, but it is not: {error}.",
-                    category="remote",
-                    fix="Set “Read the answer” to “text”.",
-                ) from None
-        return reply.text
+        return form
 
     def effect_here(self) -> Effect:
         return Effect.E1 if self.method in _READS else Effect.E4
@@ -298,3 +324,27 @@ def _statuses(text: str) -> tuple[tuple[int, int], ...]:
             raise ValueError(f"“{part.strip()}” is not a status such as 200 or a range such as 200-299")
         ranges.append((int(low), int(high)))
     return tuple(ranges)
+
+
+def _body_of(reply: HttpReply, answer: str) -> Any:
+    """The answer as data where it is JSON, else as text."""
+    kind = reply.headers.get("content-type", "").lower()
+    if answer == "text" or not reply.content:
+        return reply.text
+    if "json" in kind or (not kind and reply.content[:1] in b"{["):
+        try:
+            return orjson.loads(reply.content)
+        except orjson.JSONDecodeError as error:
+            raise NodeError(
+                f"{urlsplit(reply.url).hostname} says that it answers JSON, but it is not: {error}.",
+                category="remote",
+                fix="Set “Read the answer” to “text”.",
+            ) from None
+    return reply.text
+
+
+def _form(found: Any) -> bytes:
+    """The fields of a web form as they are sent."""
+    if not isinstance(found, dict):
+        raise NodeError("The fields of a form must be one record.", fix='Write for example {"name": "{{ name }}"}.')
+    return urlencode({name: as_text(part) for name, part in found.items()}, errors="replace").encode()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from nodes.base import Context, Effect, Example, Family, FileName, Label, Node, NodeError, Out, Text
+from nodes.compiling import Writer, quoted
 from nodes.rows import as_rows, decode, read_csv, read_json
 from nodes.shape import ANY, Shape, list_of, one_of, shape_of
 
@@ -149,15 +150,29 @@ class ReadTable(Node):
         return decode(await ctx.tables.read_file(self.file))
 
     def _read(self, found: Any) -> list[Any]:
-        if isinstance(found, list | dict):
-            return as_rows(found, limit=self.limit)
-        if not isinstance(found, str):
-            raise NodeError("There is no table in what arrived.", fix="Check the `{{ … }}` of the text.")
-        if self.source == "json" or (
-            self.source == "file" and self.file.lower().endswith((".json", ".jsonl", ".ndjson"))
-        ):
-            return read_json(found, limit=self.limit)
-        return read_csv(found, delimiter=self.delimiter, header=self.header, typed=self.typed, limit=self.limit)
+        if self._is_json():
+            return _rows_of_json(found, self.limit)
+        return _rows_of_csv(found, self.delimiter, self.header, self.typed, self.limit)
+
+    def _is_json(self) -> bool:
+        ending = self.file.lower().endswith((".json", ".jsonl", ".ndjson"))
+        return self.source == "json" or (self.source == "file" and ending)
+
+    def as_python(self, w: Writer) -> None:
+        limit = str(self.limit)
+        if self.source == "table":
+            w.let("rows", w.world("tables.rows", quoted(self.table), f"limit={limit}"))
+        else:
+            if self.source == "file":
+                if self.file.lower().endswith((".xlsx", ".xls", ".ods")):
+                    raise w.refuse("a spreadsheet cannot be read.")
+                w.let("content", w.world("tables.read_file", quoted(self.file)))
+                found = w.use(decode, "content")
+            else:
+                found = w.text(self.text)
+            how = (quoted(self.delimiter), repr(self.header), repr(self.typed), limit)
+            w.let("rows", w.use(_rows_of_json, found, limit) if self._is_json() else w.use(_rows_of_csv, found, *how))
+        w.gives(rows="rows", count="len(rows)")
 
     def effect_here(self) -> Effect:
         return Effect.E0 if self.source in ("csv", "json") and "{{" not in self.text else Effect.E1
@@ -176,3 +191,19 @@ class ReadTable(Node):
 
     def describe(self) -> str:
         return {"csv": "CSV", "json": "JSON", "file": self.file, "table": self.table}[self.source]
+
+
+def _rows_of_json(found: Any, limit: int) -> list[Any]:
+    return read_json(found, limit=limit) if isinstance(found, str) else _rows_of(found, limit)
+
+
+def _rows_of_csv(found: Any, delimiter: str, header: bool, typed: bool, limit: int) -> list[Any]:
+    if isinstance(found, str):
+        return read_csv(found, delimiter=delimiter, header=header, typed=typed, limit=limit)
+    return _rows_of(found, limit)
+
+
+def _rows_of(found: Any, limit: int) -> list[Any]:
+    if not isinstance(found, list | dict):
+        raise NodeError("There is no table in what arrived.", fix="Check the `{{ … }}` of the text.")
+    return as_rows(found, limit=limit)

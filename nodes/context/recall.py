@@ -5,7 +5,8 @@ from typing import Any, Final
 from pydantic import Field
 
 from nodes.base import Context, Effect, Example, Family, Label, Node, Out, Text
-from nodes.context.remember import memory_key
+from nodes.compiling import Writer
+from nodes.context.remember import checked_key, memory_key
 
 _NOTHING: Final = object()
 
@@ -56,6 +57,13 @@ class Recall(Node):
         if found is _NOTHING:
             return Recalled(ctx.render(self.default), False)
         return Recalled(found, True)
+
+    def as_python(self, w: Writer) -> None:
+        w.let("nothing", "object()")
+        w.let("found", w.world("memory.get", w.use(checked_key, w.text(self.key)), "nothing"))
+        with w.when("found is nothing"):
+            w.gives(value=w.text(self.default), found="False")
+        w.gives(value="found", found="True")
 
     def labels(self) -> frozenset[Label]:
         return frozenset({Label.PRIVATE})

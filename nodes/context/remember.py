@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out, Text
+from nodes.compiling import Writer
 from nodes.shape import ANY, NUMBER, Shape, list_of
 
 
@@ -18,15 +19,19 @@ class Kept(Out):
 
 def memory_key(ctx: Context, text: str) -> str:
     """The key that a template gives. Raises NodeError when it cannot be one."""
-    key = ctx.render(text)
+    return checked_key(ctx.render(text))
+
+
+def checked_key(key: Any) -> str:
+    """The same as a text, when it can be a key. Raises NodeError."""
     if isinstance(key, bool) or not isinstance(key, str | int | float) or not str(key).strip():
         raise NodeError("The name to remember by is empty.", fix="Check that its `{{ … }}` has a value.")
-    key = str(key).strip()
-    if len(key) > 200:
+    name = str(key).strip()
+    if len(name) > 200:
         raise NodeError(
-            f"The name to remember by has {len(key):,} characters; up to 200 can be used.", category="limit"
+            f"The name to remember by has {len(name):,} characters; up to 200 can be used.", category="limit"
         )
-    return key
+    return name
 
 
 class Remember(Node):
@@ -96,15 +101,23 @@ class Remember(Node):
     async def run(self, ctx: Context, value: Any = None) -> Kept:
         key = memory_key(ctx, self.key)
         if self.mode == "add":
-            amount = ctx.evaluate(self.amount)
-            if isinstance(amount, bool) or not isinstance(amount, int | float):
-                raise NodeError(f"The amount to add is not a number: {amount!r:.100}.", fix="Write for example `1`.")
-            return Kept(value, await ctx.memory.add(key, amount))
+            return Kept(value, await ctx.memory.add(key, _checked_amount(ctx.evaluate(self.amount))))
         new = ctx.render(self.value)
         if self.mode == "append":
             return Kept(value, await ctx.memory.append(key, new, self.longest))
         await ctx.memory.set(key, new)
         return Kept(value, new)
+
+    def as_python(self, w: Writer) -> None:
+        w.let("key", w.use(checked_key, w.text(self.key)))
+        if self.mode == "add":
+            w.let("stored", w.world("memory.add", "key", w.use(_checked_amount, w.formula(self.amount))))
+        elif self.mode == "append":
+            w.let("stored", w.world("memory.append", "key", w.text(self.value), str(self.longest)))
+        else:
+            w.let("stored", w.text(self.value))
+            w.line(w.world("memory.set", "key", "stored"))
+        w.gives(value=w.arrived("value"), stored="stored")
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         stored = {"add": NUMBER, "append": list_of()}
@@ -112,3 +125,9 @@ class Remember(Node):
 
     def describe(self) -> str:
         return {"set": "", "add": "add to ", "append": "append to "}[self.mode] + self.key[:180]
+
+
+def _checked_amount(amount: Any) -> float:
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        raise NodeError(f"The amount to add is not a number: {amount!r:.100}.", fix="Write for example `1`.")
+    return amount

@@ -7,13 +7,14 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out, Pause
-from nodes.formula import compile_formula
+from nodes.compiling import Writer
+from nodes.formula.functions.dates import date_
+from nodes.formula.meter import Meter
 from nodes.moments import zone
 from nodes.shape import ANY, Shape
 
 _SECONDS = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400}
 _YEAR = 366 * 86_400
-_MOMENT = compile_formula("moment | date(zone=zone)")
 
 
 class Passed(Out):
@@ -81,6 +82,16 @@ class Wait(Node):
     async def resume(self, ctx: Context, answer: Any, value: Any = None, **inputs: Any) -> Passed:
         return Passed(value)
 
+    def as_python(self, w: Writer) -> None:
+        w.note(f"“{self.title}” keeps the program running while it waits.")
+        if self.mode == "for":
+            w.library.need("from datetime import timedelta")
+            w.let("moment", f"{w.now()} + timedelta(seconds={self.amount * _SECONDS[self.unit]!r})")
+        else:
+            w.let("moment", w.use(_moment, w.formula(self.until), f'"{w.time_zone}"'))
+        w.line(w.world("clock.wait_until", "moment"))
+        w.give(w.arrived("value"))
+
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return {"value": arriving.get("value", ANY)}
 
@@ -93,6 +104,9 @@ class Wait(Node):
 
 def _epoch(given: Any, where: str) -> float:
     """The second that a value means; a day alone is its midnight in the time zone."""
-    text = _MOMENT.evaluate({"moment": given, "zone": where})
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=zone(where))).timestamp()
+    return _moment(given, where).timestamp()
+
+
+def _moment(given: Any, where: str) -> datetime:
+    moment = datetime.fromisoformat(str(date_(Meter(), given, None, where)))
+    return moment if moment.tzinfo else moment.replace(tzinfo=zone(where))

@@ -1,12 +1,13 @@
 """Form: a page of questions that we host."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from nodes.answers import NAME, PublicPath, read_answers
 from nodes.base import Context, Effect, Example, Family, Label, Node, NodeError, Out, Row
+from nodes.compiling import Writer, call, led, listed, literal
 from nodes.ids import new_token
 from nodes.listen import Form as Page
 from nodes.listen import FormField
@@ -140,12 +141,17 @@ class Form(Node):
 
     async def run(self, ctx: Context, event: Any) -> Filled:
         given = event.get("answers", event) if isinstance(event, dict) else {}
-        answers, problems = read_answers(self._questions(), given if isinstance(given, dict) else {})
-        if problems:
-            raise NodeError(
-                " ".join(list(problems.values())[:5]), fix="Fill in the form again.", details={"problems": problems}
-            )
-        return Filled(answers=answers)
+        return Filled(answers=_answers(self._questions(), given))
+
+    def as_python(self, w: Writer) -> None:
+        w.let("given", 'event.get("answers", event) if isinstance(event, dict) else {}')
+        questions = []
+        for one in self._questions():
+            parts = [literal(one.name), literal(one.label), literal(one.kind), literal(one.required)]
+            choices = [led("choices=", call("tuple", listed(map(literal, one.choices))))] if one.choices else []
+            questions.append(call(w.library.use(FormField), *parts, *choices))
+        w.let("questions", listed(questions))
+        w.give(w.use(_answers, "questions", "given"))
 
     def listens(self) -> Page:
         return Page(self.path, self.heading, self.intro, self._questions(), self.thanks, self.respond)
@@ -180,3 +186,13 @@ def _shape(field: Question) -> Shape:
 
 def _believable(field: Question) -> Any:
     return _choices(field)[0] if field.kind == "choice" else _SAMPLES[field.kind]
+
+
+def _answers(questions: Sequence[FormField], given: Any) -> dict[str, Any]:
+    """The answers as typed values. Raises NodeError with all that is not right."""
+    answers, problems = read_answers(questions, given if isinstance(given, dict) else {})
+    if problems:
+        raise NodeError(
+            " ".join(list(problems.values())[:5]), fix="Fill in the form again.", details={"problems": problems}
+        )
+    return answers

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from nodes.base import Context, Cron, Effect, Example, Family, Node, NodeError, Out, PortInfo, PortType, TimeZone
+from nodes.compiling import Writer, quoted
 from nodes.listen import Schedule as Clock
 from nodes.moments import check_cron, cron_in_words, upcoming, zone, zone_in_words
 
@@ -147,6 +148,12 @@ class Schedule(Node):
         given = event.get("moment") if isinstance(event, dict) else None
         moment = (ctx.now() if given is None else _read(given)).astimezone(zone(self.time_zone))
         return Due(moment=moment.isoformat(timespec="seconds"), date=moment.date().isoformat())
+
+    def as_python(self, w: Writer) -> None:
+        w.let("given", 'event.get("moment") if isinstance(event, dict) else None')
+        now = f"{w.now()} if given is None else {w.use(_read, 'given')}"
+        w.let("moment", f"({now}).astimezone({w.use(zone, quoted(self.time_zone))})")
+        w.gives(moment='moment.isoformat(timespec="seconds")', date="moment.date().isoformat()")
 
     def listens(self) -> Clock:
         more = {

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from nodes.base import SKIP, Context, Effect, Example, Family, LongText, Node, Out, Pause, Simulated, Text
+from nodes.compiling import Writer, literal, quoted
 from nodes.formula import compile_formula
 from nodes.shape import ANY, Shape
 
@@ -101,6 +102,18 @@ class Approve(Node):
 
     def ways(self) -> tuple[tuple[str, ...], ...]:
         return ("approved",), ("rejected",)
+
+    def as_python(self, w: Writer) -> None:
+        w.note(f"“{self.title}” asks whoever sits at the terminal.")
+        details = w.text(self.details) if self.details.strip() else w.arrived("value")
+        labels = (quoted(self.approve_label), quoted(self.reject_label))
+        w.let("said", w.world("people.ask", w.words(self.question), details, *labels))
+        w.let("note, by", 'str(said.get("note") or ""), str(said.get("by") or "")')
+        with w.when('said.get("approved") is True'):
+            w.gives(approved="value", note="note", by="by")
+        with w.when('said.get("expired") and not note'):
+            w.let("note", literal("Nobody decided in time."))
+        w.gives(rejected="value", note="note", by="by")
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return dict.fromkeys(("approved", "rejected"), arriving.get("value", ANY))

@@ -1,12 +1,13 @@
 """Check data: whether what arrives has the fields and kinds it should have."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import orjson
 from pydantic import Field, model_validator
 
 from nodes.base import SKIP, Context, Effect, Example, Family, Json, Node, Out, Row
+from nodes.compiling import Writer, quoted, tuples
 from nodes.formula.functions.dates import is_moment
 from nodes.formula.values import a_kind
 from nodes.rules import MOST_PROBLEMS, place, problems_of, rules_of
@@ -123,24 +124,25 @@ class CheckSchema(Node):
         return self
 
     async def run(self, ctx: Context, value: Any) -> Checked:
-        problems = problems_of(rules_of(self.schema_text), value) if self.mode == "schema" else self._problems(value)
+        problems = (
+            problems_of(rules_of(self.schema_text), value)
+            if self.mode == "schema"
+            else _problems(value, self._rules(), self.others)
+        )
         return Checked(bad=value, problems=problems) if problems else Checked(ok=value)
 
-    def _problems(self, value: Any) -> list[str]:
-        if not isinstance(value, dict):
-            return [f"What arrived must be a record, not {a_kind(value)}."] if self.fields else []
-        problems: list[str] = []
-        for rule in self.fields:
-            found = _at(value, rule.name)
-            if found is None or found == "":
-                if rule.required:
-                    problems.append(f"{place([rule.name])} is missing.")
-            elif not _is(rule.kind, found):
-                problems.append(f"{place([rule.name])} must be {_SHOWN[rule.kind]}, not {_what(rule.kind, found)}.")
-        if not self.others:
-            known = {rule.name.partition(".")[0] for rule in self.fields} | {rule.name for rule in self.fields}
-            problems += [f"{place([name])} should not be there." for name in value if name not in known]
-        return problems[:MOST_PROBLEMS]
+    def _rules(self) -> list[tuple[str, Kind, bool]]:
+        return [(rule.name, rule.kind, rule.required) for rule in self.fields]
+
+    def as_python(self, w: Writer) -> None:
+        if self.mode == "schema":
+            w.let("rules", w.use(rules_of, quoted(self.schema_text)))
+            w.let("problems", w.use(problems_of, "rules", "value"))
+        else:
+            w.let("problems", w.use(_problems, "value", tuples(self._rules()), repr(self.others)))
+        with w.when("problems"):
+            w.gives(bad="value", problems="problems")
+        w.gives(ok="value")
 
     def ways(self) -> tuple[tuple[str, ...], ...]:
         return ("ok",), ("bad", "problems")
@@ -211,3 +213,21 @@ def _what(kind: Kind, value: Any) -> str:
     if kind == "moment" and isinstance(value, str):
         return f"“{value[:40]}”"
     return str(value) if kind == "whole number" and isinstance(value, float) else a_kind(value)
+
+
+def _problems(value: Any, rules: Sequence[tuple[str, Kind, bool]], others: bool) -> list[str]:
+    """What is wrong with a record: for each field its name, its kind, and whether it must be there."""
+    if not isinstance(value, dict):
+        return [f"What arrived must be a record, not {a_kind(value)}."] if rules else []
+    problems: list[str] = []
+    for name, kind, required in rules:
+        found = _at(value, name)
+        if found is None or found == "":
+            if required:
+                problems.append(f"{place([name])} is missing.")
+        elif not _is(kind, found):
+            problems.append(f"{place([name])} must be {_SHOWN[kind]}, not {_what(kind, found)}.")
+    if not others:
+        known = {name.partition(".")[0] for name, _, _ in rules} | {name for name, _, _ in rules}
+        problems += [f"{place([name])} should not be there." for name in value if name not in known]
+    return problems[:MOST_PROBLEMS]
