@@ -9,10 +9,10 @@ from typing import Any
 
 from nicegui import ui
 
-from app.environments import deployment_chip, environment_chip
+from app.environments import WORDS
 from app.live import Follower
 from app.permissions import Permission, current_actor, current_factory, on
-from app.pieces import confirm, heading, notice, relative_time
+from app.pieces import confirm, heading, notice, relative_time, status_chip
 from app.sentences import count
 from nodes.errors import NotFound
 from runtime.environments import ENVIRONMENTS, TEST
@@ -32,7 +32,7 @@ async def show_panel(blueprint_id: str, name: str, done: Done | None = None) -> 
             heading(name, 2)
             ui.element("div").classes("af-space")
             ui.button(icon="close", on_click=dialog.close).props('flat dense round aria-label="Close"')
-        box = ui.element("div").classes("flex flex-col gap-4 w-full")
+        box = ui.element("div").classes("flex flex-col flex-nowrap gap-4 w-full")
     panel = Panel(blueprint_id, box, done)
     dialog.on("hide", panel.close)
     dialog.on("hide", dialog.delete)
@@ -94,8 +94,8 @@ class Panel:
         with ui.element("section").classes("af-deployment").props(f'aria-label="{title}"') as part:
             part.mark(f"panel-{info.environment}")
             with ui.element("div").classes("af-toolbar"):
-                environment_chip(info.environment)
-                deployment_chip(info.state, info.environment)
+                heading(WORDS[info.environment], 3)
+                status_chip("on" if info.state == "active" else info.state)
                 ui.label(f"version {info.version}").classes("af-strong").mark(f"version-{info.environment}")
                 with ui.element("span").classes("af-muted af-small"):
                     ui.label(f"by {info.deployed_by} ").classes("af-inline")

@@ -30,6 +30,7 @@ _CHIPS: dict[str, tuple[str, str, str]] = {
     "cancelled": ("", "block", "Cancelled"),
     "none": ("", "edit_note", "Draft"),
     "active": ("good", "bolt", "Live"),
+    "on": ("good", "check", "Active"),
     "in test": ("info", "science", "In test"),
     "paused": ("warn", "pause", "Paused"),
     "stopped": ("", "stop", "Stopped"),

@@ -216,7 +216,7 @@ class Deploy:
                     .classes("w-full")
                     .mark("deploy-note")
                 )
-            failed = ui.element("div").classes("w-full")
+            failed = ui.element("div").classes("flex flex-col gap-2 w-full items-start")
             with ui.element("div").classes("af-actions w-full justify-end mt-4"):
                 ui.button("Cancel", on_click=dialog.close).classes("af-secondary")
                 if not errors:
