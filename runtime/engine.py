@@ -490,9 +490,14 @@ class Engine:
 
 def closing(ex: Execution) -> Response:
     """What a caller who waited is answered when no step responded: the output, that it waits, or that it failed."""
-    if ex.state is RunState.SUCCEEDED:
-        return Response(200, ex.output, {})
-    if ex.state is RunState.WAITING:
-        return Response(202, {"run": ex.id, "state": "waiting"}, {})
-    error = {"code": "run.failed", "message": "The agent could not finish.", "fix": None, "where": {"run": ex.id}}
+    return closing_of(ex.id, ex.state, ex.output)
+
+
+def closing_of(run_id: str, state: RunState, output: Any) -> Response:
+    """The same of a run that only its rows are left of."""
+    if state is RunState.SUCCEEDED:
+        return Response(200, output, {})
+    if state is RunState.WAITING:
+        return Response(202, {"run": run_id, "state": "waiting"}, {})
+    error = {"code": "run.failed", "message": "The agent could not finish.", "fix": None, "where": {"run": run_id}}
     return Response(502, {"error": error}, {})

@@ -42,9 +42,9 @@ class Held:
         for tenant, deployment_id in await self._db.read_all(rows.waiting):
             self.release_soon(tenant, deployment_id)
 
-    async def take(self, tenant: str, deployment_id: str, node: str, event: Any) -> str:
+    async def take(self, tenant: str, deployment_id: str, node: str, event: Any, run_id: str = "") -> str:
         """Keep a call; returns the id of the run that it will start, when it is durable. Raises TooMany."""
-        id_ = new_id("run")
+        id_ = run_id or new_id("run")
 
         def write(session: TenantSession) -> None:
             if rows.count(session, deployment_id) >= MAX_HELD:

@@ -21,6 +21,7 @@ from runtime.engine import Engine, closing
 from runtime.execution import Order, Response
 from runtime.held import Held
 from runtime.journal import Plans
+from runtime.keyed import Keyed
 from runtime.plan import Plan
 from runtime.vault import Vault
 from runtime.waits import PREFIX
@@ -77,6 +78,7 @@ class Hooks:
         self._engine = engine
         self._plans = plans
         self._vault = vault
+        self._keyed = Keyed(db, engine)
         self._routes: dict[tuple[str, str], Route] = {}
         self._loading = asyncio.Lock()
 
@@ -132,14 +134,23 @@ class Hooks:
         if self._engine.limits.lowered(route.tenant, "webhook_bytes") is not None:
             self._engine.limits.check(route.tenant, "webhook_bytes", len(body), "The call brings")
         given = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in headers}
-        if listen.secret:
-            await self._verify(route, listen.secret, given, body)
+        key = given.get("idempotency-key", "")
+        new = not listen.secret or await self._verify(route, listen.secret, given, body)
+        if not new and not (key and await self._keyed.knows(route.tenant, _source(route), key)):
+            raise BadCall(
+                "This call was taken already.",
+                code="hook.repeated",
+                status=409,
+                fix="Send a new event id for a new call.",
+            )
         event = {
             "body": read_body(body, given.get("content-type", "")),
             "query": dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
             "headers": {key: value for key, value in given.items() if key not in HIDDEN},
             "method": method,
         }
+        if key:
+            return await self._once(route, listen, key, event, b"%b %b\n%b" % (method.encode(), query, body))
         if listen.respond == "now":
             run_id = await self.accept(route, event)
             state = "accepted" if route.active else "held"
@@ -159,33 +170,47 @@ class Hooks:
         said = await resume.call(self._engine.waits, token, method, given, event)
         return Reply(said.status, said.headers, said.body)
 
-    async def accept(self, route: Route, event: Any) -> str:
+    async def _once(self, route: Route, listen: Webhook, key: str, event: Any, content: bytes) -> Reply:
+        """A call with an idempotency key: repeated, it is answered as before and starts nothing."""
+        waits = listen.respond == "end"
+
+        async def start(run_id: str) -> Response:
+            if waits:
+                return await self.ask(route, event, run_id)
+            state = "accepted" if route.active else "held"
+            return Response(202, {"run": await self.accept(route, event, run_id), "state": state}, {})
+
+        patience = PATIENCE if waits else 0.0
+        response = await self._keyed.call(route.tenant, _source(route), key, content, start=start, patience=patience)
+        return as_reply(response) if waits else Reply(response.status, _JSON, orjson.dumps(response.body))
+
+    async def accept(self, route: Route, event: Any, run_id: str = "") -> str:
         """Start a run, or keep the call for when the agent goes on; returns the run's id when that is durable."""
         if not route.active:
-            return await self._keep(route, event)
-        return (await self._engine.accept(self._order(route, event))).id
+            return await self._keep(route, event, run_id)
+        return (await self._engine.accept(self._order(route, event, run_id))).id
 
-    async def ask(self, route: Route, event: Any) -> Response:
+    async def ask(self, route: Route, event: Any, run_id: str = "") -> Response:
         """Start a run and wait for its answer, or for its end; after `PATIENCE` say that it goes on."""
         if not route.active:
-            return Response(202, {"run": await self._keep(route, event), "state": "held"}, {})
-        ex = self._engine.begin(self._order(route, event))
+            return Response(202, {"run": await self._keep(route, event, run_id), "state": "held"}, {})
+        ex = self._engine.begin(self._order(route, event, run_id))
         if (response := await self._engine.attend(ex, PATIENCE)) is not None:
             return response
         await ex.flush()
         return closing(ex) if ex.ended.is_set() else Response(202, {"run": ex.id, "state": ex.state.value}, {})
 
-    async def _keep(self, route: Route, event: Any) -> str:
-        run_id = await self._held.take(route.tenant, route.deployment, route.node, event)
+    async def _keep(self, route: Route, event: Any, run_id: str) -> str:
+        run_id = await self._held.take(route.tenant, route.deployment, route.node, event, run_id)
         # Whether it went on in the meantime is seen only now that the call is where the release looks.
         if any(one.deployment == route.deployment and one.active for one in self._routes.values()):
             self._held.release_soon(route.tenant, route.deployment)
         return run_id
 
     @staticmethod
-    def _order(route: Route, event: Any) -> Order:
+    def _order(route: Route, event: Any, run_id: str = "") -> Order:
         return Order(
-            run_id=new_id("run"),
+            run_id=run_id or new_id("run"),
             tenant=route.tenant,
             plan=route.plan,
             trigger=route.node,
@@ -196,8 +221,8 @@ class Hooks:
             environment=route.environment,
         )
 
-    async def _verify(self, route: Route, secret: str, headers: dict[str, str], body: bytes) -> None:
-        """HMAC-SHA256 over `v1.<seconds>.<raw body>`, in time, and never seen before."""
+    async def _verify(self, route: Route, secret: str, headers: dict[str, str], body: bytes) -> bool:
+        """HMAC-SHA256 over `v1.<seconds>.<raw body>`, in time; whether it was never seen before."""
         stamp, signature = headers.get("x-factory-timestamp", ""), headers.get("x-factory-signature", "")
         key = await self._vault.reveal(route.tenant, secret, route.environment)
         wanted = "v1=" + hmac.new(key.encode(), b"v1." + stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
@@ -212,19 +237,16 @@ class Hooks:
             )
         id_ = headers.get("x-factory-event", "")[:200] or signature
         now = time.time()
-        new = await self._db.write(
+        return await self._db.write(
             route.tenant,
             lambda session: event_seen.first_time(
                 session, f"{route.deployment} {route.node}", id_, now=now, expires_at=now + SEEN_FOR
             ),
         )
-        if not new:
-            raise BadCall(
-                "This call was taken already.",
-                code="hook.repeated",
-                status=409,
-                fix="Send a new event id for a new call.",
-            )
+
+
+def _source(route: Route) -> str:
+    return f"{route.deployment} {route.node} key"
 
 
 _JSON = [(b"content-type", b"application/json")]

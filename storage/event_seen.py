@@ -49,6 +49,12 @@ def claim(
     return found
 
 
+def known(session: TenantSession, source: str, id: str, now: float) -> bool:
+    """Whether it was seen and counts still."""
+    found = session.find(EventSeen, source, id)
+    return found is not None and found.expires_at > now
+
+
 def purge(session: Session, now: float) -> int:
     """Forget what has expired; through Database.write_all."""
     return session.exec(delete(EventSeen).where(col(EventSeen.expires_at) <= now)).rowcount

@@ -34,6 +34,11 @@ def add(session: TenantSession, row: HeldCall) -> None:
     session.flush()
 
 
+def get(session: TenantSession, id: str) -> HeldCall | None:
+    """The call."""
+    return session.find(HeldCall, id)
+
+
 def count(session: TenantSession, deployment_id: str) -> int:
     """How many wait."""
     query = select(func.count()).select_from(HeldCall).where(HeldCall.deployment_id == deployment_id)
