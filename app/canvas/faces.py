@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from nodes.agents import TOOL_PORT, may_be_tool
 from nodes.base import Port, PortType, fits
 from nodes.blueprint import Edge, Placed
 from nodes.catalog import BadSettings, Catalog, describe, port_json, ports_of
@@ -62,7 +63,13 @@ def face_of(placed: Placed, types: Catalog) -> Face:
 def kinds(types: Iterable[Any]) -> dict[str, dict[str, Any]]:
     """The node types as palette and canvas need them, by type."""
     shown = ("type", "family", "title", "icon", "summary", "words", "inputs", "outputs")
-    return {said["type"]: {key: said[key] for key in shown} for said in map(describe, types)}
+    found = {}
+    for cls in types:
+        said = describe(cls)
+        found[said["type"]] = {key: said[key] for key in shown}
+        if may_be_tool(cls):
+            found[said["type"]]["outputs"] = [*said["outputs"], port_json(TOOL_PORT)]
+    return found
 
 
 def fitting() -> dict[str, list[str]]:

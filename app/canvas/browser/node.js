@@ -13,6 +13,7 @@ const STATES = {
   reused: { icon: "inventory_2", words: "used an earlier result" },
   skipped: { icon: "redo", words: "skipped" },
 };
+const SUB_TYPES = new Set(["model", "tool", "memory"]);
 /** Put the focus into a field as soon as it can take it: Vue Flow hides a new node until it has measured it. */
 export function focusSoon(field, frames = 30) {
   field.value?.focus({ preventScroll: true });
@@ -32,7 +33,13 @@ export const NodeCard = markRaw(
       const placed = computed(() => graph.nodes.get(props.id));
       const kind = computed(() => kinds[placed.value?.type]);
       const face = computed(() => graph.portsOf(props.id));
-      const compact = computed(() => face.value.inputs.length < 2 && face.value.outputs.length < 2 && ![...face.value.inputs, ...face.value.outputs].some((port) => port.lost));
+      // What hangs on an agent is drawn below it, and hangs there by the port on its own top.
+      const sides = computed(() => {
+        const isSub = (port) => SUB_TYPES.has(port.type);
+        const { inputs, outputs } = face.value;
+        return { inputs: inputs.filter((port) => !isSub(port)), outputs: outputs.filter((port) => !isSub(port)), below: inputs.filter(isSub), above: outputs.filter(isSub) };
+      });
+      const compact = computed(() => sides.value.inputs.length < 2 && sides.value.outputs.length < 2 && ![...face.value.inputs, ...face.value.outputs].some((port) => port.lost));
       const title = computed(() => placed.value?.name || kind.value?.title || placed.value?.type || "");
       const line = computed(() => {
         if (!kind.value) return "This node type is not installed here";
@@ -69,13 +76,13 @@ export const NodeCard = markRaw(
       const named = (save) => canvas.named(props.id, save ? field.value.value : null);
       const shape = (port) => [`afc-port-${port.type.replace("/", "-")}`, port.lost ? "afc-lost" : "", port.back ? "afc-back" : ""];
       const hint = (port) => [port.label, port.type === "any" ? "" : `(${port.type})`, port.help ? `– ${port.help}` : ""].filter(Boolean).join(" ");
-      return { canvas, placed, kind, face, compact, title, line, state, look, count, breaks, found, worst, label, family, naming, field, named, shape, hint, others, Position };
+      return { canvas, placed, kind, face, sides, compact, title, line, state, look, count, breaks, found, worst, label, family, naming, field, named, shape, hint, others, Position, SUB_TYPES };
     },
     template: `
       <div v-if="placed" class="afc-card" :class="['afc-is-' + family, {'afc-selected': selected, 'afc-off': placed.disabled, 'afc-rows': !compact, 'afc-unknown': !kind}]"
            :data-node="id" :data-type="placed.type" :data-state="state ? state.state : ''">
         <div class="afc-head">
-          <Handle v-for="port in compact ? face.inputs : []" :key="'i' + port.name" :id="port.name" type="target" :position="Position.Left" :class="shape(port)" :title="hint(port)" />
+          <Handle v-for="port in compact ? sides.inputs : []" :key="'i' + port.name" :id="port.name" type="target" :position="Position.Left" :class="shape(port)" :title="hint(port)" />
           <span class="afc-tile" aria-hidden="true"><i class="material-icons">{{ kind ? kind.icon : 'extension_off' }}</i></span>
           <div class="afc-words">
             <input v-if="naming" ref="field" class="afc-name nodrag nopan" :value="placed.name" :placeholder="kind ? kind.title : placed.type" maxlength="120"
@@ -83,20 +90,26 @@ export const NodeCard = markRaw(
             <div v-else class="afc-title">{{ title }}</div>
             <div class="afc-line">{{ line }}</div>
           </div>
-          <Handle v-for="port in compact ? face.outputs : []" :key="'o' + port.name" :id="port.name" type="source" :position="Position.Right" :class="shape(port)" :title="hint(port)" />
+          <Handle v-for="port in compact ? sides.outputs : []" :key="'o' + port.name" :id="port.name" type="source" :position="Position.Right" :class="shape(port)" :title="hint(port)" />
         </div>
         <div v-if="!compact" class="afc-ports">
           <div class="afc-in">
-            <div v-for="port in face.inputs" :key="port.name" class="afc-port" :class="{'afc-lost': port.lost}">
+            <div v-for="port in sides.inputs" :key="port.name" class="afc-port" :class="{'afc-lost': port.lost}">
               <Handle :id="port.name" type="target" :position="Position.Left" :class="shape(port)" :title="hint(port)" /><span>{{ port.label }}</span>
             </div>
           </div>
           <div class="afc-out">
-            <div v-for="port in face.outputs" :key="port.name" class="afc-port" :class="{'afc-lost': port.lost}">
+            <div v-for="port in sides.outputs" :key="port.name" class="afc-port" :class="{'afc-lost': port.lost}">
               <span>{{ port.label }}</span><Handle :id="port.name" type="source" :position="Position.Right" :class="shape(port)" :title="hint(port)" />
             </div>
           </div>
         </div>
+        <div v-if="sides.below.length" class="afc-below">
+          <div v-for="port in sides.below" :key="port.name" class="afc-sub">
+            <span>{{ port.label }}</span><Handle :id="port.name" type="target" :position="Position.Bottom" :class="['afc-hang', ...shape(port)]" :title="hint(port)" />
+          </div>
+        </div>
+        <Handle v-for="port in sides.above" :key="'a' + port.name" :id="port.name" type="source" :position="Position.Top" :class="['afc-hang', 'afc-above', ...shape(port), kind && SUB_TYPES.has(kind.outputs[0]?.type) ? 'afc-always' : '']" :title="hint(port)" />
         <span v-if="breaks" class="afc-break" title="Tests are held before this step (F9)."></span>
         <div class="afc-badges">
           <span v-if="placed.pinned" class="afc-badge afc-pin" title="The output of this node is pinned: runs in the sandbox take it instead of running the node."><i class="material-icons">push_pin</i></span>

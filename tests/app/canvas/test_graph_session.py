@@ -265,7 +265,7 @@ def test_an_edge_whose_port_went_away_stays_marked_and_is_whole_again_when_the_p
     session, ada = opened(node("w", "validation.ways"), node("a"), edge("e", "w", "two", "a"))
     batch = session.commit(ada, [{"op": "set", "id": "w", "patch": {"settings": {"names": ["one", "three"]}}}])
     assert batch.broken == {"e": "“Ways” has no output “two” with its present settings."}
-    assert [port["name"] for port in batch.faces["w"]["outputs"]] == ["one", "three"]
+    assert [port["name"] for port in batch.faces["w"]["outputs"]] == ["one", "three", "tool"]
     assert session.counts[1] == 1
     removed = session.commit(ada, [{"op": "remove_node", "id": "w"}])
     assert [op["op"] for op in removed.ops] == ["remove_edge", "remove_node"]
@@ -277,7 +277,7 @@ def test_an_edge_whose_port_went_away_stays_marked_and_is_whole_again_when_the_p
 def test_the_error_port_is_there_when_errors_go_their_own_way() -> None:
     session, ada = opened(node("a"))
     batch = session.commit(ada, [{"op": "set", "id": "a", "patch": {"policy": {"on_error": "port"}}}])
-    assert [port["name"] for port in batch.faces["a"]["outputs"]] == ["yes", "no", "error"]
+    assert [port["name"] for port in batch.faces["a"]["outputs"]] == ["yes", "no", "error", "tool"]
 
 
 def test_limits_are_said_and_nothing_is_lost() -> None:

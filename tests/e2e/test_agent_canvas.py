@@ -1,0 +1,61 @@
+"""An agent on the canvas in a real browser: its model, memory and tools hang below it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.assets import asset_path
+from tests.e2e.drawing import Drawing, wires
+
+pytestmark = pytest.mark.browser
+
+PARTS = [
+    {"id": "agent", "type": "action.agent", "x": 300, "y": 60, "settings": {"task": "Help"}},
+    {"id": "model", "type": "context.model", "x": 40, "y": 320},
+    {"id": "recall", "type": "context.recall", "x": 320, "y": 320, "settings": {"key": "{{ args.city }}"}},
+]
+
+
+def test_a_step_becomes_a_tool_by_drawing_from_its_top_to_the_agent(drawing: Drawing) -> None:
+    drawing.open()
+    drawing.post("commit", [{"op": "add_node", "node": node} for node in PARTS])
+    drawing.sees(3)
+    agent, model, recall = (drawing.node(node["type"]) for node in PARTS)  # type: ignore[arg-type]
+    recall.hover()
+    drawing.connect(recall, "tool", agent, "tools")
+    drawing.connect(model, "model", agent, "model")
+    found = drawing.sees(3, 2)
+    assert wires(found) == {("recall", "tool", "agent", "tools"), ("model", "model", "agent", "model")}
+    expect(drawing.page.locator(".vue-flow__edge .afc-hangs")).to_have_count(2)
+    assert agent.locator(".afc-sub").all_inner_texts() == ["model", "tools", "memory"]
+
+
+def test_only_what_fits_can_hang_on_an_agent(drawing: Drawing) -> None:
+    drawing.open()
+    drawing.post("commit", [{"op": "add_node", "node": node} for node in PARTS])
+    drawing.sees(3)
+    agent, model, recall = (drawing.node(node["type"]) for node in PARTS)  # type: ignore[arg-type]
+    recall.hover()
+    drawing.connect(recall, "tool", agent, "model")
+    drawing.connect(model, "model", agent, "tools")
+    drawing.connect(recall, "value", agent, "memory")
+    drawing.sees(3, 0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1024, 768)])
+def test_the_help_desk_shows_what_belongs_to_its_agent(
+    drawing: Drawing, page: Page, shot: Callable[..., None], width: int, height: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    document = json.loads((asset_path("templates") / "help-desk.json").read_text())
+    drawing.open()
+    drawing.post("commit", [{"op": "add_node", "node": node} for node in document["nodes"]])
+    drawing.post("commit", [{"op": "add_edge", "edge": edge} for edge in document["edges"]])
+    drawing.sees(7, 6)
+    page.keyboard.press("f")
+    expect(page.locator(".vue-flow__edge .afc-hangs")).to_have_count(3)
+    shot(f"agent-{width}")
