@@ -24,6 +24,8 @@ class Story:
         """The former run that this one goes on from, and where."""
         self.effects: list[str] = []
         self.steps: dict[tuple[str, str], StepView] = {}
+        self.calls: dict[tuple[str, str], tuple[int, str]] = {}
+        """For each use of a tool, by its agent and iteration: in which turn, and the tool's name."""
         self._progress = Progress(plan)
         self._progress.on_skip = self._skipped
         self._at = 0.0
@@ -38,7 +40,7 @@ class Story:
             for step in self.steps.values():
                 if step.state in _UNDECIDED:
                     step.state, step.finished_at = StepState.CANCELLED.value, fact["at"]
-        elif kind.startswith(("step.", "loop.")) and fact["node"] in self.plan.steps:
+        elif kind.startswith(("step.", "loop.", "agent.")) and fact["node"] in self.plan.steps:
             self._tell_step(kind, fact)
         self._progress.apply(fact)
 
@@ -73,6 +75,8 @@ class Story:
         elif kind == "step.simulated":
             view.note = fact["sentence"]
             self.effects.append(fact["sentence"])
+        elif kind == "agent.turn":
+            self._tell_turn(view, fact)
         elif kind == "loop.again":
             view.note = f"is in round {fact['round'] + 1:,}"
         elif kind == "loop.started" and cast(Loop, self.plan.steps[fact["node"]].node).rounds:
@@ -80,6 +84,32 @@ class Story:
         elif kind == "loop.started":
             count = len(fact["items"])
             view.note = f"goes through {count:,} item{'' if count == 1 else 's'}"
+
+    def _tell_turn(self, view: StepView, turn: Fact) -> None:
+        """What a model said in one turn of an agent."""
+        view.state = StepState.RUNNING.value
+        around = f"{turn['iteration']}." if turn["iteration"] else ""
+        for call in turn["calls"]:
+            self.calls[turn["node"], f"{around}{call['n']}"] = turn["turn"], call["name"]
+        names = list(dict.fromkeys(f"“{call['name']}”" for call in turn["calls"]))
+        did = (
+            f"uses {', '.join(names)}"
+            if names
+            else "is asked to correct its answer"
+            if turn.get("wrong")
+            else "answers"
+        )
+        data: dict[str, Any] = {"said": turn["text"]} if turn["text"] else {}
+        if turn["calls"]:
+            data["calls"] = [
+                {key: call[key] for key in ("name", "args", "error") if key in call} for call in turn["calls"]
+            ]
+        data |= {key: turn[key] for key in ("model", "tokens_in", "tokens_out", "cost")}
+        view.log.append({"at": turn["at"], "message": f"Turn {turn['turn']}: {did}", "data": data})
+        talk = self._progress.talks.get((turn["node"], turn["iteration"]))
+        tokens = (talk.tokens if talk is not None else 0) + turn["tokens_in"] + turn["tokens_out"]
+        turns = f"{turn['turn']} turn{'' if turn['turn'] == 1 else 's'}"
+        view.note = f"{turns}, {tokens:,} tokens" if tokens else turns
 
     def _view(self, fact: Fact) -> StepView:
         key = (fact["node"], fact["iteration"])
