@@ -104,7 +104,7 @@ class Lease:
         while True:
             await asyncio.sleep(self.seconds * RENEW)
             if not await self._renew():
-                await self._lost()
+                await self.lose()
 
     async def _renew(self) -> bool:
         """Whether this life goes on."""
@@ -125,7 +125,8 @@ class Lease:
             return True
         return False
 
-    async def _lost(self) -> None:
+    async def lose(self) -> None:
+        """This life is over: stop everything, then begin another one."""
         log.error("this server lost touch with the database and stopped its work", server=self.id)
         self._until = 0.0
         await self._call(self.on_lost)
