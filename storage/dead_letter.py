@@ -20,7 +20,7 @@ class DeadLetter(Owned, table=True):
     """What was done about a failed run, and by whom. `state` is retried or dismissed."""
 
     __tablename__ = "dead_letter"
-    __table_args__ = (Index("dead_letter_retry", "retry_run"),)
+    __table_args__ = (Index("dead_letter_retry", "retry_run"), Index("dead_letter_done", "done_at"))
 
     run_id: str = Field(primary_key=True)
     state: str
@@ -109,14 +109,17 @@ def retry_of(session: TenantSession, run_id: str) -> str | None:
 # --- over all tenants, through Database.read_all ---------------------------------------------------------------------------
 
 
-def never_begun(session: Session, before: float) -> Sequence[tuple[str, str]]:
-    """(tenant, run id) of those whose retry was noted before that moment, and then never began."""
+def never_begun(session: Session, since: float, before: float) -> Sequence[tuple[str, str]]:
+    """(tenant, run id) of those whose retry was noted between these moments, and then never began."""
     retry = select(Run.id).where(
         col(Run.tenant_id) == col(DeadLetter.tenant_id), col(Run.id) == col(DeadLetter.retry_run)
     )
     return session.exec(
         select(DeadLetter.tenant_id, DeadLetter.run_id).where(
-            DeadLetter.state == "retried", DeadLetter.done_at < before, ~retry.correlate(DeadLetter).exists()
+            col(DeadLetter.done_at) >= since,
+            col(DeadLetter.done_at) < before,
+            DeadLetter.state == "retried",
+            ~retry.correlate(DeadLetter).exists(),
         )
     ).all()
 
@@ -125,7 +128,7 @@ def unannounced(session: Session, limit: int = 200) -> Sequence[tuple[str, str]]
     """(tenant, run id) of failed runs whose error agent has not begun yet."""
     return session.exec(
         select(Run.tenant_id, Run.id)
-        .where(col(Run.wake_at).is_not(None), func.coalesce(Run.state, "") == "failed")
+        .where(col(Run.wake_at).is_not(None), col(Run.wake_at) > 0, func.coalesce(Run.state, "") == "failed")
         .order_by(col(Run.wake_at))
         .limit(limit)
     ).all()

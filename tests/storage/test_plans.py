@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from sqlalchemy import event
 
-from storage import approval, deployment, hook, journal, run, schedule, session, user
+from storage import approval, dead_letter, deployment, hook, journal, run, schedule, session, user
 from storage.database import Database
 
 OWN: dict[str, Callable[[Any], Any]] = {
@@ -27,6 +27,12 @@ OWN: dict[str, Callable[[Any], Any]] = {
     "newest of each": run.latest,
     "what waits for a person": approval.listed,
     "what is live": lambda s: deployment.live(s, "b"),
+    "a page of what needs attention": lambda s: dead_letter.listed(s, before="r"),
+    "a page of what was dismissed": lambda s: dead_letter.listed(s, state="dismissed", before="r"),
+    "one that needs attention": lambda s: dead_letter.get(s, "r"),
+    "what needs attention": dead_letter.waiting,
+    "kinds of what needs attention": dead_letter.tally,
+    "of what it is a retry": lambda s: dead_letter.retry_of(s, "r"),
 }
 ALL: dict[str, Callable[[Any], Any]] = {
     "interrupted": run.unfinished,
@@ -35,6 +41,8 @@ ALL: dict[str, Callable[[Any], Any]] = {
     "unreported": run.unreported,
     "undelivered": approval.undelivered,
     "overdue": lambda s: approval.overdue(s, 1.0),
+    "unannounced": dead_letter.unannounced,
+    "never begun": lambda s: dead_letter.never_begun(s, 1.0, 2.0),
     "due schedules": lambda s: schedule.due(s, 1.0),
     "unstarted": lambda s: schedule.unstarted(s, 1.0),
     "an address": lambda s: hook.at(s, "p"),
@@ -66,8 +74,8 @@ async def test_no_question_reads_everything(tmp_path: Path, what: str) -> None:
         else:
             await db.read_all(explained(ALL[what]))
     assert steps
-    whole = [step for step in steps if re.search(r"SCAN (run|journal|approval|firing|web_session)\b", step)]
-    one_tenant = [step for step in steps if re.search(r"SEARCH run\b.*\(tenant_id=\?\)$", step)]
+    whole = [step for step in steps if re.search(r"SCAN (run|journal|approval|firing|web_session|dead_letter)\b", step)]
+    one_tenant = [step for step in steps if re.search(r"SEARCH run\b.*(?<!run_unhandled) \(tenant_id=\?\)$", step)]
     assert whole + one_tenant == []
 
 
@@ -92,6 +100,7 @@ async def test_a_new_table_is_searched_by_its_key(postgres_url: str) -> None:
 # Who may look over the fence, and for what. Everybody else goes through a tenant's session.
 OVER_ALL_TENANTS = {
     "app/accounts.py": "sign-in and first set-up: the e-mail, cookie or link is what finds the tenant",
+    "runtime/alarms.py": "failed runs whose error agent has not begun yet",
     "runtime/engine.py": "recovery after a crash, and runs whose time has come",
     "runtime/triggers.py": "the table of addresses, and schedules that are due",
 }

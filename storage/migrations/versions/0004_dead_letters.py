@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "run_id"),
     )
     op.create_index("dead_letter_retry", "dead_letter", ["retry_run"])
+    op.create_index("dead_letter_done", "dead_letter", ["done_at"])
     _categories()
 
 
