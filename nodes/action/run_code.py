@@ -6,6 +6,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from nodes.base import Code, Context, Effect, Example, Family, Node, Out, PortInfo
+from nodes.compiling import Writer, call
+from nodes.compiling.own_code import own_function
 from nodes.shape import TEXT, Shape
 
 SNIPPET = """\
@@ -68,6 +70,16 @@ class RunCode(Node):
         if reply.stderr:
             ctx.log("The code wrote to its error output.", text=reply.stderr[:2000])
         return Ran(result=reply.value, printed=reply.stdout)
+
+    def as_python(self, w: Writer) -> None:
+        name, names = own_function(w, self.code)
+        if set(names) - {"input"}:
+            w.let("known", "value if isinstance(value, dict) else {}" if "value" in w.ports else "{}")
+        w.let("printed", "io.StringIO()")
+        given = [f"{one}=known[{one!r}]".replace("'", '"') for one in names if one != "input"]
+        with w.block("with contextlib.redirect_stdout(printed):"):
+            w.let("result", call(name, f"input={w.arrived('value')}", *given))
+        w.gives(result="result", printed="printed.getvalue()")
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return {"printed": TEXT}

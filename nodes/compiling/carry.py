@@ -43,6 +43,8 @@ class Library:
     """What the world outside is made of: by its name there, where its class is defined."""
     secrets: dict[str, str] = field(default_factory=dict)
     """Each secret with the environment variable that it comes from."""
+    late: set[str] = field(default_factory=set)
+    """Packages that are imported only when they are used."""
     notes: set[str] = field(default_factory=set)
     """Sentences for the top of the module."""
 
@@ -61,7 +63,7 @@ class Library:
 
     def packages(self) -> list[str]:
         """What must be installed for it to run."""
-        roots = {line.split()[1].partition(".")[0] for line in self.imports}
+        roots = {line.split()[1].partition(".")[0] for line in self.imports} | self.late
         return sorted(_PACKAGES.get(root, root) for root in roots - set(sys.stdlib_module_names))
 
     def model(self) -> None:
@@ -70,9 +72,10 @@ class Library:
             self.doors["llm"] = (DOORS, "Llm")
             self.names[DOORS, "Llm"] = "Llm"
             self.taken.add("Llm")
+            self.late.add("litellm")
             for name in ("LlmReply", "NodeError"):
                 self.place("nodes.base", name)
-            for line in ("import json", "import os", "from collections.abc import Mapping, Sequence", "import litellm"):
+            for line in ("import json", "import os", "from collections.abc import Mapping, Sequence"):
                 self.need(line)
             from nodes.compiling.doors import MODEL
 

@@ -185,6 +185,8 @@ MODEL = '''class Llm:
         timeout: float = 60.0,
     ) -> LlmReply:
         """One question and its answer."""
+        import litellm
+
         form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
         try:
             reply = await litellm.acompletion(

@@ -205,7 +205,11 @@ class Writer:
     def decide(self, answer: Code) -> None:
         """Return whether to go to the first port or to the second, with what arrived."""
         self.gave = "yes_no"
-        self.line(self.yes_no(answer), "return ")
+        found = self.yes_no(answer)
+        if found.stiff:
+            self.line(found, "answer: bool = ")
+            found = atom("answer")
+        self.line(found, "return ")
 
     def choose(self, ways: Sequence[tuple[str, Code]], otherwise: str, *, several: bool) -> None:
         """Return the first way that fits, or all of them; what arrived goes there."""

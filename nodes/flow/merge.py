@@ -1,6 +1,6 @@
 """Merge: several ways become one again."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -147,53 +147,16 @@ class Merge(Node):
         if self.combine == "position":
             return Merged(_side_by_side(values, self.keep))
         if self.combine == "key":
-            lists = [_list(value) for value in values if value is not None]
-            whole = lists[0] if lists else []
+            lists = _lists(values)
+            whole, second = lists[0] if lists else [], self.other_key.strip() or self.key
             for number, other in enumerate(lists[1:]):
-                whole = self._joined(ctx, whole, other, number)
+                whole = _joined(whole, other, self._key(ctx, self.key), self._key(ctx, second), number + 2, self.keep)
             return Merged(whole)
         return Merged(_one_record(values))
 
-    def _joined(self, ctx: Context, one: list[Any], other: list[Any], number: int) -> list[Any]:
-        """Each item of one list with every item of the other that has its key; nothing is no key."""
-        places: dict[bytes, list[int]] = {}
-        for place, item in enumerate(other):
-            if (key := self._key(ctx, self.other_key.strip() or self.key, item, number + 2)) is not None:
-                places.setdefault(key, []).append(place)
-        found: list[Any] = []
-        used: set[int] = set()
-        for item in one:
-            key = self._key(ctx, self.key, item, 1)
-            matches = places.get(key, []) if key is not None else []
-            found += [_together(item, other[place]) for place in matches]
-            used.update(matches)
-            if not matches and self.keep != "both":
-                found.append(item)
-            if len(found) > _MOST:
-                raise NodeError(
-                    f"Put together, the lists come to more than {_MOST:,} items: many of them have the same key.",
-                    category="limit",
-                    fix="Choose a key that differs from item to item.",
-                )
-        if self.keep == "all":
-            found += [item for place, item in enumerate(other) if place not in used]
-        return found
-
     @staticmethod
-    def _key(ctx: Context, formula: str, item: Any, which: int) -> bytes | None:
-        fields = item if isinstance(item, dict) else {}
-        try:
-            key = ctx.evaluate(formula, **{**fields, "item": item})
-        except FormulaError as error:
-            raise NodeError(
-                f"The key of an item of list {which} cannot be found: {error.message}"[:500],
-                fix="Correct the key, or filter out the items that have none. `item.id | default(none)` allows for both.",
-            ) from None
-        if key is None:
-            return None
-        if isinstance(key, float) and key.is_integer():
-            key = int(key)
-        return orjson.dumps(key, option=orjson.OPT_SORT_KEYS)
+    def _key(ctx: Context, formula: str) -> Callable[[Any], Any]:
+        return lambda item: ctx.evaluate(formula, **{**(item if isinstance(item, dict) else {}), "item": item})
 
     def join_here(self) -> Literal["all", "first"]:
         return "all" if self.mode == "all" else "first"
@@ -223,7 +186,15 @@ class Merge(Node):
         elif self.combine == "position":
             w.give(w.use(_side_by_side, "values", quoted(self.keep)))
         else:
-            raise w.refuse("merging lists by a key has no Python of its own yet.")
+            w.let("lists", w.use(_lists, "values"))
+            keys = [
+                stiff(f"lambda item: {w.formula(key, member='item')}", 1)
+                for key in (self.key, self.other_key or self.key)
+            ]
+            w.let("whole", stiff("lists[0] if lists else []", 2))
+            with w.block("for number, other in enumerate(lists[1:], 2):"):
+                w.let("whole", w.use(_joined, "whole", "other", *keys, "number", quoted(self.keep)))
+            w.give("whole")
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         values = arriving.get("values", list_of())
@@ -286,7 +257,7 @@ def _one_record(values: list[Any]) -> dict[str, Any]:
 
 def _side_by_side(values: list[Any], keep: str) -> list[Any]:
     """The first items of all lists together, then the second, and so on."""
-    lists = [_list(value) for value in values if value is not None]
+    lists = _lists(values)
     whole = lists[0] if lists else []
     for other in lists[1:]:
         shared = min(len(whole), len(other))
@@ -295,3 +266,55 @@ def _side_by_side(values: list[Any], keep: str) -> list[Any]:
             rest = rest or other[shared:]
         whole = [_together(*pair) for pair in zip(whole[:shared], other[:shared], strict=True)] + rest
     return whole
+
+
+def _lists(values: list[Any]) -> list[list[Any]]:
+    return [_list(value) for value in values if value is not None]
+
+
+def _joined(
+    one: list[Any],
+    other: list[Any],
+    key: Callable[[Any], Any],
+    other_key: Callable[[Any], Any],
+    number: int,
+    keep: str,
+) -> list[Any]:
+    """Each item of one list with every item of the other that has its key; nothing is no key."""
+    places: dict[bytes, list[int]] = {}
+    for place, item in enumerate(other):
+        if (found_key := _key_of(other_key, item, number)) is not None:
+            places.setdefault(found_key, []).append(place)
+    found: list[Any] = []
+    used: set[int] = set()
+    for item in one:
+        own_key = _key_of(key, item, 1)
+        matches = places.get(own_key, []) if own_key is not None else []
+        found += [_together(item, other[place]) for place in matches]
+        used.update(matches)
+        if not matches and keep != "both":
+            found.append(item)
+        if len(found) > _MOST:
+            raise NodeError(
+                f"Put together, the lists come to more than {_MOST:,} items: many of them have the same key.",
+                category="limit",
+                fix="Choose a key that differs from item to item.",
+            )
+    if keep == "all":
+        found += [item for place, item in enumerate(other) if place not in used]
+    return found
+
+
+def _key_of(key: Callable[[Any], Any], item: Any, which: int) -> bytes | None:
+    try:
+        found = key(item)
+    except FormulaError as error:
+        raise NodeError(
+            f"The key of an item of list {which} cannot be found: {error.message}"[:500],
+            fix="Correct the key, or filter out the items that have none. `item.id | default(none)` allows for both.",
+        ) from None
+    if found is None:
+        return None
+    if isinstance(found, float) and found.is_integer():
+        found = int(found)
+    return orjson.dumps(found, option=orjson.OPT_SORT_KEYS)

@@ -71,7 +71,8 @@ class Module:
         parts = [wiring, *self.texts.values(), *end[:-1]]
         head = opening(self.plan.blueprint, self.plan.content_hash, self.library, self.names.values())
         constants = self._constants()
-        text = "\n\n\n".join([*head, *constants, *parts, *self.library.texts, end[-1]]) + "\n"
+        top = "\n\n".join([*head, "\n".join(constants)] if constants else head)
+        text = "\n\n\n".join([top, *parts, *self.library.texts, end[-1]]) + "\n"
         ast.parse(text)
         return text
 

@@ -1,0 +1,225 @@
+"""Each node type compiles its examples to what they say, and all templates compile to readable, typed, formatted modules."""
+
+import importlib.util
+import inspect
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.assets import asset_path
+from nodes.base import Context, Effect, Example, Family, Node, Port, Value
+from nodes.blueprint import Blueprint
+from nodes.catalog import Catalog, catalog
+from nodes.compiling import CannotCompile, Writer, literal
+from runtime.compiling import compile_python
+from tests.nodes.fakes import FakeContext, outcome_of
+
+BUILT_IN = list(catalog())
+PARTS = {"context.memory", "context.model"}
+"""Parts of an agent step, which run nothing by themselves."""
+REFUSED = sorted(cls.type for cls in BUILT_IN if cls.as_python is Node.as_python and cls.type not in PARTS)
+EXAMPLES = [
+    pytest.param(cls, example, id=f"{cls.type}: {example.title}")
+    for cls in BUILT_IN
+    if cls.type not in {*REFUSED, *PARTS}
+    for example in cls.examples
+]
+FOLDER = asset_path("templates")
+INDEX = json.loads((FOLDER / "index.json").read_bytes())["templates"]
+COMPILED = [
+    entry["name"]
+    for entry in INDEX
+    if not {node["type"] for node in json.loads((FOLDER / f"{entry['name']}.json").read_bytes())["nodes"]}
+    & set(REFUSED)
+]
+PRINTS = {"Count words": "6\n"}
+"""What the code of an example really prints: the stand-in of its worker runs none."""
+numbers = count()
+
+
+class Given(Node):
+    """Begins with a value for each port."""
+
+    type = "t.given"
+    family, title, effect = Family.TRIGGER, "Given", Effect.E0
+    values: dict[str, Any] = {}
+
+    def outputs(self) -> tuple[Port, ...]:
+        return tuple(Port(name) for name in self.values)
+
+    async def run(self, ctx: Context, event: Any) -> Mapping[str, Any]:
+        return self.values
+
+    def as_python(self, w: Writer) -> None:
+        w.gives(**{name: literal(value) for name, value in self.values.items()})
+
+
+class Keep(Node):
+    """What a port gave."""
+
+    type = "t.keep"
+    family, title, effect = Family.ACTION, "Keep", Effect.E0
+
+    async def run(self, ctx: Context, value: Any) -> Value:
+        return Value(value)
+
+    def as_python(self, w: Writer) -> None:
+        w.give("value")
+
+
+TYPES = Catalog([*BUILT_IN, Given, Keep])
+
+
+class World(FakeContext):
+    """The stand-ins of node tests, with a person and a clock."""
+
+    def __init__(self, example: Example) -> None:
+        super().__init__(example.given)
+        self.answer = example.answer
+        self.people = self.clock = self
+
+    async def ask(self, title: str, details: Any, yes: str, no: str) -> Any:
+        return self.answer
+
+    async def wait_until(self, moment: datetime) -> None:
+        """No time passes."""
+
+
+def of_example(cls: type[Node], example: Example) -> Blueprint:
+    """A blueprint with just this step, whose outputs are the results of steps of the same names."""
+    node = cls.model_validate(dict(example.settings))
+    step = {"id": "x", "type": cls.type, "name": "The step", "settings": dict(example.settings)}
+    nodes, edges = [step], []
+    if cls.family is not Family.TRIGGER:
+        values, wires = {}, []
+        for port, value in example.inputs.items():
+            many = next(one for one in node.inputs() if one.name == port).many
+            for number, part in enumerate(value if many else [value]):
+                values[f"{port}_{number}"] = part
+                wires.append((f"{port}_{number}", port))
+        nodes.append({"id": "g", "type": "t.given", "settings": {"values": values}})
+        edges += [("g", source, "x", target) for source, target in wires]
+    for port in example.out:
+        if port != "item":
+            nodes.append({"id": f"k_{port}", "type": "t.keep", "name": port})
+            edges.append(("x", port, f"k_{port}", "value"))
+    wired = [
+        {"id": f"e{i}", "source": a, "source_port": b, "target": c, "target_port": d}
+        for i, (a, b, c, d) in enumerate(edges)
+    ]
+    return Blueprint.parse({"name": "Example", "nodes": nodes, "edges": wired})
+
+
+def imported(text: str, folder: Path) -> Any:
+    """A compiled module, imported as anybody would who has only the file."""
+    path = folder / f"module_{next(numbers)}.py"
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+async def ran(module: Any, event: Any, world: Any) -> Any:
+    """The result of a compiled module."""
+    takes = inspect.signature(module.run).parameters
+    found = module.run(event, world=world) if "world" in takes else module.run(event)
+    return await found if inspect.isawaitable(found) else found
+
+
+@pytest.mark.parametrize(("cls", "example"), EXAMPLES)
+async def test_an_example_gives_the_same_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cls: type[Node], example: Example
+) -> None:
+    for name in re.findall(r'"(?:secret|address|sign_with)": ?"(\w[\w-]*)"', json.dumps(example.settings, default=str)):
+        monkeypatch.setenv(f"SECRET_{re.sub('[^A-Z0-9]', '_', name.upper())}", f"[{name}]")
+    module = imported(compile_python(of_example(cls, example), TYPES), tmp_path)
+    event, world = example.inputs.get("event"), World(example)
+    if example.error:
+        with pytest.raises(Exception, match=re.escape(example.error)):
+            await ran(module, event, world)
+        return
+    expected: Any = {port: value for port, value in example.out.items() if port != "item"}
+    if example.title in PRINTS:
+        expected["printed"] = PRINTS[example.title]
+    expected = next(iter(expected.values())) if len(expected) == 1 else expected
+    if cls.type == "action.respond":
+        node, context = cls.model_validate(dict(example.settings)), FakeContext(example.given)
+        await outcome_of(node, example.inputs, context)
+        expected = context.responses[0]["body"]
+    assert await ran(module, event, world) == expected
+
+
+@pytest.mark.parametrize("type_", REFUSED)
+def test_a_type_without_python_says_so_and_where(type_: str) -> None:
+    cls = catalog().get(type_)
+    with pytest.raises(CannotCompile) as caught:
+        compile_python(of_example(cls, replace(cls.examples[0], out={})), TYPES)
+    assert caught.value.where["node"] == "x"
+    assert "“The step” cannot be compiled" in caught.value.message
+    assert caught.value.fix
+
+
+def template(name: str) -> Blueprint:
+    return Blueprint.parse((FOLDER / f"{name}.json").read_bytes())
+
+
+# --- whole agents ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a compiled module of each template and of each type's first example."""
+    folder = tmp_path_factory.mktemp("modules")
+    for name in COMPILED:
+        (folder / f"{name.replace('-', '_')}.py").write_text(compile_python(template(name), TYPES))
+    for cls in BUILT_IN:
+        if cls.type not in {*REFUSED, *PARTS}:
+            text = compile_python(of_example(cls, cls.examples[0]), TYPES)
+            (folder / f"{cls.type.replace('.', '_')}.py").write_text(text)
+    return folder
+
+
+def checked(*command: str) -> str:
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, timeout=110)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def test_modules_are_formatted(modules: Path) -> None:
+    assert (
+        checked("ruff", "format", "--isolated", "--no-cache", "--line-length=120", "--check", "--diff", str(modules))
+        == ""
+    )
+
+
+def test_modules_have_no_lint(modules: Path) -> None:
+    rules = "--select=E,F,W,I,B,UP"
+    assert checked("ruff", "check", "--isolated", "--no-cache", "--ignore=E501", rules, str(modules)) == ""
+
+
+def test_modules_are_typed(modules: Path, tmp_path: Path) -> None:
+    found = checked("mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path}", str(modules))
+    assert found == ""
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_module_needs_nothing_of_the_factory(modules: Path, name: str) -> None:
+    text = (modules / f"{name.replace('-', '_')}.py").read_text()
+    imports = re.findall(r"^\s*(?:from|import) (\w+)", text, re.MULTILINE)
+    assert {"nodes", "runtime", "app", "storage", "jinja2", "pydantic"} & set(imports) == set()
+
+
+def test_most_templates_compile() -> None:
+    assert set(COMPILED) >= {"order-desk", "weekly-digest", "leave-request", "shop-assistant", "invoice-reminders",
+                             "service-watch", "clean-contacts", "lead-scoring"}  # fmt: skip
