@@ -8,22 +8,24 @@ are flushed; all others ride along with the next flush and may be repeated after
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from nodes.base import SKIP, Effect, Loop, NodeError, Pause
-from runtime import agents
+from nodes.base import Effect, NodeError
+from runtime import steps
 from runtime.context import Doors, StepContext, step_key
-from runtime.debugger import Debugger
 from runtime.events import Fact
 from runtime.limits import LIMITS, in_words
-from runtime.outcomes import explain, fired, is_big, retry_in, run_to_end, shown_input
-from runtime.pace import SHORT
-from runtime.plan import Plan, Step
-from runtime.progress import DONE, READY, RUNNING, Answer, Frame, LoopRun, Progress
+from runtime.orders import ALARM as ALARM
+from runtime.orders import Order as Order
+from runtime.orders import Response as Response
+from runtime.orders import owes_alarm as owes_alarm
+from runtime.outcomes import explain
+from runtime.plan import Step
+from runtime.progress import READY, RUNNING, Answer, Frame, LoopRun, Progress
 from runtime.states import RunState
+from runtime.steps import DOUBT_AGAIN, DOUBT_DONE, DOUBT_STOP
 from runtime.worktime import WorkTime
 
 if TYPE_CHECKING:
@@ -32,57 +34,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 TURN = 0.01  # seconds of computing steps before other runs get their turn
-
-DOUBT_AGAIN, DOUBT_DONE, DOUBT_STOP = "Do it again", "It happened: go on", "Stop the run"
-
-
-@dataclass(slots=True)
-class Order:
-    """What is asked of the engine: this plan, on this input, for this tenant."""
-
-    run_id: str
-    tenant: str
-    plan: Plan
-    trigger: str | None
-    input: Any
-    by: str = ""
-    """Who started it: a person's or token's id, empty for the outside world."""
-    blueprint_id: str = ""
-    version: int | None = None
-    deployment_id: str | None = None
-    parent: tuple[str, str, str] | None = None
-    """The run, node and iteration that called or started this run."""
-    awaited: bool = True
-    """Whether the parent waits for its end from the start."""
-    depth: int = 0
-    sandbox: bool = False
-    allow: frozenset[str] = frozenset()
-    pretend: dict[str, Any] = field(default_factory=dict)
-    environment: str = "live"
-    """Whose variables and secrets it uses."""
-    fork: dict[str, Any] | None = None
-    """For a run that goes on from a former one: that run, where it begins, and whose keys its steps keep."""
-    seed: tuple[Fact, ...] = ()
-    """The facts of what it takes over."""
-    debug: Debugger | None = None
-
-
-ALARM: Final = "failure of "
-"""Who started the run of an error agent: this, and the run that failed."""
-
-
-def owes_alarm(order: Order) -> bool:
-    """Whether another agent has to be told when this run fails: not for runs that are told of failures themselves."""
-    return bool(order.plan.blueprint.on_failure) and order.parent is None and not order.by.startswith(ALARM)
-
-
-@dataclass(slots=True)
-class Response:
-    """What the caller of a run is answered."""
-
-    status: int
-    body: Any
-    headers: dict[str, str]
 
 
 class Execution:
@@ -227,7 +178,7 @@ class Execution:
                 title = f"Did “{step.name}” happen? The server stopped while it was at it."
                 data = {"title": title, "details": None, "choices": [DOUBT_AGAIN, DOUBT_DONE, DOUBT_STOP]}
                 frame.status[step.index] = RUNNING
-                self._start_task(frame, step, self._wait(frame, step, "doubt", None, data))
+                self.start_task(frame, step, steps.begin_wait(self, frame, step, "doubt", None, data))
 
     # --- driving ---------------------------------------------------------------------------------------------------------
 
@@ -246,14 +197,14 @@ class Execution:
                 if debug is not None and not await debug.lets(self, frame, step):
                     continue
                 if step.inline:
-                    await self._compute(frame, step)
+                    await steps.compute(self, frame, step)
                     if time.perf_counter() > turn:
                         await asyncio.sleep(0)
                         self._look_at_time()
                         turn = time.perf_counter() + TURN
                 else:
                     answer = progress.resumed.pop((step.id, frame.path), None) if progress.resumed else None
-                    self._start_task(frame, step, self._work(frame, step, answer=answer))
+                    self.start_task(frame, step, steps.work(self, frame, step, answer=answer))
             if self.cancelled or progress.error is not None:
                 await self._stop_tasks()
                 break
@@ -287,7 +238,7 @@ class Execution:
             self.progress.error = explain(error, None)
             self._wake.set()
 
-    def _start_task(self, frame: Frame, step: Step, work: Any) -> None:
+    def start_task(self, frame: Frame, step: Step, work: Any) -> None:
         task = self.engine.spawn(work)
         self._tasks[task] = (frame, step)
         task.add_done_callback(self._task_done)
@@ -322,7 +273,7 @@ class Execution:
 
     def give(self, frame: Frame, step: Step, outputs: dict[str, Any], started: float, note: str) -> None:
         """Settle a step with outputs that it did not make itself."""
-        self._succeed(frame, step, outputs, 1, started, note)
+        steps.succeed(self, frame, step, outputs, 1, started, note)
 
     def cancel(self) -> None:
         """Stop as soon as the steps let go; the run ends as cancelled."""
@@ -336,7 +287,9 @@ class Execution:
         if not places and isinstance(answer, dict) and "run" in answer:
             # It comes for the step that started the run; another one may wait for its end.
             ended = answer["run"]
-            places = [place for place, wait in waiting.items() if wait["wait"] == "run" and wait["data"]["run"] == ended]
+            places = [
+                place for place, wait in waiting.items() if wait["wait"] == "run" and wait["data"]["run"] == ended
+            ]
         for place in places:
             self.answers.append((*place, answer))
             self._wake.set()
@@ -351,7 +304,7 @@ class Execution:
             frame, step = place
             self.emit("step.resumed", node, iteration, answer=value)
             frame.status[step.index] = RUNNING
-            self._start_task(frame, step, self._work(frame, step, answer=Answer(waited["wait"], value)))
+            self.start_task(frame, step, steps.work(self, frame, step, answer=Answer(waited["wait"], value)))
 
     async def _suspend(self) -> bool:
         """Leave only rows behind. False if an answer came while they were written."""
@@ -435,218 +388,6 @@ class Execution:
             if not self.answered.done():
                 self.answered.set_result(self.response)
 
-    # --- one step ----------------------------------------------------------------------------------------------------------
-
-    async def _compute(self, frame: Frame, step: Step) -> None:
-        """A step that only computes: no task, and live no fact but its result."""
-        started = self.engine.clock()
-        inputs = self.progress.inputs(frame, step)
-        if self.sandbox:
-            self.emit("step.started", step.id, frame.path, attempt=1, input=shown_input(step, inputs))
-        if (known := self._known(step, inputs)) is not None:
-            self._succeed(frame, step, known[0], 1, started, known[1])
-            return
-        context = StepContext(self, frame, step, inputs, 1)
-        try:
-            if is_big(inputs):
-                outcome = await asyncio.to_thread(run_to_end, step.node.run(context, **inputs))
-            else:
-                outcome = await step.node.run(context, **inputs)
-            outputs = fired(outcome)
-        except Exception as error:
-            pause = self._retry_in(step, error, 1)
-            if pause is None:
-                self._fail(frame, step, error, 1, started)
-            else:
-                self.emit("step.retrying", step.id, frame.path, attempt=2, after=pause, error=explain(error, step))
-                self._start_task(frame, step, self._work(frame, step, attempt=2, pause=pause))
-            return
-        self._succeed(frame, step, outputs, 1, started)
-
-    def _known(self, step: Step, inputs: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
-        """Outputs that need no execution: a step switched off passes its input on, a pinned one gives what was pinned."""
-        if step.placed.disabled and not step.is_trigger:
-            outputs = {step.out_ports[0]: inputs.get(step.first_input)} if step.out_ports else {}
-            return outputs, "is switched off and passed its input on"
-        if self.sandbox and step.placed.pinned is not None:
-            return dict(step.placed.pinned), "used the pinned data"
-        return None
-
-    async def _work(
-        self, frame: Frame, step: Step, *, attempt: int = 1, pause: float = 0.0, answer: Answer | None = None
-    ) -> None:
-        """All attempts of one step that reaches outside, waits, or loops."""
-        started = self.engine.clock()
-        inputs = self.progress.inputs(frame, step)
-        if answer is None and (known := self._known(step, inputs)) is not None:
-            self._succeed(frame, step, known[0], attempt, started, known[1])
-            return
-        if answer is not None and answer.wait == "doubt":
-            if (choice := answer.value["choice"]) != DOUBT_AGAIN:
-                self._end_doubt(frame, step, choice, started)
-                return
-            answer = None
-        paced = step.policy.at_most > 0 and answer is None
-        if answer is not None and answer.wait == "turn":
-            answer = None
-        attempt = max(attempt, frame.begun.get(step.index, 0))
-        while True:
-            if pause:
-                await asyncio.sleep(pause)
-            if paced and not await self._turn(frame, step, attempt):
-                return
-            paced = step.policy.at_most > 0
-            started = self.engine.clock()
-            if answer is None and (step.toolbox is None or (step.id, frame.path) not in self.progress.talks):
-                self.emit("step.started", step.id, frame.path, attempt=attempt, input=shown_input(step, inputs))
-                frame.begun[step.index] = attempt
-            try:
-                if step.effect >= Effect.E2:
-                    await self.flush()
-                    if not (self.sandbox or self.engine.lease.held):
-                        await self.engine.lease.confirm()
-                outcome = await self._attempt(frame, step, inputs, attempt, answer)
-                if frame.gone:
-                    return
-                if isinstance(outcome, Pause):
-                    outcome = await self._pause(frame, step, outcome)
-                    if outcome is SKIP:
-                        return
-                if isinstance(outcome, _Items):
-                    self.emit("loop.started", step.id, frame.path, items=outcome.items)
-                    self.progress.open_loop(frame, step, outcome.items, started)
-                    return
-                if isinstance(outcome, agents.Turned):
-                    self.emit("agent.turn", step.id, frame.path, **outcome.data)
-                    await self.flush()
-                    if not frame.gone:
-                        self.progress.take_turn(frame, step, outcome.data)
-                    return
-                outputs = fired(outcome)
-            except Exception as error:
-                if (wait := self._retry_in(step, error, attempt)) is None:
-                    self._fail(frame, step, error, attempt, started)
-                    return
-                attempt += 1
-                self.emit("step.retrying", step.id, frame.path, attempt=attempt, after=wait, error=explain(error, step))
-                pause = wait
-                continue
-            if step.effect >= Effect.E2:
-                self._say_success(frame, step, outputs, attempt, started)
-                await self.flush()
-                self.progress.resolve(frame, step, outputs)
-            else:
-                self._succeed(frame, step, outputs, attempt, started)
-            return
-
-    async def _turn(self, frame: Frame, step: Step, attempt: int) -> bool:
-        """Wait for the moment at which the step may start; False: that is so far away that the wait is rows only."""
-        policy, order, now = step.policy, self.order, self.engine.clock()
-        lane = (order.tenant, self.id if self.sandbox else order.blueprint_id, step.id)
-        if (delay := self.engine.pace.reserve(lane, policy.at_most, policy.per, now)) <= 0:
-            return True
-        if self.sandbox:
-            sentence = f"would wait {delay:,.0f} seconds for its turn; the sandbox goes on at once"
-            self.emit("step.simulated", step.id, frame.path, sentence=sentence)
-            return True
-        if delay <= SHORT:
-            await asyncio.sleep(delay)
-            return not frame.gone
-        if attempt > 1:
-            frame.begun[step.index] = attempt
-        await self._wait(frame, step, "turn", now + delay, {})
-        return False
-
-    async def _attempt(
-        self, frame: Frame, step: Step, inputs: dict[str, Any], attempt: int, answer: Answer | None
-    ) -> Any:
-        context = StepContext(self, frame, step, inputs, attempt)
-        node = step.node
-        if isinstance(node, Loop):
-            items = node.items_of(context, inputs.get(step.first_input))
-            self.engine.limits.check_step(self.order.tenant, "loop_items", len(items), f"“{step.name}” was given")
-            return _Items(items)
-        if self.sandbox and step.effect >= Effect.E3 and step.id not in self.order.allow:
-            simulated = await node.simulate(context, **inputs)
-            self.emit("step.simulated", step.id, frame.path, sentence=simulated.sentence)
-            return simulated.out
-        patience = self._patience(step)
-        try:
-            async with asyncio.timeout(patience):
-                if step.toolbox is not None:
-                    return await agents.advance(self, frame, step, context)
-                if answer is not None:
-                    return await node.resume(context, answer.value, **inputs)
-                return await node.run(context, **inputs)
-        except TimeoutError:
-            raise NodeError(
-                f"“{step.name}” took longer than {patience:g} seconds.",
-                retry=True,
-                category="timeout",
-                fix="Raise the step's time limit, or ask for less at once.",
-            ) from None
-
-    def _patience(self, step: Step) -> float:
-        lowered = self.engine.limits.lowered(self.order.tenant, "step_seconds")
-        return step.policy.timeout if lowered is None else min(step.policy.timeout, lowered)
-
-    def _retry_in(self, step: Step, error: Exception, attempt: int) -> float | None:
-        most = self.engine.limits.lowered(self.order.tenant, "retries")
-        return None if most is not None and attempt > most else retry_in(step, error, attempt)
-
-    async def _pause(self, frame: Frame, step: Step, pause: Pause) -> Any:
-        """Wait as rows; in the sandbox pretend at once what would come of it, and go on with that."""
-        if not self.sandbox:
-            await self._wait(frame, step, pause.kind, pause.until, dict(pause.data))
-            return SKIP
-        answer, sentence = await self.engine.waits.pretend(self, step, pause)
-        if sentence:
-            self.emit("step.simulated", step.id, frame.path, sentence=sentence)
-        inputs = self.progress.inputs(frame, step)
-        return await step.node.resume(StepContext(self, frame, step, inputs, 1), answer, **inputs)
-
-    async def _wait(self, frame: Frame, step: Step, kind: str, until: float | None, data: dict[str, Any]) -> None:
-        await self.engine.waits.prepare(self, step, frame.path, kind, until, data)
-        self.emit("step.waiting", step.id, frame.path, wait=kind, until=until, data=data, worked=self.work.so_far())
-        self.progress.wait(frame, step, {"wait": kind, "until": until, "data": data})
-        await self.flush()
-        await self.engine.waits.begin(self, step, frame.path, kind, until, data)
-
-    def _end_doubt(self, frame: Frame, step: Step, choice: str, started: float) -> None:
-        if choice == DOUBT_DONE:
-            outputs = {step.out_ports[0]: None} if step.out_ports else {}
-            self._succeed(frame, step, outputs, 1, started, "was taken as done by a person")
-        else:
-            error = NodeError(f"“{step.name}” may have happened, and a person stopped the run.", category="remote")
-            self._fail(frame, step, error, 1, started)
-
-    def _say_success(
-        self, frame: Frame, step: Step, outputs: dict[str, Any], attempt: int, started: float, note: str = ""
-    ) -> None:
-        extra = {"note": note} if note else {}
-        self.emit("step.succeeded", step.id, frame.path, attempt=attempt, started=started, output=outputs, **extra)
-
-    def _succeed(
-        self, frame: Frame, step: Step, outputs: dict[str, Any], attempt: int, started: float, note: str = ""
-    ) -> None:
-        if frame.gone or frame.status[step.index] == DONE:
-            return
-        self._say_success(frame, step, outputs, attempt, started, note)
-        self.progress.resolve(frame, step, outputs)
-
-    def _fail(self, frame: Frame, step: Step, error: BaseException, attempt: int, started: float) -> None:
-        if frame.gone:
-            return
-        explained = explain(error, step)
-        if explained["code"] == "step.bug":
-            log.error("a step failed in an unforeseen way", run=self.id, node=step.id, exc_info=error)
-        self._say_failure(frame, step, explained, attempt, started)
-        self.progress.fall(frame, step, explained)
-
-    def _say_failure(self, frame: Frame, step: Step, error: dict[str, Any], attempt: int, started: float) -> None:
-        handled = step.policy.on_error != "stop"
-        self.emit("step.failed", step.id, frame.path, attempt=attempt, started=started, error=error, handled=handled)
-
     # --- what follows from the rules -----------------------------------------------------------------------------------------
 
     def _skipped(self, frame: Frame, step: Step) -> None:
@@ -673,11 +414,6 @@ class Execution:
         if self._replaying:
             self._unsaid[step.id, frame.path] = (loop, outputs, error)
         elif outputs is not None:
-            self._say_success(frame, step, outputs, 1, loop.started)
+            steps.say_success(self, frame, step, outputs, 1, loop.started)
         else:
-            self._say_failure(frame, step, error or {}, 1, loop.started)
-
-
-@dataclass(slots=True)
-class _Items:
-    items: list[Any]
+            steps.say_failure(self, frame, step, error or {}, 1, loop.started)

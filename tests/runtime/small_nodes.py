@@ -320,4 +320,4 @@ def drawn(nodes: Mapping[str, Any], *wires: str, **more: Any) -> Blueprint:
     for number, wire in enumerate(wires):
         (source, out), (target, into) = (end.strip().split(".") for end in wire.split(">"))
         edges.append({"id": f"e{number}", "source": source, "source_port": out, "target": target, "target_port": into})
-    return Blueprint.parse({"name": "Small", "nodes": placed, "edges": edges, **more})
+    return Blueprint.parse({"name": "Small", "nodes": placed, "edges": edges, **more}, kept=True)

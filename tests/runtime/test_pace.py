@@ -74,7 +74,7 @@ async def test_a_short_wait_is_waited_out(rig: Rig, monkeypatch: pytest.MonkeyPa
     blueprint = paced(1, 30)
     await rig.run(blueprint, "first")
     with monkeypatch.context() as patch:
-        patch.setattr("runtime.execution.asyncio.sleep", note)
+        patch.setattr("runtime.steps.asyncio.sleep", note)
         view = await rig.run(blueprint, "second")
     assert view.info.state == "succeeded"
     assert any(20 < seconds <= 30 for seconds in waited)

@@ -1,0 +1,57 @@
+"""What is asked of the engine, and what a caller is answered."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from runtime.debugger import Debugger
+from runtime.events import Fact
+from runtime.plan import Plan
+
+
+@dataclass(slots=True)
+class Order:
+    """What is asked of the engine: this plan, on this input, for this tenant."""
+
+    run_id: str
+    tenant: str
+    plan: Plan
+    trigger: str | None
+    input: Any
+    by: str = ""
+    """Who started it: a person's or token's id, empty for the outside world."""
+    blueprint_id: str = ""
+    version: int | None = None
+    deployment_id: str | None = None
+    parent: tuple[str, str, str] | None = None
+    """The run, node and iteration that called or started this run."""
+    awaited: bool = True
+    """Whether the parent waits for its end from the start."""
+    depth: int = 0
+    sandbox: bool = False
+    allow: frozenset[str] = frozenset()
+    pretend: dict[str, Any] = field(default_factory=dict)
+    environment: str = "live"
+    """Whose variables and secrets it uses."""
+    fork: dict[str, Any] | None = None
+    """For a run that goes on from a former one: that run, where it begins, and whose keys its steps keep."""
+    seed: tuple[Fact, ...] = ()
+    """The facts of what it takes over."""
+    debug: Debugger | None = None
+
+
+ALARM: Final = "failure of "
+"""Who started the run of an error agent: this, and the run that failed."""
+
+
+def owes_alarm(order: Order) -> bool:
+    """Whether another agent has to be told when this run fails: not for runs that are told of failures themselves."""
+    return bool(order.plan.blueprint.on_failure) and order.parent is None and not order.by.startswith(ALARM)
+
+
+@dataclass(slots=True)
+class Response:
+    """What the caller of a run is answered."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
