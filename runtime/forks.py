@@ -29,7 +29,12 @@ from runtime.plan import Plan, Step
 from runtime.progress import DONE, Frame, Progress
 from runtime.states import RunState
 
-_COPIED = {"loop.started": "items", "loop.again": "round"}
+_COPIED = {
+    "loop.started": ("items",),
+    "loop.again": ("round",),
+    "agent.started": ("messages", "memory"),
+    "agent.turn": ("turn", "text", "calls", "model", "tokens_in", "tokens_out", "cost", "sample", "last", "wrong"),
+}
 _ENDS = frozenset({"step.succeeded", "step.failed", "step.reused"})
 
 
@@ -249,7 +254,13 @@ def _changed(past: Past, plan: Plan, *, sandbox: bool) -> Iterator[str]:
     variables = [(one.name, one.value) for one in old.variables] != [(one.name, one.value) for one in new.variables]
     for id_, step in plan.steps.items():
         reads_variables = variables and b"vars" in orjson.dumps(step.placed.settings)
-        if before.get(id_) != after[id_] or old.time_zone != new.time_zone or reads_variables:
+        # What hangs on an agent is no step, and decides what the agent does.
+        hung = plan.graph.agents.attached.get(id_, {}).values()
+        if (
+            any(before.get(part) != after[part] for part in (id_, *hung))
+            or old.time_zone != new.time_zone
+            or reads_variables
+        ):
             yield id_
 
 
@@ -302,7 +313,7 @@ def _seed(past: Past, ended: _Ended, fact: Fact) -> Fact | None:
     kind, key = fact["kind"], (fact["node"], fact["iteration"])
     place = {"node": key[0], "iteration": key[1]}
     if kind in _COPIED and key not in ended.outputs and key not in ended.given_up:
-        return {"kind": kind, **place, _COPIED[kind]: fact[_COPIED[kind]]}
+        return {"kind": kind, **place} | {name: fact[name] for name in _COPIED[kind] if name in fact}
     if kind in _ENDS and key in ended.outputs:
         origin = fact.get("from_run", past.run_id)
         seed = {"kind": "step.reused", **place, "output": ended.outputs[key], "from_run": origin}
@@ -313,9 +324,11 @@ def _seed(past: Past, ended: _Ended, fact: Fact) -> Fact | None:
 
 
 def _gives_up_items(step: Step) -> bool:
-    """Whether a failure of this step ends an item of a loop around it, and the loop goes on."""
+    """Whether a failure of this step ends an item of a loop around it, and the loop goes on; so do agents with their tools."""
     loop = step.scope.loop
     while loop is not None:
+        if loop.toolbox is not None:
+            return True
         assert isinstance(loop.node, Loop)
         if loop.node.when_item_fails() != "stop":
             return True

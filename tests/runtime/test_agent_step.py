@@ -14,9 +14,11 @@ from nodes.ids import new_id
 from runtime.events import Fact
 from runtime.execution import Order
 from runtime.factory import Factory, Options
+from runtime.forks import Start, reuse
 from runtime.llm_sample import MARK
 from runtime.policy import Actor, Role
 from runtime.states import RunState
+from runtime.story import Story
 from runtime.views import RunView
 from tests.fakes.openai_server import KEY, OpenAiServer
 from tests.runtime.small_nodes import TYPES as SMALL
@@ -398,10 +400,11 @@ async def test_an_effect_that_may_have_happened_asks_a_person(tmp_path: Path, se
         run_id = await begun(factory, blueprint, '#turns #call unkeyed {"input": 1} #then fine')
         await until(lambda: world.calls)
     async with opened(tmp_path, server) as factory:
-        await until(lambda: run_id not in factory.engine.active)
+        async with asyncio.timeout(20):
+            while not (asked := await factory.approvals.list(WHO)):
+                await asyncio.sleep(0.005)
         view = await factory.runs.get(WHO, run_id)
         assert steps(view, "unkeyed")[0].state == "in doubt"
-        asked = await factory.approvals.list(WHO)
         await factory.approvals.decide(WHO, asked[0].id, approve=True, choice="It happened: go on")
         assert (await ended(factory, run_id)).output == "fine"
     assert len(world.calls) == 1
@@ -433,6 +436,56 @@ async def test_wherever_the_facts_end_the_run_comes_to_the_same_end(tmp_path: Pa
             await ex.drive()
             assert (ex.state, ex.output) == (RunState.SUCCEEDED, whole.output), written[length - 1]["kind"]
             assert len(server.bodies) - before == 3 - len(turns)
+
+
+async def test_a_run_that_was_cut_goes_on_in_the_middle_of_its_conversation(
+    factory: Factory, server: OpenAiServer
+) -> None:
+    blueprint = drawn(
+        {}, {"effect": ("t.effect",), "bad": ("t.effect", {"fail": True}), "read": ("t.read", {"hold": True})}
+    )
+    script = '#turns #call effect {"input": 1} #call bad {"input": 2} #then #call read {"input": 3} #then #tools'
+    run_id = await begun(factory, blueprint, script)
+    await until(lambda: len(world.calls) == 3)
+    await factory.engine.cancel(TENANT, run_id)
+    world.hold.set()
+    again = await ended(factory, await factory.runs.fork(WHO, run_id, Start.FAILURE))
+    assert again.output == '1; {"error":"it said no ask again"}; 3'
+    assert len(server.bodies) == 3, "two turns were known already"
+    assert world.calls == [1, 2, 3, 3], "only the tool that was cut ran again"
+
+
+async def test_a_result_of_an_agent_is_used_again_unless_what_hangs_on_it_changed(
+    factory: Factory, server: OpenAiServer
+) -> None:
+    model = ("context.model", {"temperature": 1})
+    blueprint = drawn({}, {"model": model, "echo": ECHO}, "model.model > agent.model")
+    first = await run(factory, blueprint, '#turns #call echo {"what": "a"} #then #tools')
+    again = await ended(factory, await factory.runs.fork(WHO, first.info.id, "end"))
+    assert again.output == "A"
+    assert len(server.bodies) == 2
+    document = blueprint.model_dump()
+    next(node for node in document["nodes"] if node["id"] == "model")["settings"]["temperature"] = 0
+    past = await factory.runs.past(WHO, first.info.id)
+    plan = factory.plans.of(TENANT, Blueprint.parse(document))
+    assert "agent" in reuse(past, plan, "end").runs
+
+
+# --- the story --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_story_tells_each_turn_with_its_tokens(factory: Factory) -> None:
+    script = '#turns #call echo {"what": "oslo"} #call echo {"what": "rome"} #then Done.'
+    view = await run(factory, drawn({}, {"echo": ECHO}), script)
+    agent = steps(view, "agent")[0]
+    assert [entry["message"] for entry in agent.log] == ["Turn 1: uses “Echo”", "Turn 2: answers"]
+    assert [call["args"] for call in agent.log[0]["data"]["calls"]] == [{"what": "oslo"}, {"what": "rome"}]
+    usage = agent.output["usage"]
+    assert agent.note == f"2 turns, {usage['tokens_in'] + usage['tokens_out']:,} tokens"
+    story = Story(factory.plans.of(TENANT, view.blueprint))
+    for fact in await facts(factory, view.info.id):
+        story.tell(fact)
+    assert story.calls == {("agent", "0"): (1, "Echo"), ("agent", "1"): (1, "Echo")}
 
 
 # --- the sandbox ------------------------------------------------------------------------------------------------------
