@@ -8,6 +8,7 @@ from nicegui import ui
 
 from app.pieces import ago, duration, json_tree, relative_time
 from app.sentences import count, durability, took
+from nodes.categories import Category
 from runtime.events import Fact
 from runtime.plan import Step
 from runtime.views import StepView
@@ -45,6 +46,9 @@ def _error(step: StepView, planned: Step) -> None:
             ui.label(str(error.get("message", ""))).classes("af-strong break-words")
             if error.get("fix"):
                 ui.label(str(error["fix"])).classes("break-words")
+            if error.get("category"):
+                category = Category.read(error["category"])
+                ui.label(f"{category.word}: {category.means}").classes("af-small af-muted")
     line = more.get("line") if more else None
     code = planned.placed.settings.get("code")
     if isinstance(line, int) and isinstance(code, str):

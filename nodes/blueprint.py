@@ -53,7 +53,11 @@ class Policy(_Part):
         max_length=len(Category),
         title="Try again only after",
         description="With none chosen, a step is tried again whenever the error itself says that it can help.",
-        json_schema_extra={"show_when": _TRIED_AGAIN, "words": {each.value: each.word for each in Category}},
+        json_schema_extra={
+            "show_when": _TRIED_AGAIN,
+            "words": {each.value: each.word for each in Category},
+            "means": {each.value: each.means for each in Category},
+        },
     )
     first_delay: float = Field(
         default=1.0,
@@ -80,7 +84,11 @@ class Policy(_Part):
         description="How often it may start in the time below, over all runs of this agent; more have to wait. 0: no limit.",
     )
     per: float = Field(
-        default=60.0, ge=1, le=86_400, title="In so many seconds", description="The time that “Starts at most” is about."
+        default=60.0,
+        ge=1,
+        le=86_400,
+        title="In so many seconds",
+        description="The time that “Starts at most” is about.",
     )
     on_error: Literal["stop", "continue", "port"] = Field(
         default="stop",

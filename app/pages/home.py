@@ -13,7 +13,7 @@ from app.agents import Agent, Card, bin_dialog, draw, import_dialog
 from app.deciding import question
 from app.live import follow
 from app.permissions import Permission, current_actor, current_factory, on, page
-from app.pieces import Action, button, heading, relative_time, status_chip
+from app.pieces import Action, button, heading, notice, relative_time, status_chip
 from app.sentences import RUN_STATES, count, error_words
 from runtime.environments import LIVE, TEST
 from runtime.views import ApprovalInfo, RunInfo
@@ -126,6 +126,7 @@ async def home() -> None:
                 follow((("runs",), ("deployments",)), state.touch, pause=2.0)
                 button("Bin", on(lambda: bin_dialog(state.again)), quiet=True, icon="delete").classes("mt-6")
             with ui.element("aside").classes("af-aside min-w-0"):
+                await _needs_attention()
                 await _waits()
                 await _ran()
 
@@ -168,6 +169,23 @@ def _toolbar(state: Home) -> None:
         )
         found.classes("af-find").mark("find-agent")
         ui.select(SORTS, value="changed", on_change=on(sort)).props('aria-label="Order"').classes("af-order")
+
+
+async def _needs_attention() -> None:
+    """How many runs failed for good, and the way to them; nothing at all while there are none."""
+    box = ui.element("div").classes("w-full").mark("home-attention")
+
+    async def refresh() -> None:
+        number = await current_factory().dead_letters.count(current_actor())
+        box.clear()
+        box.set_visibility(number > 0)
+        if number:
+            with box, ui.link(target="/attention").classes("af-plain-link"):
+                needs = "needs" if number == 1 else "need"
+                notice(f"{count(number, 'failed run')} {needs} your attention.", tone="bad", icon="report")
+
+    await refresh()
+    follow((("dead-letters",),), refresh, pause=1.0)
 
 
 async def _waits() -> None:

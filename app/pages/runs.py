@@ -209,6 +209,7 @@ async def runs(agent: str = "", state: str = "", text: str = "") -> None:
                 'clearable debounce=250 aria-label="Search runs"'
             ).classes("af-find").mark("filter-text")
             ui.element("div").classes("af-space")
+            button("Needs attention", "/attention", quiet=True, icon="report").mark("attention")
         ledger.fresh.move(bar)
         await ledger.reload()
         follow((("runs",),), ledger.refresh, pause=1.0)
@@ -362,7 +363,7 @@ class Sheet:
                 ui.label(error_words(error)).classes("af-strong break-words")
                 if error.get("fix"):
                     ui.label(str(error["fix"])).classes("break-words")
-            with ui.element("div").classes("af-actions shrink-0"):
+            with ui.element("div").classes("af-actions justify-end"):
                 if node in self.plan.steps:
                     button("Show the step", on(lambda: self.timeline.open(node)), quiet=True)
                 if current_actor().may(Permission.RUN) and not self.info.id.startswith("test_"):

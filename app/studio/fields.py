@@ -135,6 +135,8 @@ def _days(form: Form, spec: Spec) -> None:
             on_ = word in chosen
             with ui.element("button").classes("st-day is-on" if on_ else "st-day") as made:
                 ui.label(said.get(word) or _said(word))
+                if means := spec.schema.get("means", {}).get(word):
+                    ui.tooltip(means)
             made.props(f"type=button aria-pressed={'true' if on_ else 'false'}")
             if form.editable:
                 made.on("click", on(lambda word=word: turn(word), Permission.EDIT))

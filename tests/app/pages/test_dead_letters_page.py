@@ -154,3 +154,11 @@ async def eventually_async(holds: Callable[[], Awaitable[Any]]) -> Any:
         while not (found := await holds()):
             await asyncio.sleep(0.02)
     return found
+
+
+async def test_home_says_how_many_need_attention_and_only_then(house: House, admin: User, ada: Actor) -> None:
+    await house.factory.blueprints.create(ada, halves("Quiet"))
+    await admin.open("/")
+    await admin.should_not_see("your attention")
+    await failed(house, ada, 2)
+    await sees(admin, "2 failed runs need your attention.")
