@@ -231,7 +231,7 @@ class Waits:
             return
         data["wait"] = id_ = _row_id(step_key(ex.id, step.id, iteration))
         values = {
-            "subject": event_wait.subject(data["name"], data["key"]),
+            "subject": event_wait.subject(data["name"], data["key"], ex.order.environment),
             "run_id": ex.id,
             "node": step.id,
             "iteration": iteration,
@@ -257,7 +257,7 @@ class Waits:
 
     def door(self, ex: Execution, key: str) -> Events:
         """Events and addresses as a step has them."""
-        return SandboxEvents(self) if ex.sandbox else LiveEvents(self, ex.order.tenant, key)
+        return SandboxEvents(self) if ex.sandbox else LiveEvents(self, ex.order.tenant, ex.order.environment, key)
 
     async def new_address(self, tenant: str, seconds: float) -> str:
         """An address for one run; after a crash the step makes another one, for nobody can know the first."""
@@ -266,9 +266,12 @@ class Waits:
         await self.db.write(tenant, lambda session: event_wait.put(session, new_id("evt"), values))
         return f"{self.engine.public_url}/hooks/{PREFIX}{token}"
 
-    async def publish(self, tenant: str, name: str, key: str, value: Any, once: str) -> int:
-        """An event happened: every run goes on that waits for it now. Returns how many; for the same `once` only the first counts."""
-        subject, now = event_wait.subject(name, key), self.engine.clock()
+    async def publish(self, tenant: str, environment: str, name: str, key: str, value: Any, once: str) -> int:
+        """An event happened: every run of the environment goes on that waits for it now.
+
+        Returns how many; for the same `once` only the first counts.
+        """
+        subject, now = event_wait.subject(name, key, environment), self.engine.clock()
 
         def write(session: TenantSession) -> list[event_wait.EventWait]:
             # The row of an event that was sent is one that nobody waits in; it is kept so that it is not sent twice.
@@ -349,14 +352,14 @@ class Waits:
 class LiveEvents:
     """Events and addresses as the steps of a live run have them."""
 
-    def __init__(self, waits: Waits, tenant: str, key: str) -> None:
-        self._waits, self._tenant, self._key = waits, tenant, key
+    def __init__(self, waits: Waits, tenant: str, environment: str, key: str) -> None:
+        self._waits, self._tenant, self._environment, self._key = waits, tenant, environment, key
 
     async def address(self, *, seconds: float) -> str:
         return await self._waits.new_address(self._tenant, seconds)
 
     async def send(self, name: str, key: str, value: Any) -> int:
-        return await self._waits.publish(self._tenant, name, key, value, self._key)
+        return await self._waits.publish(self._tenant, self._environment, name, key, value, self._key)
 
 
 class SandboxEvents:

@@ -108,7 +108,7 @@ async def test_what_came_while_the_server_was_down_is_told_at_the_next_start(dat
             told.set()
 
         engine.answer = lost  # type: ignore[method-assign]  # the crash comes before the run is told
-        await engine.waits.publish(TENANT, "paid", "7", "yes", "once")
+        await engine.waits.publish(TENANT, "live", "paid", "7", "yes", "once")
         assert told.is_set()
     async with open_real(database_url) as rig:
         assert outputs(await rig.ended(ex.id))["w"] == {"arrived": "yes"}
@@ -118,12 +118,12 @@ async def test_the_same_sending_step_is_heard_once_however_often_it_is_repeated(
     waits = rig.engine.waits
     ex = await rig.begin(WAITING, {"order": 7})
     await rig.waiting(ex.id)
-    assert await waits.publish(TENANT, "paid", "7", 1, "key") == 1
+    assert await waits.publish(TENANT, "live", "paid", "7", 1, "key") == 1
     await rig.ended(ex.id)
     again = await rig.begin(WAITING, {"order": 7})
     await rig.waiting(again.id)
-    assert await waits.publish(TENANT, "paid", "7", 1, "key") == 0
-    assert await waits.publish("stranger", "paid", "7", 1, "other key") == 0
+    assert await waits.publish(TENANT, "live", "paid", "7", 1, "key") == 0
+    assert await waits.publish("stranger", "live", "paid", "7", 1, "other key") == 0
     assert (await rig.runs.get(WHO, again.id)).info.state == "waiting"
 
 

@@ -47,7 +47,7 @@ async def rig(database_url: str) -> AsyncIterator[Rig]:
 
 
 async def let_go(rig: Rig, value: Any) -> None:
-    assert await rig.engine.waits.publish(TENANT, "go", "", value, f"go {value}") >= 1
+    assert await rig.engine.waits.publish(TENANT, "live", "go", "", value, f"go {value}") >= 1
 
 
 async def test_a_started_agent_is_awaited_later(rig: Rig) -> None:
