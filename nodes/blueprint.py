@@ -39,7 +39,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=False)
 
 
-_TRIED_AGAIN: Final = {"retries": [1, 2, 3, 4, 5]}
+_TRIED_AGAIN: Final[dict[str, Any]] = {"retries": [1, 2, 3, 4, 5]}
 
 
 class Policy(_Part):

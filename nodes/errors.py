@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nodes.categories import Category
+from nodes.categories import Category as Category
 
 
 class FactoryError(Exception):

@@ -94,7 +94,7 @@ def settle(session: TenantSession, run_id: str, *, to: str, by: str, at: float, 
 
 def reopen(session: TenantSession, run_id: str, expected: str) -> bool:
     """Take back what was done. False: it is not in the expected state, nothing changed."""
-    own = update(Run).where(col(Run.id) == run_id, _failed(), Run.handled == expected)
+    own = update(Run).where(col(Run.id) == run_id, _failed(), col(Run.handled) == expected)
     if session.change(own.values(handled=None)) != 1:
         return False
     session.change(delete(DeadLetter).where(col(DeadLetter.run_id) == run_id))
@@ -136,7 +136,7 @@ def unannounced(session: Session, limit: int = 200) -> Sequence[tuple[str, str]]
 
 def announced(session: TenantSession, run_id: str) -> None:
     """The error agent of this run has begun, or there is none to begin."""
-    session.change(update(Run).where(col(Run.id) == run_id, Run.state == "failed").values(wake_at=None))
+    session.change(update(Run).where(col(Run.id) == run_id, col(Run.state) == "failed").values(wake_at=None))
 
 
 def _failed() -> ColumnElement[bool]:

@@ -6,8 +6,7 @@ import sqlite3
 
 from sqlalchemy import exc
 
-from nodes.categories import Category
-from nodes.errors import FactoryError
+from nodes.errors import Category, FactoryError
 
 
 class StorageError(FactoryError):

@@ -230,7 +230,7 @@ async def test_a_retry_that_was_noted_and_never_began_is_open_again(factory: Fac
     bad = await failed(factory, await made(factory))
 
     def note(session: Any) -> None:
-        dead_letter.settle(session, bad, to="retried", by="Ada", at=time.time() - 3600, retry_run="run_never")
+        dead_letter.settle(session, bad, to="retried", by="Ada", at=time.time() - 600, retry_run="run_never")
 
     await factory.db.write("team", note)
     assert await factory.dead_letters.count(VIEWER) == 0
