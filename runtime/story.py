@@ -10,6 +10,7 @@ from runtime.progress import Frame, Progress
 from runtime.states import StepState
 from runtime.views import RunInfo, RunView, StepView
 
+_HELD = "is held before it runs"
 _UNDECIDED = {StepState.RUNNING.value, StepState.WAITING.value, StepState.RETRYING.value}
 
 
@@ -49,6 +50,8 @@ class Story:
         if kind == "step.started":
             view.state, view.attempt = StepState.RUNNING.value, fact["attempt"]
             view.input = fact.get("input", view.input)
+            if view.note == _HELD:
+                view.note, view.started_at = "", fact["at"]
         elif kind == "step.succeeded":
             view.state, view.finished_at, view.output = StepState.SUCCEEDED.value, fact["at"], fact["output"]
             view.note = fact.get("note") or view.note
@@ -69,7 +72,7 @@ class Story:
             view.state = StepState.IN_DOUBT.value if doubt else StepState.WAITING.value
             view.note = _waits(fact)
         elif kind == "step.held":
-            view.state, view.note = StepState.WAITING.value, "is held before it runs"
+            view.state, view.note = StepState.WAITING.value, _HELD
         elif kind == "step.resumed":
             view.state, view.note = StepState.RUNNING.value, ""
         elif kind == "step.simulated":

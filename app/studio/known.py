@@ -111,7 +111,7 @@ def known_at(
         optional = shape.optional | {name for name in found if name not in shape.fields}
         shape = record({**found, **shape.fields}, optional=optional, open=shape.open)
     routes = scopes.routes
-    sample = {**(main if isinstance(main, dict) else {}), **ports}
+    sample = {**ports, **(main if isinstance(main, dict) else {})}
     if around := [loop for loop in graph.loops_around(node) if loop not in graph.agents.heads]:
         item = _loop_item(samples, scopes.leaving[around[0]].get("item", ANY), around[0], steps)
         sample |= {"item": item, "index": 0}

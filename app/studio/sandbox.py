@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from nicegui import background_tasks, ui
 
@@ -78,26 +79,10 @@ class Sandbox:
             )
             self._cancel.set_visibility(False)
             self._cases = ui.element("div")
-            self._break = (
-                ui.button("Breakpoint", icon="adjust", on_click=on(lambda: self.debugger.toggle(self.desk.node)))
-                .props("id=st-break flat dense")
-                .classes("st-slim")
-                .mark("breakpoint")
-            )
-            with self._break:
-                ui.tooltip("Hold tests before the selected step (F9)")
-            from_here = on(lambda: self.debugger.run_from(self.desk.node), Permission.RUN)
-            self._from = (
-                ui.button("Run from selected", icon="start", on_click=from_here)
-                .classes("af-secondary st-slim")
-                .mark("run-from")
-            )
-            step = on(lambda: self._start(None, step=True), Permission.RUN)
-            self._stepwise = (
-                ui.button("Step by step", icon="redo", on_click=step)
-                .classes("af-secondary st-slim")
-                .mark("step-by-step")
-            )
+            self._break = self._tool("adjust", "Hold tests before the selected step (F9)", self._toggle, "breakpoint")
+            self._break.props("id=st-break")
+            self._stepwise = self._tool("redo", "Run step by step", self._step_by_step, "step-by-step")
+            self._from = self._tool("start", "Run from the selected step", self._run_from, "run-from")
             until = on(lambda: self.run_until(self.desk.node), Permission.RUN)
             self._until = (
                 ui.button("Run to selected", icon="vertical_align_center", on_click=until)
@@ -133,6 +118,21 @@ class Sandbox:
         with self._cases:
             CaseList(self.desk, self.samples, self.outside)
         self._selection_changed()
+
+    def _tool(self, icon: str, words: str, act: Callable[[], Any], mark: str) -> ui.button:
+        made = ui.button(icon=icon, on_click=on(act, Permission.RUN)).props(f'flat dense round aria-label="{words}"')
+        with made.classes("st-icon").mark(mark):
+            ui.tooltip(words)
+        return made
+
+    def _toggle(self) -> None:
+        self.debugger.toggle(self.desk.node)
+
+    async def _run_from(self) -> None:
+        await self.debugger.run_from(self.desk.node)
+
+    async def _step_by_step(self) -> None:
+        await self._start(None, step=True)
 
     @property
     def is_open(self) -> bool:
