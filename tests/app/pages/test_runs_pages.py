@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 from nicegui.testing import User
 
+from app.assets import asset_path
+from nodes.blueprint import Blueprint
 from runtime.policy import Actor, Role
 from tests.app.conftest import House
 from tests.app.pages.conftest import eventually, greeting, refund, sees, sevens
@@ -125,6 +127,21 @@ async def test_a_loop_is_folded_into_its_items(house: House, admin: User, ada: A
     await sees(admin, "Item 98")
     admin.find(marker="item-98").click()
     await sees(admin, "98 can be divided by seven.")
+
+
+async def test_what_an_agent_did_is_told_turn_by_turn(house: House, admin: User, ada: Actor) -> None:
+    document = Blueprint.parse((asset_path("templates") / "help-desk.json").read_bytes())
+    run_id = await house.factory.sandbox.start(ada, document, {"text": "Help", "conversation": "c"})
+    assert (await house.factory.runs.wait(ada, run_id, 20)).info.state == "succeeded"
+    await admin.open(f"/runs/{run_id}")
+    await sees(admin, "2 tool uses: 2 succeeded")
+    admin.find(marker="items-agent").click()
+    await sees(admin, "Turn 1: Look up an order")
+    await admin.should_see("Turn 1: Ask for a refund")
+    admin.find(marker="item-2").click()
+    await sees(admin, "Tell the accountant")
+    admin.find(marker="turn-agent").click()
+    await sees(admin, "Turn 2: answers")
 
 
 async def test_a_viewer_sees_a_run_but_cannot_repeat_it(house: House, person: Maker, ada: Actor) -> None:
