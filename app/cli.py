@@ -175,6 +175,27 @@ def check(file: Path, as_json: Annotated[bool, typer.Option("--json", help="Find
         raise typer.Exit(1)
 
 
+@cli.command("compile")
+@in_words
+def compile_(
+    file: Path,
+    out: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write it; else it is printed.")] = None,
+) -> None:
+    """Write an agent in a file as one Python module, which runs without the factory and without its safeguards."""
+    from nodes.catalog import catalog
+    from runtime.compiling import compile_python
+
+    text = compile_python(read_blueprint(file), catalog())
+    if out is None:
+        print(text, end="")
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FactoryError(f"{out} cannot be written: {error.strerror}.", fix="Choose another place.") from None
+    typer.echo(f"{out}: {len(text.splitlines())} lines.")
+
+
 def _print_finding(blueprint: Blueprint, one: Finding) -> None:
     placed = blueprint.node(one.node) if one.node else None
     place = f"“{placed.name or placed.type}”: " if placed else ""

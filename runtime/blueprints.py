@@ -15,6 +15,7 @@ from nodes.check import Finding, Surroundings, check
 from nodes.errors import Conflict, NotFound
 from nodes.ids import new_id
 from nodes.listen import CalledField
+from runtime.compiling import compile_python
 from runtime.environments import LIVE, SHARED, TEST
 from runtime.events import Bus
 from runtime.limits import Limits
@@ -165,6 +166,11 @@ class Blueprints:
         who.require(Permission.VIEW)
         around = await self._known.around(who.tenant, id, environment)
         return await asyncio.to_thread(check, blueprint, self._types, around)
+
+    async def python(self, who: Actor, blueprint: Blueprint) -> str:
+        """A document as one Python module. Raises PlanError, or CannotCompile naming the node that has no Python."""
+        who.require(Permission.VIEW)
+        return await asyncio.to_thread(compile_python, blueprint, self._types)
 
     async def _row(self, who: Actor, id_: str) -> rows.Blueprint:
         row = await self._db.read(who.tenant, lambda session: rows.get(session, id_))

@@ -223,6 +223,23 @@ async def export(
     )
 
 
+@router.get(
+    "/{id}/python",
+    response_class=Response,
+    responses=refuses(404) | {200: {"content": {"text/x-python": {}}, "description": "The module."}},
+    summary="The agent as Python",
+)
+async def python(
+    id: str, who: Viewer, factory: TheFactory, version: Annotated[int | None, Query(ge=1, le=MANY)] = None
+) -> Response:
+    """The draft or a version as one Python module that runs without the factory, and without its safeguards.
+
+    422 `compile.refused` names the step that has no Python of its own, and says why.
+    """
+    text = await factory.blueprints.python(who, await document_of(who, factory, id, version))
+    return Response(text, media_type="text/x-python; charset=utf-8")
+
+
 @router.get("/{id}/check", response_model=Checked, responses=refuses(404), summary="Check the draft")
 async def check(id: str, who: Viewer, factory: TheFactory) -> Any:
     """What the tiers have to say about it, errors first."""

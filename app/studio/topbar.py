@@ -6,6 +6,7 @@ from nicegui import ui
 
 from app.permissions import on
 from app.pieces import heading, kbd
+from app.studio.code import CodeView
 from app.studio.deploy import Deploy
 from app.studio.desk import Desk, tell
 from app.studio.details import agent_settings
@@ -73,6 +74,7 @@ class Topbar:
             self.findings.draw_button()
             self._icon("tune", "Agent settings", on(lambda: agent_settings(desk)), "details")
             self._icon("history", "Versions", on(self.versions.open), "versions", id_="st-keep")
+            self._icon("code", "As Python, for people who program", on(CodeView(desk).open), "python")
             self._icon("keyboard", "Keys", on(self._keys), "keys", id_="st-keys")
             ui.element("span").classes("st-rule")
             ui.button("Test", icon="science", on_click=on(lambda: self.sandbox.show(not self.sandbox.is_open))).classes(

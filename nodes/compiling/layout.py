@@ -114,7 +114,7 @@ def statement(code: Code | str, lead: str = "", tail: str = "", depth: int = 0, 
     indent = STEP * depth
     lines, rigid = _lines(code, depth, lead, tail)
     if rigid:
-        return [f"{indent}{lead}{code.flat}{tail}  # fmt: skip"]
+        return [*lines[:-1], f"{lines[-1]}  # fmt: skip"]
     if wrap and len(lines) == 1 and len(lines[0]) > WIDTH and not tail and lead and code.flat[:1] in "'\"":
         inner = f"{indent}{STEP}{code.flat}"
         if len(inner) <= WIDTH:

@@ -54,6 +54,8 @@ def _exclusive(chain: Sequence[Chunk], condition: str) -> bool:
     """Whether a condition cannot be true together with those before it."""
     if len(chain) == 1 and _contrary(chain[0].condition, condition):
         return True
+    if len(chain) == 1 and condition == f"{chain[0].condition} is False":
+        return True
     left, is_, _ = condition.partition(" == ")
     return bool(is_) and all(chunk.condition.startswith(f"{left} == ") for chunk in chain)
 

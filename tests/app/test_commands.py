@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,23 @@ def test_the_doctor_says_what_is_there_what_is_missing_and_never_a_secret(tmp_pa
     assert "canary" not in done.stdout
     lines = json.loads(factory(tmp_path / "home", "doctor", "--json").stdout)
     assert {"name", "found", "detail", "adds", "get"} == set(lines[0])
+
+
+def test_compile_writes_a_module_that_runs_on_its_own(tmp_path: Path) -> None:
+    file, module = tmp_path / "echo.json", tmp_path / "echo.py"
+    file.write_text(json.dumps(MANUAL))
+    assert factory(tmp_path, "compile", str(file), "-o", str(module)).returncode == 0
+    assert factory(tmp_path, "compile", str(file)).stdout == module.read_text()
+    done = subprocess.run(
+        [sys.executable, "-I", str(module), "--input", '{"total": 5}'], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == {"total": 5}
+
+
+def test_compile_says_which_step_keeps_it_from_being_compiled(tmp_path: Path) -> None:
+    file = tmp_path / "calls.json"
+    call = {"id": "x", "type": "flow.call_blueprint", "name": "Credit check", "settings": {"blueprint": "bp_1"}}
+    file.write_text(json.dumps(MANUAL | {"nodes": [call]}))
+    done = factory(tmp_path, "compile", str(file))
+    assert done.returncode == 1
+    assert "“Credit check” cannot be compiled" in done.stderr

@@ -183,3 +183,20 @@ async def test_a_document_that_is_none_is_refused_and_the_draft_stays(api: Calle
     assert answer.status_code == 422
     assert error_of(answer)["code"].startswith("blueprint.")
     assert (await api.get(f"/blueprints/{id}")).text == before
+
+
+async def test_a_draft_and_a_version_can_be_had_as_python(api: Caller) -> None:
+    id = await api.new(HOOK)
+    await api.post(f"/blueprints/{id}/versions")
+    for query in ("", "?version=1"):
+        got = await api.get(f"/blueprints/{id}/python{query}")
+        assert got.status_code == 200
+        assert got.headers["content-type"] == "text/x-python; charset=utf-8"
+        assert "def run(event: Any = None) -> Any:" in got.text
+    again = await api.new(
+        {"name": "Other", "nodes": [{"id": "x", "type": "flow.call_blueprint", "settings": {"blueprint": "bp_1"}}]}
+    )
+    refused = await api.get(f"/blueprints/{again}/python")
+    assert refused.status_code == 422
+    assert error_of(refused)["code"] == "compile.refused"
+    assert error_of(refused)["where"] == {"node": "x"}
