@@ -113,4 +113,24 @@ class FileArrived:
 
 
 Event = RunEnded | RowAdded | FileArrived
+
+
+def fits(pattern: str, name: str) -> bool:
+    """Whether a name fits a pattern of `*` and `?`; upper and lower case are the same."""
+    wanted, given = pattern.casefold(), name.casefold()
+    at, place, star, back = 0, 0, -1, 0
+    while place < len(given):
+        if at < len(wanted) and wanted[at] == "*":
+            star, back = at, place
+            at += 1
+        elif at < len(wanted) and wanted[at] in ("?", given[place]):
+            at, place = at + 1, place + 1
+        elif star >= 0:
+            back += 1
+            at, place = star + 1, back
+        else:
+            return False
+    return all(char == "*" for char in wanted[at:])
+
+
 Listen = Manual | Called | Webhook | Schedule | Form | Chat | RunEnded | RowAdded | FileArrived

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -28,6 +28,14 @@ KEPT_FIRINGS = 90 * 86_400.0
 KEPT_HAPPENINGS = 7 * 86_400.0
 
 
+class Recovers(Protocol):
+    """Whoever starts runs and may find no room for them, or be cut off by a crash."""
+
+    owes: bool
+
+    async def recover(self) -> None: ...
+
+
 class Clock:
     """A tick a second: schedules that are due, runs whose time has come. What is due stands in rows, never in here."""
 
@@ -36,6 +44,7 @@ class Clock:
         self._engine = engine
         self._now = now
         self.schedules = Schedules(db, engine, plans, now=lambda: self._now())
+        self.recovers: list[Recovers] = [self.schedules]
         self._ticked = self._looked = time.monotonic()
         self._cleaned = time.monotonic()
         self._ticking = asyncio.Lock()
@@ -54,7 +63,8 @@ class Clock:
 
     async def recover(self) -> None:
         """Start what fired in a process that ended before the run was there."""
-        await self.schedules.recover()
+        for one in self.recovers:
+            await one.recover()
 
     def _set_job(self) -> None:
         assert self._scheduler is not None
@@ -85,7 +95,7 @@ class Clock:
             try:
                 await self.schedules.fire_due()
                 await self._engine.tick()
-                if self.schedules.owes and self._ticked - self._looked > OWED_EVERY:
+                if self._ticked - self._looked > OWED_EVERY and any(one.owes for one in self.recovers):
                     self._looked = self._ticked
                     await self.recover()
                 if self._ticked - self._cleaned > CLEAN_EVERY:

@@ -16,6 +16,7 @@ from nodes.errors import Conflict, FactoryError, NotFound
 from nodes.ids import new_id
 from nodes.listen import Chat, Form, Schedule, Webhook
 from nodes.moments import upcoming
+from runtime import happenings
 from runtime.blueprints import Installation, keep_version
 from runtime.cases import CaseReport, Cases
 from runtime.environments import LIVE, TEST, TEST_PATH, check_environment
@@ -29,7 +30,7 @@ from runtime.triggers import Hooks
 from runtime.views import DeploymentInfo
 from storage import blueprint as blueprints
 from storage import deployment as rows
-from storage import held_call, hook, schedule, version
+from storage import happening, held_call, hook, schedule, version
 from storage.database import Database
 from storage.tenancy import TenantSession
 
@@ -277,6 +278,7 @@ class Deployments:
                 held_call.clear(session, id_)
                 hook.replace(session, id_, [])
                 schedule.replace(session, id_, [])
+                happening.replace(session, id_, [])
             else:
                 schedule.set_paused(session, id_, to is DeploymentState.PAUSED or not row.clocks)
             return self._info(session, row)
@@ -401,3 +403,4 @@ def _wire(session: TenantSession, row: rows.Deployment, plan: Plan, now: float) 
             )
     hook.replace(session, row.id, hooks)
     schedule.replace(session, row.id, clocks)
+    happenings.wire(session, row, plan, now)

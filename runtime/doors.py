@@ -62,6 +62,7 @@ class RunDoors(Doors):
 
         self._outside = outside
         self._tenant = tenant
+        self._run = ex.id
         self.http: Http = outside.egress.door(tenant, ex.plan.blueprint.allowed_hosts, reveal)
         self.llm: Llm = outside.llms.door(tenant, ex.sandbox)
         self.worker: Worker = _Worker(outside.jobs, tenant)
@@ -73,7 +74,7 @@ class RunDoors(Doors):
         return self._sandbox_memory or _Memory(self._outside.db, self._tenant, key)
 
     def tables(self, key: str) -> Tables:
-        return self._sandbox_tables or _Tables(self._outside.db, self._outside.shelves, self._tenant, key)
+        return self._sandbox_tables or _Tables(self._outside.db, self._outside.shelves, self._tenant, key, self._run)
 
 
 class _Worker:
@@ -196,19 +197,21 @@ def _check_value(name: str, value: Any) -> None:
 
 
 class _Tables:
-    def __init__(self, db: Database, shelves: Shelves, tenant: str, key: str) -> None:
-        self._db, self._shelves, self._tenant, self._key = db, shelves, tenant, key
+    def __init__(self, db: Database, shelves: Shelves, tenant: str, key: str, run_id: str = "") -> None:
+        self._db, self._shelves, self._tenant, self._key, self._run = db, shelves, tenant, key, run_id
 
     async def rows(self, table: str, *, limit: int = 10_000) -> list[dict[str, Any]]:
         return await self._shelves.read_rows(self._tenant, table, limit)
 
     async def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
         return await self._shelves.append_rows(
-            self._tenant, table, rows, lambda session: _once(session, self._key, f"append {table}")
+            self._tenant, table, rows, lambda session: _once(session, self._key, f"append {table}"), run_id=self._run
         )
 
     async def read_file(self, name: str) -> bytes:
         return await self._shelves.read_file(self._tenant, name)
 
     async def write_file(self, name: str, content: bytes, media_type: str) -> Mapping[str, Any]:
-        return await self._shelves.write_file(self._tenant, name, content, media_type, by="agent")
+        return await self._shelves.write_file(
+            self._tenant, name, content, media_type, by="agent", run_id=self._run, key=self._key
+        )

@@ -80,6 +80,8 @@ class Engine:
         self.find_blueprint = find_blueprint
         self.on_failed: Callable[[str, str, bool], None] = lambda tenant, run_id, owes: None
         """Told of every live run that failed for good, and whether it owes another agent an alarm."""
+        self.on_ended: Callable[[Execution], None] = lambda ex: None
+        """Told of every live run that has ended, when that is durable."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self.queue: Queue[Execution] = Queue()
         self._acts: defaultdict[tuple[str, str], list[Callable[[Execution], None]]] = defaultdict(list)
@@ -244,6 +246,8 @@ class Engine:
                 self._start_all(self.queue.leave(ex.order.tenant, ex.order.blueprint_id))
         if ex.state in ENDS:
             self.tell_runs(ex)
+            if not ex.sandbox:
+                self.on_ended(ex)
             if ex.state is RunState.FAILED and not ex.sandbox:
                 self.on_failed(ex.order.tenant, ex.id, owes_alarm(ex.order))
             if ex.order.parent is not None and not ex.sandbox:

@@ -17,6 +17,7 @@ from runtime.egress import Egress
 from runtime.engine import Engine, Target
 from runtime.events import Bus
 from runtime.fleet import Fleet
+from runtime.happenings import Happenings
 from runtime.held import Held
 from runtime.journal import Plans
 from runtime.leases import LEASE
@@ -110,6 +111,12 @@ class Factory:
         self.dead_letters = DeadLetters(self.db, self.bus, self.engine, self.plans, self.runs)
         self.clock = Clock(self.db, self.engine, self.plans)
         self.schedules = self.clock.schedules
+        self.happenings = Happenings(self.db, self.engine, self.plans)
+        self.engine.on_ended = self.happenings.run_ended
+        self.shelves.on_rows, self.shelves.on_file = self.happenings.rows_added, self.happenings.file_arrived
+        self.shelves.on_kept = self.happenings.start_if_any
+        self.hooks.on_reload = self.happenings.load
+        self.clock.recovers.append(self.happenings)
         self._mark: Mark = ()
         self._open = AsyncExitStack()
 
@@ -150,6 +157,7 @@ class Factory:
             await self.limits.load()
             await self.variables.load()
             await self.hooks.reload()
+            await self.held.start()
             self._mark = mark
 
     async def stop(self) -> None:

@@ -85,6 +85,14 @@ LIMITS: Final[Mapping[str, Limit]] = {
             "Look for an agent that calls itself, directly or through others.",
         ),
         Limit(
+            "chain_depth",
+            "Agents that start each other",
+            5,
+            "levels",
+            "What an agent does may start another, and what that does the next, so many times in a row.",
+            "Look for agents that start each other in a circle.",
+        ),
+        Limit(
             "model_output_tokens", "Length of a model's answer", 8_192, "tokens",
             "One answer of a language model may be so long.",
             "Ask for a shorter answer.",

@@ -20,6 +20,9 @@ MAX_FILE = LIMITS["upload_bytes"].default
 MAX_ROW = 256 * 1024
 MAX_ROWS = 10_000  # added at once
 
+OnRows = Callable[[TenantSession, str, Sequence[Any], int, str], None]
+OnFile = Callable[[TenantSession, dict[str, Any], str, str], None]
+
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
@@ -46,6 +49,12 @@ class Shelves:
     def __init__(self, db: Database, limits: Limits | None = None) -> None:
         self._db = db
         self._limits = limits or Limits()
+        self.on_rows: OnRows = lambda session, table, rows, number, run_id: None
+        """Told within the transaction of rows that are added."""
+        self.on_file: OnFile = lambda session, file, run_id, key: None
+        """Told within the transaction of a file that is kept."""
+        self.on_kept: Callable[[], None] = lambda: None
+        """Told when one of these is durable."""
 
     async def files(self, who: Actor) -> list[FileInfo]:
         """All files, by name."""
@@ -107,6 +116,8 @@ class Shelves:
         table: str,
         rows: Sequence[Mapping[str, Any]],
         if_new: Callable[[TenantSession], bool] = lambda _: True,
+        *,
+        run_id: str = "",
     ) -> int:
         """Add rows if `if_new` says so within the same transaction; returns how many rows were asked to be added."""
         name = _checked_name(table, "table", 120)
@@ -127,10 +138,12 @@ class Shelves:
             plain.append(dict(row))
 
         def write(session: TenantSession) -> None:
-            if if_new(session):
-                shelf.append(session, name, plain, time.time())
+            if if_new(session) and plain:
+                number = shelf.append(session, name, plain, time.time())
+                self.on_rows(session, name, plain, number, run_id)
 
         await self._db.write(tenant, write)
+        self.on_kept()
         return len(plain)
 
     async def read_file(self, tenant: str, name: str) -> bytes:
@@ -143,20 +156,23 @@ class Shelves:
         return found[1]
 
     async def write_file(
-        self, tenant: str, name: str, content: bytes, media_type: str, *, by: str
+        self, tenant: str, name: str, content: bytes, media_type: str, *, by: str, run_id: str = "", key: str = ""
     ) -> Mapping[str, Any]:
-        """Keep or replace a file. Raises NodeError for a name or size that cannot be kept."""
+        """Keep or replace a file; `key` is the same when a step of a run does it again. Raises NodeError for a name or size
+        that cannot be kept."""
         checked = _checked_name(name, "file", 200)
         self._limits.check_step(tenant, "upload_bytes", len(content), "The file takes")
         digest = hashlib.sha256(content).hexdigest()
         kind = media_type[:100]
-        await self._db.write(
-            tenant,
-            lambda session: shelf.put_file(
-                session, checked, hash=digest, content=content, media_type=kind, at=time.time(), by=by
-            ),
-        )
-        return {"name": checked, "size": len(content), "media_type": kind, "hash": digest}
+        file = {"name": checked, "size": len(content), "media_type": kind, "hash": digest}
+
+        def write(session: TenantSession) -> None:
+            shelf.put_file(session, checked, hash=digest, content=content, media_type=kind, at=time.time(), by=by)
+            self.on_file(session, file, run_id, key)
+
+        await self._db.write(tenant, write)
+        self.on_kept()
+        return file
 
 
 def _checked_name(name: str, what: str, longest: int) -> str:

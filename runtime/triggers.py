@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -81,6 +81,8 @@ class Hooks:
         self._keyed = Keyed(db, engine)
         self._routes: dict[tuple[str, str], Route] = {}
         self._loading = asyncio.Lock()
+        self.on_reload: Callable[[], Awaitable[None]] = _nothing
+        """What else has to learn of a deployment that changed."""
 
     async def reload(self) -> None:
         """Read the table anew and swap it in one go: every call sees the old or the new one, none is lost."""
@@ -108,6 +110,7 @@ class Hooks:
                         plan=plan,
                     )
             self._routes = routes
+        await self.on_reload()
 
     def find(self, kind: str, path: str) -> Route:
         """What answers at an address; kind is webhook, form or chat. Raises NotFound, BadCall while calls are refused."""
@@ -243,6 +246,10 @@ class Hooks:
                 session, f"{route.deployment} {route.node}", id_, now=now, expires_at=now + SEEN_FOR
             ),
         )
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _source(route: Route) -> str:

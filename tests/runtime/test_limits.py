@@ -108,6 +108,7 @@ ELSEWHERE = {
     "retries": "test_a_step_is_tried_no_more_often_than_the_team_lets_it",
     "loop_items": "test_a_loop_goes_through_so_many_items",
     "call_depth": "test_agents_call_each_other_so_deep",
+    "chain_depth": "test_agents_that_start_each_other_in_a_circle_are_stopped",
     "model_output_tokens": "test_a_models_answer_is_so_long",
     "model_run_tokens": "test_the_models_of_a_run_take_so_many_tokens",
     "request_bytes": "test_a_request_brings_as_much_as_the_team_lets_it",
