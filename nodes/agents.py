@@ -6,7 +6,7 @@ to remember. Its tools are ordinary nodes whose `tool` port leads to the agent; 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from nodes.base import Context, Family, Node, Port, PortType
 from nodes.blueprint import Edge
@@ -87,10 +87,11 @@ class MemoryNode(Node):
 class AgentNode(Node):
     """Base of a node that asks a model in turns, between which the engine runs the tools that the model calls."""
 
-    max_turns: int
-    max_calls: int
-    max_total: int
-    at_limit: Literal["answer", "stop"]
+    if TYPE_CHECKING:  # as settings they belong to the node types, each at its place in the form
+        max_turns: int
+        max_calls: int
+        max_total: int
+        at_limit: Literal["answer", "stop"]
 
     async def opening(self, ctx: Context, memory: MemoryNode | None) -> Opening:
         """How the conversation begins."""

@@ -118,6 +118,7 @@ class Story:
         key = (fact["node"], fact["iteration"])
         if (view := self.steps.get(key)) is None:
             step = self.plan.steps[fact["node"]]
+            call = self.calls.get((step.scope.loop.id, fact["iteration"])) if step.scope.loop else None
             view = StepView(
                 node=step.id,
                 name=step.name,
@@ -127,6 +128,7 @@ class Story:
                 state=StepState.RUNNING.value,
                 started_at=float(fact["started"] if "started" in fact else fact["at"]),
                 input=self._input(fact),
+                turn=call[0] if call else 0,
             )
             self.steps[key] = view
         return view

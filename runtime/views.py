@@ -111,6 +111,8 @@ class StepView:
     output: Any = None
     error: dict[str, Any] | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
+    turn: int = 0
+    """Of an agent's tool: the turn in which the model used it."""
     note: str = ""
     """A sentence about it: “would post to #support: …”, “waits for a decision”, “used the pinned value”."""
 

@@ -285,7 +285,7 @@ class Inspector:
             status_chip(step.state)
             ui.label(duration(step.seconds)).classes("af-muted af-number")
             if step.iteration:
-                ui.label(item_words(step.iteration)).classes("af-muted")
+                ui.label(item_words(step.iteration, step.turn)).classes("af-muted")
         if step.note:
             ui.label(step.note[:1].upper() + step.note[1:]).classes("st-note")
         if step.error:

@@ -339,7 +339,7 @@ class Sandbox:
             with ui.element("span").classes("st-tile"):
                 ui.icon(cls.icon if cls else "extension_off").props("aria-hidden=true")
             with ui.element("div").classes("st-step-words"):
-                name = step.name + (f"  ·  {item_words(step.iteration)}" if step.iteration else "")
+                name = step.name + (f"  ·  {item_words(step.iteration, step.turn)}" if step.iteration else "")
                 ui.label(name).classes("st-step-name")
                 line = ui.label().classes("st-step-line")
             spent = ui.label().classes("af-muted af-number st-step-time")

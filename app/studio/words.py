@@ -66,8 +66,10 @@ def one_line(value: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def item_words(iteration: str) -> str:
-    """Which item of a loop (and of the loops around it) a step worked on, counted from one as people do."""
+def item_words(iteration: str, turn: int = 0) -> str:
+    """Which item of a loop (and of the loops around it) a step worked on, counted from one as people do; or an agent's turn."""
+    if turn:
+        return f"turn {turn}"
     return "item " + ".".join(str(int(part) + 1) if part.isdecimal() else part for part in iteration.split("."))
 
 

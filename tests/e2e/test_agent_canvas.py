@@ -10,6 +10,9 @@ from playwright.sync_api import Page, expect
 
 from app.assets import asset_path
 from tests.e2e.drawing import Drawing, wires
+from tests.e2e.test_studio import Studio, signed_in, studio
+
+__all__ = ["signed_in", "studio"]
 
 pytestmark = pytest.mark.browser
 
@@ -59,3 +62,19 @@ def test_the_help_desk_shows_what_belongs_to_its_agent(
     page.keyboard.press("f")
     expect(page.locator(".vue-flow__edge .afc-hangs")).to_have_count(3)
     shot(f"agent-{width}")
+
+
+def test_the_help_desk_is_tried_out_in_the_studio(studio: Studio, shot: Callable[..., None]) -> None:
+    page = studio.page
+    document = json.loads((asset_path("templates") / "help-desk.json").read_text())
+    studio.new(document)
+    inspector = studio.select("action.agent")
+    expect(inspector).to_contain_text("Most turns")
+    shot("agent-form")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".st-verdict")).to_contain_text("steps")
+    expect(page.locator('.afc-card[data-node="refund"]')).to_have_attribute("data-state", "simulated")
+    expect(page.locator('.afc-card[data-node="order"]')).to_have_attribute("data-state", "done")
+    expect(page.locator('.afc-card[data-node="agent"]')).to_have_attribute("data-state", "done")
+    shot("agent-tested")
