@@ -265,6 +265,9 @@ class Scopes:
                 if isinstance(node, Loop) and asked(node.when_item_fails, "stop") == "continue":
                     given.append(NOTHING)
                 rounds = isinstance(node, Loop) and node.rounds
+                if rounds:
+                    back = next(name for name, port in self.graph.inputs[loop].items() if port.back)
+                    self.arriving[loop][back] = one_of(*given)
                 self.leaving[loop]["done"] = one_of(*given) if rounds else list_of(one_of(*given))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from nodes.base import SKIP, Context, Effect, Example, Family, Formula, Loop, NodeError, Out, PortInfo
-from nodes.shape import ANY, NUMBER, RESERVED, Shape, record
+from nodes.shape import ANY, RESERVED, Shape, record, with_member
 
 MOST = 1_000
 
@@ -60,6 +60,7 @@ class Repeat(Loop):
         default="stop",
         title="If a round fails",
         description="Stop the run, or take it as a round that gave nothing.",
+        json_schema_extra={"words": {"stop": "Stop", "again": "Go into the next round"}},
     )
 
     @field_validator("until")
@@ -105,8 +106,13 @@ class Repeat(Loop):
     def known_in(self, field: str, known: Shape, arriving: Mapping[str, Shape]) -> Shape:
         if field != "until":
             return known
+        result = arriving.get("result", ANY)
         ours = {name: known.fields[name] for name in (*RESERVED, "value") if name in known.fields}
-        return record({**ours, "result": ANY, "item": ANY, "index": NUMBER}, open=True)
+        own = with_member(record(ours), result)
+        # Of a result that may be of several kinds not all fields are known.
+        return record(
+            {**own.fields, "result": result}, optional=own.optional - {"result"}, open=own.open or not result.fields
+        )
 
     def describe(self) -> str:
         return f"until {self.until}, at most {self.most:,} times"[:200]

@@ -230,3 +230,41 @@ def test_where_a_record_may_lack_the_field_the_port_is_meant() -> None:
     known = known_at(draw(nodes, wires), TYPES, "a")
     assert {option.kind for option in known.fields["value"].options} == {"number", "record"}
     assert "value" not in known.optional
+
+
+def test_the_condition_of_rounds_knows_what_a_round_comes_to() -> None:
+    def unknown(until: str) -> list[str]:
+        nodes = {
+            "t": ("trigger.manual",),
+            "x": ("flow.repeat", {"until": until}),
+            "a": (
+                "context.set_values",
+                {"keep": False, "values": [{"name": "score", "value": "index + 1", "kind": "formula"}]},
+            ),
+        }
+        found = check(draw(nodes, "t.value > x.value, x.item > a.value, a.value > x.result"), TYPES)
+        return [one.sentence for one in found if one.code == "formula.unknown_name"]
+
+    assert not unknown("score > 3 and result.score > 3 and item.score > index and vars | length == 0")
+    assert "did you mean `score`" in unknown("scor > 3")[0]
+
+
+def test_variables_of_a_run_are_known_where_they_are_surely_set() -> None:
+    def codes_of(after: str) -> list[str]:
+        nodes = {
+            "t": ("trigger.manual",),
+            "d": ("validation.decide", {"condition": "input == 1"}),
+            "v": ("flow.set_variable", {"name": "total", "to": "3"}),
+            "m": ("flow.merge", {}),
+            "a": template("{{ vars.total + 1 }}"),
+            "b": template("{{ vars.totl }}"),
+        }
+        edges = "t.value > d.value, d.yes > v.value, v.value > m.values, d.no > m.values, "
+        return [
+            f"{one.node} {one.code}"
+            for one in check(draw(nodes, edges + after), TYPES)
+            if one.code.startswith("formula")
+        ]
+
+    assert codes_of("v.value > a.value, v.value > b.value") == ["b formula.unknown_name"]
+    assert "a formula.may_be_missing" in codes_of("m.value > a.value, v.value > b.value")
