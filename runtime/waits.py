@@ -4,6 +4,7 @@ What has to be there before a wait is a fact is made by `prepare`; what follows 
 that came in between, or while a crash was made up for, stands in a row of its own, so it is found and counts once.
 """
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from nodes.base import Events, NodeError, Pause
@@ -12,6 +13,8 @@ from nodes.ids import new_id, new_token
 from nodes.listen import Called
 from runtime.context import step_key
 from runtime.execution import Execution, Order
+from runtime.forks import Past, Reuse, reuse
+from runtime.orders import by_run
 from runtime.plan import Plan, Step
 from runtime.states import ApprovalState
 from storage import approval, event_wait, run
@@ -50,7 +53,9 @@ class Waits:
             await self._prepare_event(ex, step, iteration, until or 0.0, data)
         elif kind == "run":
             child = await self._row(ex.order.tenant, str(data["run"]))
-            if child is None or child.parent_run != ex.id:
+            # A run that goes on from another may ask for what that one had started, once it has ended.
+            other = ex.order.fork is not None and child is not None and child.state in run.FINISHED
+            if child is None or (child.parent_run != ex.id and not other):
                 raise _unknown_run()
         elif kind in ("approval", "doubt"):
             await self._prepare_question(ex, step, iteration, kind, until, data)
@@ -64,7 +69,7 @@ class Waits:
         elif kind == "event":
             await self._look_at_event(ex.order.tenant, ex.id, step.id, iteration, data["wait"])
         elif kind == "run":
-            await self._look_at_run(ex.order.tenant, data["run"])
+            await self._look_at_run(ex, data["run"])
         elif kind in ("approval", "doubt"):
             self.engine.bus.publish(ex.order.tenant, ("approvals",), {"id": data["approval"], "state": "pending"})
 
@@ -143,6 +148,8 @@ class Waits:
     async def mend(self, ex: Execution) -> None:
         """Start what a run that was taken up had called, where a crash came in between."""
         for (node, iteration), wait in list(ex.progress.waiting.items()):
+            if wait["wait"] == "run":
+                await self._look_at_run(ex, wait["data"]["run"])
             if wait["wait"] not in ("call", "start"):
                 continue
             child = wait["data"]["run"]
@@ -163,23 +170,44 @@ class Waits:
         plan, blueprint_id, version = await self.engine.find_blueprint(
             order.tenant, str(data["blueprint"]), order.environment
         )
+        taken = await self._taken_over(ex, step, iteration, plan, data.get("input"))
         await self.engine.accept(
             Order(
                 run_id=data["run"],
                 tenant=order.tenant,
                 plan=plan,
-                trigger=_entry(plan),
+                trigger=taken.trigger if taken else _entry(plan),
                 input=data.get("input"),
+                fork=taken.told if taken else None,
+                seed=taken.facts if taken else (),
                 blueprint_id=blueprint_id,
                 version=version,
                 parent=(ex.id, step.id, iteration),
                 awaited=kind == "call",
+                by=by_run(order, awaited=kind == "call"),
                 depth=order.depth + 1,
                 environment=order.environment,
             )
         )
         if kind == "start":
             await self.engine.answer(order.tenant, ex.id, step.id, iteration, {"run": data["run"]})
+
+    async def _taken_over(self, ex: Execution, step: Step, iteration: str, plan: Plan, given: Any) -> Reuse | None:
+        """What a called run goes on with, when this run goes on from one that had called the same and was left with a failure."""
+        fork, tenant = ex.order.fork, ex.order.tenant
+        if fork is None or step.id not in fork["keys"]:
+            return None
+        place = f"{step.id}\n{iteration}"
+        rows = await self.db.read(tenant, lambda session: run.children(session, fork["run"]))
+        former = next((row for row in reversed(rows) if row.parent_step == place), None)
+        if former is None or former.state not in ("failed", "cancelled"):
+            return None
+        _, old, facts = await self.engine.journal.load(tenant, former.id)
+        past = Past(former.id, old, facts)
+        try:
+            return await asyncio.to_thread(reuse, past, plan) if past.input == given else None
+        except FactoryError:
+            return None
 
     async def report(
         self, tenant: str, parent: tuple[str, str, str], child: str, state: str, output: Any, error: Any
@@ -189,17 +217,17 @@ class Waits:
         answer = {"run": child, "state": state, "output": output, "error": error}
         await self.engine.answer(tenant, run_id, node, iteration, answer)
 
-    async def _report_row(self, child: run.Run) -> None:
+    async def _report_row(self, child: run.Run, *, to: str = "") -> None:
         _, _, facts = await self.engine.journal.load(child.tenant_id, child.id)
         end = next((fact for fact in reversed(facts) if fact["kind"] == "run.finished"), {})
         node, _, iteration = (child.parent_step or "").partition("\n")
-        place = (child.parent_run or "", node, iteration)
+        place = (to or child.parent_run or "", node, iteration)
         await self.report(child.tenant_id, place, child.id, child.state, end.get("output"), child.error)
 
-    async def _look_at_run(self, tenant: str, child: str) -> None:
-        row = await self._row(tenant, child)
+    async def _look_at_run(self, ex: Execution, child: str) -> None:
+        row = await self._row(ex.order.tenant, child)
         if row is not None and row.state in run.FINISHED:
-            await self._report_row(row)
+            await self._report_row(row, to=ex.id)
 
     async def _row(self, tenant: str, run_id: str) -> run.Run | None:
         return await self.db.read(tenant, lambda session: run.get(session, run_id))

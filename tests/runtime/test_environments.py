@@ -1,5 +1,6 @@
 """Test and live: an agent deployed to each, with addresses, schedules, variables and secrets of its own."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -320,3 +321,30 @@ async def test_a_secret_from_before_there_were_environments_is_for_both(factory:
     )
     for environment in (LIVE, TEST):
         assert await factory.vault.reveal(ADMIN.tenant, "key", environment) == "from before"
+
+
+async def test_an_event_of_test_is_not_heard_in_live(factory: Factory) -> None:
+    waiter = await drawn(
+        factory,
+        agent({"go": "trigger.manual", "wait": ("flow.wait_event", {"event": "paid"})}, "go.value > wait.value"),
+    )
+    teller = await drawn(
+        factory,
+        agent({"go": "trigger.manual", "tell": ("flow.send_event", {"event": "paid"})}, "go.value > tell.value"),
+    )
+    waiting = {
+        place: await factory.runs.start(ADMIN, waiter, {"value": {}}, environment=place) for place in (LIVE, TEST)
+    }
+    for run_id in waiting.values():
+        await _waits(factory, run_id)
+    told = await factory.runs.start(ADMIN, teller, {"value": {}}, environment=TEST)
+    assert (await _end(factory, told)).output["heard"] == 1
+    assert (await _end(factory, waiting[TEST])).info.state == "succeeded"
+    await _waits(factory, waiting[LIVE])
+
+
+async def _waits(factory: Factory, run_id: str) -> None:
+    """Until only its rows are left."""
+    async with asyncio.timeout(10):
+        while (await factory.runs.get(ADMIN, run_id)).info.state != "waiting":
+            await asyncio.sleep(0.005)
