@@ -64,6 +64,21 @@ def test_the_help_desk_shows_what_belongs_to_its_agent(
     shot(f"agent-{width}")
 
 
+def test_tidying_up_puts_what_hangs_on_an_agent_below_it(drawing: Drawing) -> None:
+    document = json.loads((asset_path("templates") / "help-desk.json").read_text())
+    drawing.open()
+    drawing.post("commit", [{"op": "add_node", "node": node | {"x": 0, "y": 0}} for node in document["nodes"]])
+    drawing.post("commit", [{"op": "add_edge", "edge": edge} for edge in document["edges"]])
+    drawing.sees(7, 6)
+    drawing.page.get_by_label("Tidy up (Shift+L)").click()
+    found = drawing.until(lambda found: len({(node["x"], node["y"]) for node in found["saved"]["nodes"]}) == 7)
+    at = {node["id"]: (node["x"], node["y"]) for node in found["saved"]["nodes"]}
+    assert at["chat"][0] < at["agent"][0] < at["say"][0]
+    assert {at[id_][1] for id_ in ("memory", "order", "ask", "refund")} == {at["memory"][1]}
+    assert at["memory"][1] > at["agent"][1] + 100
+    assert at["ask"][0] < at["refund"][0]
+
+
 def test_the_help_desk_is_tried_out_in_the_studio(studio: Studio, shot: Callable[..., None]) -> None:
     page = studio.page
     document = json.loads((asset_path("templates") / "help-desk.json").read_text())
