@@ -4,9 +4,9 @@ Where a compiled module needs less than the product does (no places in formulas,
 place of the product's own of the same name; `INSTEAD` says which.
 """
 
+import asyncio
 import functools
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -379,16 +379,31 @@ def item_of(name: str, index: int) -> Iterator[None]:
         raise
 
 
-def again(work: Callable[[], Any], tries: int, pause: float, longest: float) -> Any:
+async def again(
+    work: Callable[[], Awaitable[Any]], tries: int, pause: float, longest: float, only: Sequence[str] = ()
+) -> Any:
     """Try a step again while its error says that this can help, with pauses that double."""
     for number in range(tries):
         try:
-            return work()
+            return await work()
         except NodeError as error:
-            if not error.retry:
+            if not (error.category in only if only else error.retry):
                 raise
-            time.sleep(min(longest, error.after if error.after is not None else pause * 2**number))
-    return work()
+            wished = pause * 2**number if error.after is None else error.after
+            await asyncio.sleep(min(longest, wished))
+    return await work()
+
+
+async def side_by_side(work: Callable[[int, Any], Awaitable[list[Any]]], members: list[Any], at_once: int) -> list[Any]:
+    """Do something for each member, several at once; what comes back, in the order of the members."""
+    free = asyncio.Semaphore(at_once)
+
+    async def one(index: int, member: Any) -> list[Any]:
+        async with free:
+            return await work(index, member)
+
+    found = await asyncio.gather(*(one(index, member) for index, member in enumerate(members)))
+    return [result for results in found for result in results]
 
 
 def result_of(ends: Mapping[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nodes.base import Loop
@@ -330,44 +330,17 @@ class Wiring:
     # --- loops ----------------------------------------------------------------------------------------------------------------
 
     def loop(self, step: Step, condition: str, variable: str, lines: list[str]) -> str:
-        """A `for` over the members, with the steps of the body inside."""
+        """The members, and the steps of the body for each of them. Returns what the variable holds."""
         module, node = self.module, step.node
         assert isinstance(node, Loop)
         assert step.body is not None
-        made = self.call(step, condition, lines)
-        number = len(self.items)
-        item, index = ("item", "index") if not number else (f"item_{number + 1}", f"index_{number + 1}")
-        self.items[step.id] = (item, index)
-        outside, self.steps_name = self.steps_name, f"{self.steps_name}_inside"
-        body = self.scope(step.body, 0)
-        if any(one.key in module.named for one in step.body.steps):
-            body.insert(0, f"{self.steps_name} = dict({outside})")
-        else:
-            body = [_renamed(line, self.steps_name, outside) for line in body]
-        self.steps_name = outside
-        policy = node.when_item_fails()
-        inner: list[str] = []
-        results = f"results_of_{module.names[step.id]}"
-        if step.collects:
-            inner = self.result(step, results)
-        failed = f"{results}.append(None)" if policy == "continue" and step.collects else "continue"
-        body = [*body, *inner]
-        work: list[str] = []
-        members = f"members_of_{module.names[step.id]}"
-        if step.collects:
-            work.append(f"{results}: list[Any] = []")
-        if not step.body.steps:
-            work += loose(made, f"{members} = ")
-        else:
-            work += loose(made, f"{members} = ")
-            if policy == "stop":
-                name = call(module.library.kit("item_of"), quoted(step.name), index)
-                body = [f"with {name.flat}:", *moved_in(body)]
-            else:
-                body = ["try:", *moved_in(body), "except Exception:", f"{STEP}{failed}"]
-            counted = any(index in words_in(line) for line in body)
-            head = f"for {index}, {item} in enumerate({members}):" if counted else f"for {item} in {members}:"
-            work += [head, *moved_in(body)]
+        members, results = (f"{kind}_of_{module.names[step.id]}" for kind in ("members", "results"))
+        work = loose(self.call(step, condition, lines), f"{members} = ")
+        waits = any(module.functions[one.id].waits for one in _inside(step.body) if one.id in module.functions)
+        if step.body.steps and waits and node.at_once() > 1:
+            work += self.together(step, members, results, node.at_once())
+        elif step.body.steps:
+            work += self.turns(step, members, results)
         done = results if step.collects else members
         on_error = step.policy.on_error
         if on_error == "stop":
@@ -389,21 +362,61 @@ class Wiring:
         module.covers.append((both, condition))
         return "some"
 
-    def result(self, step: Step, results: str) -> list[str]:
+    def turns(self, step: Step, members: str, results: str) -> list[str]:
+        """A `for` over the members."""
+        failed = f"{results}.append(None)" if step.collects else "continue"
+        body = self.body(step, lambda value: f"{results}.append({value})", failed, "continue")
+        item, index = self.items[step.id]
+        counted = any(index in words_in(line) for line in body)
+        head = f"for {index}, {item} in enumerate({members}):" if counted else f"for {item} in {members}:"
+        before = [f"{results}: list[Any] = []"] if step.collects else []
+        return [*before, head, *moved_in(body)]
+
+    def together(self, step: Step, members: str, results: str, at_once: int) -> list[str]:
+        """A function for one member, and several of them going on at once."""
+        failed = "return [None]" if step.collects else "return []"
+        body = self.body(step, lambda value: f"return [{value}]", failed, "return []")
+        item, index = self.items[step.id]
+        name = f"one_of_{self.module.names[step.id]}"
+        made = call(self.module.library.kit("side_by_side"), name, members, str(at_once))
+        return [
+            f"async def {name}({index}: int, {item}: Any) -> list[Any]:",
+            *moved_in(body),
+            f"{STEP}return []",
+            "",
+            *loose(made, f"{results} = await " if step.collects else "await "),
+        ]
+
+    def body(self, step: Step, keep: Callable[[str], str], failed: str, dropped: str) -> list[str]:
+        """One iteration: its steps, how its result is kept, and what happens when one of them fails."""
+        module, node = self.module, step.node
+        assert isinstance(node, Loop)
+        assert step.body is not None
+        depth = _depth(step)
+        item, index = ("item", "index") if not depth else (f"item_{depth + 1}", f"index_{depth + 1}")
+        self.items[step.id] = (item, index)
+        outside, self.steps_name = self.steps_name, f"{self.steps_name}_inside"
+        lines = self.scope(step.body, 0)
+        if any(one.key in module.named for one in step.body.steps):
+            lines.insert(0, f"{self.steps_name} = dict({outside})")
+        else:
+            lines = [_renamed(line, self.steps_name, outside) for line in lines]
+        self.steps_name = outside
+        lines += self.result(step, keep) if step.collects else []
+        policy = node.when_item_fails()
+        if policy == "stop":
+            name = call(module.library.kit("item_of"), quoted(step.name), index)
+            return [f"with {name.flat}:", *moved_in(lines)]
+        return ["try:", *moved_in(lines), "except Exception:", f"{STEP}{failed if policy == 'continue' else dropped}"]
+
+    def result(self, step: Step, keep: Callable[[str], str]) -> list[str]:
         """Lines that keep what one iteration came to."""
         found = [self.out(edge.source, edge.source_port) for edge in self.plan.graph.back if edge.target == step.id]
         lines: list[str] = []
         for out in [out for out in reversed(found) if out.fired != "False"]:
             if not out.fired:
-                return [
-                    *lines,
-                    *(
-                        ["else:", f"{STEP}{results}.append({out.value})"]
-                        if lines
-                        else [f"{results}.append({out.value})"]
-                    ),
-                ]
-            lines += [f"{'elif' if lines else 'if'} {out.fired}:", f"{STEP}{results}.append({out.value})"]
+                return [*lines, "else:", f"{STEP}{keep(out.value)}"] if lines else [keep(out.value)]
+            lines += [f"{'elif' if lines else 'if'} {out.fired}:", f"{STEP}{keep(out.value)}"]
         return lines
 
     # --- the end --------------------------------------------------------------------------------------------------------------
@@ -449,6 +462,22 @@ class Wiring:
             here = f"{variable}.keys()" if kind == "some" else f"set({variable})"
             return [(f"{variable} and not {here} & {{{names}}}", value)]
         return [(variable, value)]
+
+
+def _inside(scope: Scope) -> Iterator[Step]:
+    """All steps of a loop's body, and of the loops in it."""
+    for step in scope.steps:
+        yield step
+        if step.body is not None:
+            yield from _inside(step.body)
+
+
+def _depth(step: Step) -> int:
+    """How many loops are around a step."""
+    loop, depth = step.scope.loop, 0
+    while loop is not None:
+        loop, depth = loop.scope.loop, depth + 1
+    return depth
 
 
 def _bracketed(text: str) -> str:

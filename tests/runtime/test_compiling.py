@@ -21,6 +21,8 @@ from nodes.blueprint import Blueprint
 from nodes.catalog import Catalog, catalog
 from nodes.compiling import CannotCompile, Writer, literal
 from runtime.compiling import compile_python
+from runtime.factory import Factory, Options
+from runtime.policy import Actor, Role
 from tests.nodes.fakes import FakeContext, outcome_of
 
 BUILT_IN = list(catalog())
@@ -223,3 +225,64 @@ def test_a_module_needs_nothing_of_the_factory(modules: Path, name: str) -> None
 def test_most_templates_compile() -> None:
     assert set(COMPILED) >= {"order-desk", "weekly-digest", "leave-request", "shop-assistant", "invoice-reminders",
                              "service-watch", "clean-contacts", "lead-scoring"}  # fmt: skip
+
+
+WATCH = {
+    "name": "Watch",
+    "nodes": [
+        {"id": "s", "type": "trigger.manual"},
+        {"id": "each", "type": "flow.for_each", "name": "Each site", "settings": {"parallel": 3}},
+        {
+            "id": "ask",
+            "type": "context.http_request",
+            "name": "Ask",
+            "settings": {"url": "https://{{ item }}.example.com/"},
+            "policy": {"retries": 2, "first_delay": 0, "on_error": "port"},
+        },
+        {"id": "said", "type": "action.text_template", "settings": {"template": "{{ index }} {{ input.message }}"}},
+    ],
+    "edges": [
+        {"id": "e1", "source": "s", "source_port": "value", "target": "each", "target_port": "items"},
+        {"id": "e2", "source": "each", "source_port": "item", "target": "ask", "target_port": "value"},
+        {"id": "e3", "source": "ask", "source_port": "error", "target": "said", "target_port": "value"},
+        {"id": "e4", "source": "ask", "source_port": "body", "target": "each", "target_port": "result"},
+        {"id": "e5", "source": "said", "source_port": "text", "target": "each", "target_port": "result"},
+    ],
+}
+
+
+async def test_members_go_side_by_side_and_failing_calls_are_tried_again(tmp_path: Path) -> None:
+    module = imported(compile_python(Blueprint.parse(WATCH), TYPES), tmp_path)
+    asked: list[str] = []
+
+    class Sites:
+        async def request(self, method: str, url: str, **settings: Any) -> Any:
+            asked.append(url)
+            if "//b." in url:
+                raise module.NodeError("It does not answer.", retry=True, category="remote")
+            return module.HttpReply(200, {"content-type": "application/json"}, b'{"ok": true}', url)
+
+    world = module.World()
+    world.http = Sites()
+    said = await ran(module, ["a", "b", "c"], world)
+    assert said == [{"ok": True}, "1 It does not answer.", {"ok": True}]
+    assert sorted(asked) == [f"https://{name}.example.com/" for name in "abbbc"]
+
+
+async def sandboxed(blueprint: Blueprint, event: Any, folder: Path) -> Any:
+    options = Options(f"sqlite:///{folder}/factory.db", b"k" * 32, home=folder.name[-24:], pool_size=0, ticking=False)
+    async with Factory(options) as factory:
+        who = Actor("team", "usr_1", "Ada", Role.DEVELOPER)
+        view = await factory.runs.wait(who, await factory.sandbox.start(who, blueprint, event), 60)
+    assert view.info.error is None
+    return view.output
+
+
+@pytest.mark.parametrize("name", COMPILED)
+async def test_a_template_that_needs_no_outside_gives_what_a_run_gives(tmp_path: Path, name: str) -> None:
+    module = imported(compile_python(template(name), TYPES), tmp_path)
+    if hasattr(module, "World"):
+        pytest.skip("it reaches outside")
+    sample = next(entry["sample"] for entry in INDEX if entry["name"] == name)
+    for event in (sample, {}):
+        assert await ran(module, event, None) == await sandboxed(template(name), event, tmp_path)
