@@ -15,7 +15,8 @@ from nodes.blueprint import Blueprint
 from nodes.errors import FactoryError
 from runtime.engine import Engine
 from runtime.events import Bus
-from runtime.execution import ALARM, Order
+from runtime.execution import Order
+from runtime.orders import ALARM
 from runtime.runs import Runs, choose_trigger
 from storage import dead_letter, document, journal, run
 from storage.database import Database
@@ -101,7 +102,7 @@ class Alarms:
             return None
         started = None
         row, text, first = found
-        if text and row.parent_run is None and not row.started_by.startswith(ALARM):
+        if text and row.handled != "told" and not row.started_by.startswith(ALARM):
             failed = Blueprint.parse(text)
             if failed.on_failure:
                 started = await self._start(row, failed, first)

@@ -13,10 +13,11 @@ from nodes.ids import new_id
 from runtime.alarms import alarm_id
 from runtime.engine import Engine
 from runtime.events import Bus
-from runtime.execution import ALARM, Order
+from runtime.execution import Order
 from runtime.failure_story import failed_view, told
 from runtime.forks import Past, Start, reuse
 from runtime.journal import Plans
+from runtime.orders import ALARM
 from runtime.plan import Plan, PlanError
 from runtime.policy import Actor, Permission
 from runtime.runs import SAME_INPUT, Runs, Version, choose_trigger, run_info

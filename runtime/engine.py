@@ -16,10 +16,11 @@ from nodes.errors import FactoryError, NotFound, TooMany
 from runtime.context import Doors
 from runtime.errands import Elsewhere, Errands
 from runtime.events import Bus
-from runtime.execution import Execution, Order, Response, owes_alarm
+from runtime.execution import Execution, Order, Response
 from runtime.journal import ENDS, Journal, Plans
 from runtime.leases import LEASE, Lease
 from runtime.limits import Limits
+from runtime.orders import LOOSE, owes_alarm
 from runtime.outcomes import explain
 from runtime.pace import Pace
 from runtime.plan import Plan
@@ -338,6 +339,7 @@ class Engine:
             depth=await self._depth(tenant, row.parent_run),
             environment=row.environment,
             by=row.started_by,
+            awaited=not row.started_by.endswith(LOOSE),
         )
         ex = Execution(self, order)
         ex.saved_state = RunState(row.state)

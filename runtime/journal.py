@@ -15,6 +15,7 @@ from nodes.categories import Category
 from nodes.errors import NotFound
 from runtime.events import Fact
 from runtime.leases import Lease
+from runtime.orders import has_teller
 from runtime.plan import Plan, compile_plan
 from runtime.states import RUN, RunState, ends
 from storage import document, journal, run
@@ -155,6 +156,8 @@ class Journal:
             record.update = {"state": state.value, "wake_at": ex.wake_at(), "finished_at": finished, "error": ex.error}
             if state is RunState.FAILED:
                 record.update["category"] = _category(ex)
+                if has_teller(ex.order):
+                    record.update["handled"] = "told"
             record.update["server_id"] = keeper
             record.expected = LIVE
             record.server = None if self.lease.alone else me

@@ -43,9 +43,24 @@ ALARM: Final = "failure of "
 """Who started the run of an error agent: this, and the run that failed."""
 
 
+LOOSE: Final = ", not awaited"
+"""Ends the name of who started a run that its parent does not wait for."""
+
+
+def by_run(order: Order, *, awaited: bool) -> str:
+    """Who started a run that another run called or started; what an error agent starts stays known as such."""
+    alarm = order.by.removesuffix(LOOSE) if order.by.startswith(ALARM) else ""
+    return alarm if awaited else (alarm or f"run {order.run_id}") + LOOSE
+
+
+def has_teller(order: Order) -> bool:
+    """Whether another run is told when this one fails, and so deals with it."""
+    return order.parent is not None and order.awaited
+
+
 def owes_alarm(order: Order) -> bool:
-    """Whether another agent has to be told when this run fails: not for runs that are told of failures themselves."""
-    return bool(order.plan.blueprint.on_failure) and order.parent is None and not order.by.startswith(ALARM)
+    """Whether another agent has to be told when this run fails: not when its caller is, nor for what alarms have started."""
+    return bool(order.plan.blueprint.on_failure) and not has_teller(order) and not order.by.startswith(ALARM)
 
 
 @dataclass(slots=True)

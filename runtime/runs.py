@@ -340,7 +340,7 @@ def run_info(row: rows.Run) -> RunInfo:
         started_at=row.accepted_at,
         finished_at=row.finished_at,
         error=row.error,
-        needs_attention=row.state == "failed" and row.parent_run is None and row.handled is None,
+        needs_attention=row.state == "failed" and row.handled is None,
         environment=row.environment,
     )
 

@@ -309,9 +309,13 @@ class Waits:
             return list(event_wait.publish(session, subject, value, now))
 
         heard = await self.db.write(tenant, write)
-        for row in heard:
-            await self.engine.answer(tenant, row.run_id, row.node, row.iteration, {"arrived": True, "value": value})
+        # By itself, so that it does not end with the step that sent it.
+        self.engine.spawn(self._tell(tenant, heard, value))
         return len(heard)
+
+    async def _tell(self, tenant: str, rows: list[event_wait.EventWait], value: Any) -> None:
+        for row in rows:
+            await self.engine.answer(tenant, row.run_id, row.node, row.iteration, {"arrived": True, "value": value})
 
     async def find(self, token: str) -> event_wait.EventWait | None:
         """What an address belongs to."""
@@ -324,8 +328,7 @@ class Waits:
             return False
         fresh = await self.db.read(tenant, lambda session: event_wait.get(session, id_))
         if fresh is not None and fresh.run_id:
-            answer = {"arrived": True, "value": value}
-            await self.engine.answer(tenant, fresh.run_id, fresh.node, fresh.iteration, answer)
+            self.engine.spawn(self._tell(tenant, [fresh], value))
         return True
 
     # --- the sandbox ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Dead letters: live runs that failed for good. They are read from the runs themselves, so none can be missing.
 
 A failed run is open until somebody retries or dismisses it; what they did stands in a row of its own, and the run says so.
-Runs that another run called are not dead letters: their failure is told to the caller, who may have dealt with it.
+Runs that another run called and waited for are none: their failure was told to the caller, who may have dealt with it.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def announced(session: TenantSession, run_id: str) -> None:
 
 def _failed() -> ColumnElement[bool]:
     # Written out and not bound, so that the planner sees that the index of open ones fits.
-    return and_(col(Run.state) == literal_column("'failed'"), col(Run.parent_run).is_(None))
+    return and_(col(Run.state) == literal_column("'failed'"), func.coalesce(Run.handled, "") != "told")
 
 
 def _in(state: str) -> ColumnElement[bool]:

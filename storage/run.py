@@ -72,17 +72,12 @@ class Run(Owned, table=True):
     category: str | None = None
     """Of a failed run: what kind of trouble it was."""
     handled: str | None = None
-    """Of a failed run: what a person did about it, retried or dismissed; see `storage.dead_letter`."""
+    """Of a failed run: told to its caller, or what a person did about it (retried, dismissed); see `storage.dead_letter`."""
     server_id: str | None = None
     """The server that has it in hand; None while it waits as a row. What anybody else writes about it is refused."""
 
 
-COLUMNS: tuple[str, ...] = tuple(
-    column.key
-    for column in Run.__table__.columns  # type: ignore[attr-defined]
-    if column.key != "handled"
-)
-"""What the journal writes; the rest is for people."""
+COLUMNS: tuple[str, ...] = tuple(Run.__table__.columns.keys())  # type: ignore[attr-defined]
 
 
 def values(
@@ -127,6 +122,7 @@ def values(
         "error": error,
         "environment": environment,
         "category": category,
+        "handled": None,
         "server_id": server_id,
     }
 

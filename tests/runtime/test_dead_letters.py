@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +35,26 @@ class Act(Node):
         return Value(value)
 
 
-TYPES = Catalog([*catalog(), Act])
+class Gate(Node):
+    """Waits until the test lets it go on."""
+
+    type, family, title, effect = "context.gate", Family.CONTEXT, "Gate", Effect.E1
+
+    async def run(self, ctx: Any, value: Any) -> Value:
+        await GATES[0].wait()
+        return Value(value)
+
+
+GATES: list[asyncio.Event] = []
+TYPES = Catalog([*catalog(), Act, Gate])
+SLOW = agent(
+    {
+        "start": ("trigger.manual", {}),
+        "gate": "context.gate",
+        "stop": ("validation.stop_error", {"message": "No."}),
+    },
+    "start.value > gate.value", "gate.value > stop.value",
+)  # fmt: skip
 
 DOUBLE = agent(
     {
@@ -49,7 +69,15 @@ DOUBLE = agent(
 
 
 @pytest.fixture
-async def factory(database_url: str) -> AsyncIterator[Factory]:
+async def factory(tmp_path: Path) -> AsyncIterator[Factory]:
+    DONE.clear()
+    async with new_factory(f"sqlite:///{tmp_path / 'factory.db'}", types=TYPES) as factory:
+        yield factory
+
+
+@pytest.fixture
+async def either(database_url: str) -> AsyncIterator[Factory]:
+    """The same on both kinds of database, where what is written at once counts."""
     DONE.clear()
     async with new_factory(database_url, types=TYPES) as factory:
         yield factory
@@ -102,16 +130,16 @@ async def test_its_story_is_told_in_words(factory: Factory) -> None:
 
 
 async def test_tried_again_from_the_failed_step_on_other_data_everything_before_keeps_its_result(
-    factory: Factory,
+    either: Factory,
 ) -> None:
-    id_ = await made(factory)
-    bad = await failed(factory, id_)
-    again = await factory.dead_letters.retry(DEVELOPER, bad, step_input={"value": {"total": 21}})
-    view = await ended(factory, again)
+    id_ = await made(either)
+    bad = await failed(either, id_)
+    again = await either.dead_letters.retry(DEVELOPER, bad, step_input={"value": {"total": 21}})
+    view = await ended(either, again)
     assert (view.info.state, view.output) == ("succeeded", "Total 42")
     assert len(DONE) == 1
-    assert await factory.dead_letters.count(VIEWER) == 0
-    (letter,) = await factory.dead_letters.list(VIEWER, state="retried")
+    assert await either.dead_letters.count(VIEWER) == 0
+    (letter,) = await either.dead_letters.list(VIEWER, state="retried")
     assert (letter.retry_run, letter.retry_state, letter.done_by) == (again, "succeeded", DEVELOPER.name)
 
 
@@ -143,12 +171,12 @@ async def test_a_retry_that_fails_needs_attention_itself_and_knows_where_it_came
     assert (await factory.dead_letters.get(VIEWER, again)).retry_of == bad
 
 
-async def test_of_two_who_try_again_at_once_one_is_told_that_it_was_done(factory: Factory) -> None:
-    bad = await failed(factory, await made(factory))
-    tries = [factory.dead_letters.retry(who, bad) for who in (DEVELOPER, ADMIN)]
+async def test_of_two_who_try_again_at_once_one_is_told_that_it_was_done(either: Factory) -> None:
+    bad = await failed(either, await made(either))
+    tries = [either.dead_letters.retry(who, bad) for who in (DEVELOPER, ADMIN)]
     came = await asyncio.gather(*tries, return_exceptions=True)
     assert sorted(type(one).__name__ for one in came) == ["Conflict", "str"]
-    await ended(factory, next(one for one in came if isinstance(one, str)))
+    await ended(either, next(one for one in came if isinstance(one, str)))
 
 
 async def test_a_dismissal_has_a_reason_and_can_be_taken_back(factory: Factory) -> None:
@@ -218,6 +246,26 @@ async def test_a_called_run_that_failed_is_a_matter_of_its_caller(factory: Facto
     assert [one.run.id for one in await factory.dead_letters.list(VIEWER)] == [run_id]
 
 
+async def test_a_run_that_was_started_without_waiting_needs_attention_itself_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path / 'factory.db'}"
+    GATES[:] = [asyncio.Event()]
+    async with new_factory(url, types=TYPES) as factory:
+        inner = await made(factory, SLOW)
+        starter = agent(
+            {"start": ("trigger.manual", {}), "go": ("flow.start_blueprint", {"blueprint": inner})},
+            "start.value > go.value",
+        )
+        run_id = await factory.runs.start(DEVELOPER, await made(factory, starter), {"total": "x"})
+        assert (await ended(factory, run_id)).info.state == "succeeded"
+    async with new_factory(url, types=TYPES) as factory:
+        (child,) = [one for one in await factory.runs.list(VIEWER) if one.blueprint_id == inner]
+        GATES[0].set()
+        assert (await ended(factory, child.id)).info.state == "failed"
+        assert [one.run.id for one in await factory.dead_letters.list(VIEWER)] == [child.id]
+
+
 async def test_whoever_watches_is_told(factory: Factory) -> None:
     told: list[Fact] = []
     factory.bus.subscribe("team", ("dead-letters",), told.append)
@@ -255,16 +303,16 @@ async def alarmed(factory: Factory, run_id: str) -> RunView:
     return await ended(factory, told)
 
 
-async def test_the_error_agent_is_started_once_with_what_it_needs(factory: Factory) -> None:
-    teller = await made(factory, TELL)
-    bad = await failed(factory, await made(factory, DOUBLE.model_copy(update={"on_failure": teller})))
-    view = await alarmed(factory, bad)
+async def test_the_error_agent_is_started_once_with_what_it_needs(either: Factory) -> None:
+    teller = await made(either, TELL)
+    bad = await failed(either, await made(either, DOUBLE.model_copy(update={"on_failure": teller})))
+    view = await alarmed(either, bad)
     assert (view.info.state, view.output, view.info.blueprint_id) == ("succeeded", "Doubler: double", teller)
     assert view.input["run"] == bad
     assert view.input["input"] == {"total": "x"}
     assert view.input["error"]["category"] in set(Category)
-    await factory.alarms.catch_up()
-    runs = await factory.runs.list(VIEWER, blueprint_id=teller)
+    await either.alarms.catch_up()
+    runs = await either.runs.list(VIEWER, blueprint_id=teller)
     assert [one.id for one in runs] == [view.info.id]
 
 
@@ -309,11 +357,12 @@ def test_ids_of_alarms_follow_from_the_failed_run_and_sort_by_the_time_of_the_fa
     assert run.first_id(now) <= alarm_id(run_id, now) < run.first_id(now + 1)
 
 
-async def test_a_run_whose_document_cannot_run_any_more_is_there_too(database_url: str) -> None:
+async def test_a_run_whose_document_cannot_run_any_more_is_there_too(tmp_path: Path) -> None:
     """Such as after a package of node types was taken out."""
-    async with new_factory(database_url, types=TYPES) as factory:
+    url = f"sqlite:///{tmp_path / 'factory.db'}"
+    async with new_factory(url, types=TYPES) as factory:
         bad = await failed(factory, await made(factory))
-    async with new_factory(database_url, types=Catalog(list(catalog()))) as factory:
+    async with new_factory(url, types=Catalog(list(catalog()))) as factory:
         letter = await factory.dead_letters.get(VIEWER, bad)
         assert letter.ways is None
         assert letter.input == {"total": "x"}

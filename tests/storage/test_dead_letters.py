@@ -23,7 +23,8 @@ async def failed(ready: Database, new: New) -> Database:
         ready.record(
             new(f"run_{n}", state="failed", blueprint_id=f"bp_{n % 2}", category=category, finished_at=float(n))
         )
-    ready.record(new("run_7", state="failed", parent_run="run_1", category="input"))
+    ready.record(new("run_7", state="running", parent_run="run_1"))
+    ready.record(RunRecord("run_7", "a", update={"state": "failed", "category": "input", "handled": "told"}))
     ready.record(new("run_8", state="succeeded"))
     await ready.record(new("run_9", tenant="b", state="failed", category="bug"))
     return ready

@@ -31,6 +31,7 @@ def upgrade() -> None:
     )
     op.create_index("dead_letter_retry", "dead_letter", ["retry_run"])
     op.create_index("dead_letter_done", "dead_letter", ["done_at"])
+    op.execute("UPDATE run SET handled = 'told' WHERE state = 'failed' AND parent_run IS NOT NULL")
     _categories()
 
 
