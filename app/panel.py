@@ -13,6 +13,7 @@ from app.environments import WORDS
 from app.live import Follower
 from app.permissions import Permission, current_actor, current_factory, on
 from app.pieces import confirm, heading, notice, relative_time, status_chip
+from app.schedules import show_schedules
 from app.sentences import count
 from nodes.errors import NotFound
 from runtime.environments import ENVIRONMENTS, TEST
@@ -102,6 +103,9 @@ class Panel:
                     relative_time(info.deployed_at)
             _figures(status)
             _sentences(info, status)
+            if info.schedules:
+                times = ui.button("When it starts", icon="schedule", on_click=on(partial(_times, info)))
+                times.props("flat dense no-caps").mark(f"times-{info.environment}")
             if current_actor().may(Permission.DEPLOY):
                 self._actions(info)
 
@@ -148,6 +152,10 @@ async def sure_to_stop(info: DeploymentInfo) -> bool:
 def _act(label: str, icon: str, does: Callable[[], Any], mark: str) -> None:
     made = ui.button(label, icon=icon, on_click=on(does, Permission.DEPLOY)).props("dense no-caps")
     made.classes("af-secondary").mark(f"panel-{mark}")
+
+
+async def _times(info: DeploymentInfo) -> None:
+    await show_schedules(info.id, "When it starts")
 
 
 def _figures(status: DeploymentStatus) -> None:

@@ -95,6 +95,21 @@ def _until(schedule: Schedule, after: datetime, now: datetime, most: int) -> lis
     return list(found)
 
 
+def schedule_in_words(schedule: Schedule) -> str:
+    """A schedule as people say it: “Every day at 09:00, Berlin time”."""
+    where = zone_in_words(schedule.time_zone)
+    if schedule.at:
+        days = max(1, round(schedule.every / _DAY))
+        return f"Every {'day' if days == 1 else f'{days} days'} at {schedule.at}, {where}"
+    if schedule.every:
+        for seconds, unit in ((_DAY, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+            if schedule.every % seconds == 0:
+                count = round(schedule.every / seconds)
+                return f"Every {unit}" if count == 1 else f"Every {count} {unit}s"
+        return f"Every {schedule.every:g} seconds"
+    return f"{cron_in_words(schedule.cron)}, {where}"
+
+
 def moment_in_words(moment: datetime) -> str:
     """A moment on the clock of its zone: “Monday 2 March 2026, 09:00”."""
     return f"{moment:%A} {moment.day} {moment:%B %Y, %H:%M}"

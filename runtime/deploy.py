@@ -14,7 +14,7 @@ from nodes.catalog import Catalog
 from nodes.check import Finding, check
 from nodes.errors import Conflict, FactoryError, NotFound
 from nodes.ids import new_id
-from nodes.listen import Chat, Form, Schedule, Webhook
+from nodes.listen import Chat, FileArrived, Form, RowAdded, RunEnded, Schedule, Webhook
 from nodes.moments import upcoming
 from runtime import happenings
 from runtime.blueprints import Installation, keep_version
@@ -341,6 +341,11 @@ class Deployments:
             deployed_by=row.deployed_by,
             addresses=tuple(PREFIXES[one.kind] + one.path for one in hook.of(session, row.id)),
             schedules=tuple(spoken),
+            events=tuple(
+                f"{step.node.title}: {step.node.describe()}"
+                for step in plan.triggers()
+                if isinstance(step.node.listens(), RunEnded | RowAdded | FileArrived)
+            ),
             environment=row.environment,
             hold=row.hold,
             clocks=row.clocks,

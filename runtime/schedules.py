@@ -13,7 +13,7 @@ import structlog
 from nodes.errors import NotFound, TooMany
 from nodes.ids import new_id
 from nodes.listen import Schedule
-from nodes.moments import missed, moment_in_words, upcoming, zone
+from nodes.moments import missed, moment_in_words, schedule_in_words, upcoming, zone
 from runtime.engine import Engine
 from runtime.execution import Order
 from runtime.journal import Plans
@@ -52,6 +52,7 @@ class ScheduleInfo:
     deployment_id: str
     blueprint_id: str
     node: str
+    words: str
     time_zone: str
     jitter: int
     held: bool
@@ -114,6 +115,7 @@ class Schedules:
             deployment_id=row.deployment_id,
             blueprint_id=row.blueprint_id,
             node=row.node,
+            words=schedule_in_words(spec),
             time_zone=spec.time_zone,
             jitter=spec.jitter,
             held=row.held,

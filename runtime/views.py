@@ -62,6 +62,8 @@ class DeploymentInfo:
     deployed_by: str
     addresses: tuple[str, ...] = ()
     schedules: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    """What else starts it inside the product, in words."""
     environment: str = "live"
     hold: bool = False
     """While paused: calls are kept for later instead of being refused."""

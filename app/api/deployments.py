@@ -39,6 +39,7 @@ class DeploymentShown(Shown):
     deployed_by: str
     addresses: list[str] = Field(description="Paths that the outside calls.", examples=[["/hooks/orders"]])
     schedules: list[str] = Field(description="Its schedules in words.", examples=[["Every day at 09:00"]])
+    events: list[str] = Field(description="What else starts it inside the product, in words.")
 
 
 class StatusShown(Shown):

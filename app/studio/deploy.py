@@ -14,6 +14,7 @@ from app.environments import deployment_chip
 from app.panel import show_panel, sure_to_stop
 from app.permissions import on
 from app.pieces import heading, notice
+from app.schedules import ScheduleList
 from app.studio.desk import Desk, tell, titled_input
 from app.studio.findings import Findings, draw_findings
 from app.studio.references import copy_button
@@ -311,16 +312,22 @@ class Deploy:
                 active = "live" if environment == LIVE else "in test"
                 heading(f"Version {live.version} is {active if live.state == 'active' else live.state}", 2)
                 deployment_chip(live.state, environment)
-            if not live.addresses and not live.schedules:
+            if not live.addresses and not live.schedules and not live.events:
                 ui.label(
                     "It has no address and no schedule: it runs when somebody presses Run, or another agent calls it."
                 ).classes("af-muted")
             for address in live.addresses:
                 self._draw_address(address, document)
+            for words in live.events:
+                with ui.element("div").classes("st-schedule"):
+                    ui.icon("bolt").props("aria-hidden=true")
+                    ui.label(words)
             for words in live.schedules:
                 with ui.element("div").classes("st-schedule"):
                     ui.icon("schedule").props("aria-hidden=true")
                     ui.label(words)
+            if live.schedules:
+                await ScheduleList(live.id).refresh()
             with ui.element("div").classes("af-actions w-full justify-end mt-4"):
                 ui.button("See its runs", on_click=lambda: ui.navigate.to(f"/runs?agent={self.desk.id}")).classes(
                     "af-secondary"

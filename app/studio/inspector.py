@@ -12,6 +12,7 @@ from app.studio.desk import Desk, tell
 from app.studio.fields import draw_leaf
 from app.studio.form import UNSET, Form
 from app.studio.known import outputs_of
+from app.studio.next_times import next_times
 from app.studio.words import item_words, spoken
 from nodes.base import Effect, Node
 from nodes.blueprint import Placed, Policy
@@ -201,6 +202,7 @@ class Inspector:
             op: dict[str, Any] = {"op": "set", "id": node.id}
             op |= {"unset": [name]} if value is UNSET else {"patch": {"settings": {name: value}}}
             self.desk.change(op, merge=True)
+            times()
 
         self.form = Form(
             self.desk,
@@ -213,6 +215,7 @@ class Inspector:
             editable=self.desk.editor.may_edit(),
         )
         self.form.draw()
+        times = next_times(self.desk, node)
 
     def _problems(self, id_: str) -> dict[str, str]:
         placed = self.desk.placed(id_)

@@ -467,3 +467,14 @@ def names(open_: Open) -> list[object]:
     rows = open_.node("set").settings["values"]
     assert isinstance(rows, list)
     return [row["name"] for row in rows if isinstance(row, dict)]
+
+
+async def test_a_schedule_shows_its_next_ten_times_and_follows_the_form(studio: Opening):
+    nine = {"mode": "weekdays", "at": "09:00", "time_zone": "Europe/Berlin"}
+    open_ = await studio({"nodes": [{"id": "s", "type": "trigger.schedule", "settings": nine}]})
+    open_.select("s")
+    assert open_.texts("next-times")[0].count(", 09:00") == 10
+    open_.fill("input-at", "10:30")
+    assert open_.texts("next-times")[0].count(", 10:30") == 10
+    open_.fill("input-at", "25:00")
+    assert "They show here" in " ".join(open_.texts("next-times"))
