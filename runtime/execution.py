@@ -349,6 +349,9 @@ class Execution:
         end = (self.history or self.unsaved)[-1]
         await self.flush()
         await self._deliver_response()
+        if self.progress.waiting and not self.sandbox:
+            # Nobody has to decide or send anything for a run that has ended.
+            self.engine.spawn(self.engine.waits.cancel(self.order.tenant, self.id))
         self.engine.let_go(self)
         self._part()
         self.ended.set()

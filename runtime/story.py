@@ -81,9 +81,9 @@ class Story:
         elif kind == "agent.turn":
             self._tell_turn(view, fact)
         elif kind == "loop.again":
-            view.note = f"is in round {fact['round'] + 1:,}"
+            view.note = f"{fact['round'] + 1:,} rounds"
         elif kind == "loop.started" and cast(Loop, self.plan.steps[fact["node"]].node).rounds:
-            view.note = "is in round 1"
+            view.note = "1 round"
         elif kind == "loop.started":
             count = len(fact["items"])
             view.note = f"goes through {count:,} item{'' if count == 1 else 's'}"

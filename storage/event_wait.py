@@ -101,12 +101,16 @@ def publish(session: TenantSession, subject: str, value: Any, now: float) -> Seq
     waiting = select(EventWait).where(
         EventWait.subject == subject, EventWait.state == "waiting", col(EventWait.expires_at) > now
     )
-    found = session.exec(waiting.order_by(col(EventWait.id)).limit(MOST)).all()
-    return [row for row in found if deliver(session, row.id, value, now)]
+    heard: list[EventWait] = []
+    while found := session.exec(waiting.order_by(col(EventWait.id)).limit(MOST)).all():
+        if not (new := [row for row in found if deliver(session, row.id, value, now)]):
+            break
+        heard += new
+    return heard
 
 
 MOST = 1_000
-"""How many runs one event wakes."""
+"""How many rows are read at a time."""
 
 
 def move(session: TenantSession, id: str, *, to: str) -> bool:

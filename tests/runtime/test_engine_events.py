@@ -109,7 +109,7 @@ async def test_what_came_while_the_server_was_down_is_told_at_the_next_start(dat
 
         engine.answer = lost  # type: ignore[method-assign]  # the crash comes before the run is told
         await engine.waits.publish(TENANT, "live", "paid", "7", "yes", "once")
-        assert told.is_set()
+        await told.wait()
     async with open_real(database_url) as rig:
         assert outputs(await rig.ended(ex.id))["w"] == {"arrived": "yes"}
 
@@ -125,6 +125,39 @@ async def test_the_same_sending_step_is_heard_once_however_often_it_is_repeated(
     assert await waits.publish(TENANT, "live", "paid", "7", 1, "key") == 0
     assert await waits.publish("stranger", "live", "paid", "7", 1, "other key") == 0
     assert (await rig.runs.get(WHO, again.id)).info.state == "waiting"
+
+
+async def test_an_event_is_not_missed_between_the_row_and_the_fact(rig: Rig) -> None:
+    waits = rig.engine.waits
+    prepare = waits.prepare
+
+    async def and_at_once(*given: Any) -> None:
+        await prepare(*given)
+        assert await waits.publish(TENANT, "live", "paid", "7", "soon", "once") == 1
+
+    waits.prepare = and_at_once  # type: ignore[method-assign]
+    assert outputs(await rig.run(WAITING, {"order": 7}))["w"] == {"arrived": "soon"}
+
+
+async def test_a_run_that_failed_beside_its_waits_hears_nothing_and_asks_nobody(rig: Rig) -> None:
+    blueprint = drawn(
+        {
+            "s": START, "w": ("flow.wait_event", {"event": "paid"}), "ask": ("validation.approve", {}),
+            "p": ("flow.wait", {"amount": 1, "unit": "hours"}), "x": ("validation.stop_error", {"message": "No."}),
+        },
+        "s.value > w.value", "s.value > ask.value", "s.value > p.value", "p.value > x.value",
+    )  # fmt: skip
+    ex = await rig.begin(blueprint, None)
+    await rig.waiting(ex.id)
+    assert await rig.approvals.count(WHO) == 1
+    now = rig.engine.clock()
+    rig.engine.clock = lambda: now + 4_000
+    await rig.engine.tick()
+    assert (await rig.ended(ex.id)).info.state == "failed"
+    async with asyncio.timeout(20):
+        while await rig.approvals.count(WHO):
+            await asyncio.sleep(0.005)
+    assert await rig.engine.waits.publish(TENANT, "live", "paid", "", 1, "once") == 0
 
 
 async def test_an_address_works_once_and_gives_what_the_call_brings(rig: Rig) -> None:

@@ -54,7 +54,7 @@ async def test_steps_repeat_with_the_last_result_until_the_condition_holds(rig: 
     assert outputs(view) | {"s": None} == {
         "s": None, "c/0": {"value": 1}, "c/1": {"value": 2}, "c/2": {"value": 3}, "again": {"done": 3}, "end": {"value": 3},
     }  # fmt: skip
-    assert next(step for step in view.steps if step.node == "again").note == "is in round 3"
+    assert next(step for step in view.steps if step.node == "again").note == "3 rounds"
 
 
 async def test_the_steps_run_at_least_once(rig: Rig) -> None:
