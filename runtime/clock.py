@@ -12,7 +12,7 @@ from nodes.errors import FactoryError
 from runtime.engine import Engine
 from runtime.journal import Plans
 from runtime.schedules import Schedules
-from storage import event_seen, happening, schedule
+from storage import event_seen, event_wait, happening, schedule
 from storage import session as web_session
 from storage.database import Database
 
@@ -26,6 +26,7 @@ OWED_EVERY = 15.0  # seconds after which there may be room for what could not be
 KEPT_SESSIONS = 7 * 86_400.0  # seconds that an ended session is remembered
 KEPT_FIRINGS = 90 * 86_400.0
 KEPT_HAPPENINGS = 7 * 86_400.0
+KEPT_WAITS = 7 * 86_400.0  # seconds that an expired wait is kept, to say so to who comes too late
 
 
 class Recovers(Protocol):
@@ -114,5 +115,6 @@ class Clock:
             event_seen.purge(session, now)
             schedule.forget(session, now - KEPT_FIRINGS)
             happening.purge(session, now - KEPT_HAPPENINGS)
+            event_wait.purge(session, now - KEPT_WAITS)
 
         await self._db.write_all(forget)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PREFIX = "resume/"
 """Where addresses of runs begin, below `/hooks/`."""
-KEPT_FOR = 7 * 86_400.0  # seconds that an expired wait is kept, to say so to who comes too late
+KEPT_FOR = 7 * 86_400.0  # seconds that the mark of an event that was sent is kept, so that a repeat is known
 
 TOO_LATE = {"arrived": False, "value": None}
 
@@ -143,7 +143,6 @@ class Waits:
             engine.spawn(engine.answer(*place, {"arrived": True, "value": event.value}))
         for child in await self.db.read_all(run.unreported):
             engine.spawn(self._report_row(child))
-        await self.db.write_all(lambda session: event_wait.purge(session, engine.clock() - KEPT_FOR))
 
     async def mend(self, ex: Execution) -> None:
         """Start what a run that was taken up had called, where a crash came in between."""
