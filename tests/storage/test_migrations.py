@@ -14,10 +14,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from storage import migrations, setting
+from storage import deployment, migrations, secret, setting
 from storage.database import Database
 from storage.errors import StorageError
 from storage.tables import metadata
@@ -153,3 +153,43 @@ async def test_a_start_with_nothing_to_migrate_does_not_load_alembic(tmp_path: P
     )
     done = subprocess.run([sys.executable, "-c", code, url], cwd=root, capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+async def test_secrets_and_deployments_from_before_there_were_environments_stay(database_url: str) -> None:
+    """A database at revision 0001 with rows in it becomes one with environments: secrets for both, deployments live."""
+
+    def old(connection: Connection) -> None:
+        from alembic import command
+
+        config = Config()
+        config.set_main_option("script_location", "storage:migrations")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        rows = {
+            "secret": {"name": "key", "ciphertext": "c", "nonce": "n", "updated_at": 1.0, "updated_by": "ada"},
+            "document": {"hash": "h", "text": "{}", "created_at": 1.0},
+            "blueprint": {
+                "id": "bp", "name": "A", "description": "", "document": "{}", "revision": 1,
+                "created_at": 1.0, "updated_at": 1.0, "updated_by": "ada",
+            },
+            "version": {
+                "blueprint_id": "bp", "number": 1, "content_hash": "h", "note": "", "created_at": 1.0, "created_by": "ada",
+            },
+            "deployment": {
+                "id": "dep", "blueprint_id": "bp", "state": "active", "version": 1,
+                "deployed_at": 1.0, "deployed_by": "ada", "changed_at": 1.0,
+            },
+        }  # fmt: skip
+        for table, row in rows.items():
+            values = {"tenant_id": "a", **row}
+            names = ", ".join(f'"{name}"' for name in values)
+            marks = ", ".join(f":{name}" for name in values)
+            connection.execute(text(f'INSERT INTO "{table}" ({names}) VALUES ({marks})'), values)  # noqa: S608
+
+    await on(database_url, old)
+    async with Database(database_url) as db:
+        kept = await db.read("a", secret.listed)
+        assert [(row.name, row.environment, row.ciphertext) for row in kept] == [("key", "", "c")]
+        live = await db.read("a", lambda session: deployment.live(session, "bp"))
+        assert live is not None and (live.environment, live.hold, live.clocks) == ("live", False, True)
+        assert await db.read("a", lambda session: deployment.live(session, "bp", "test")) is None

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from sqlalchemy import event
 
-from storage import approval, dead_letter, deployment, hook, journal, run, schedule, session, user
+from storage import activity, approval, dead_letter, deployment, hook, journal, run, schedule, session, user
 from storage.database import Database
 
 OWN: dict[str, Callable[[Any], Any]] = {
@@ -27,6 +27,7 @@ OWN: dict[str, Callable[[Any], Any]] = {
     "newest of each": run.latest,
     "what waits for a person": approval.listed,
     "what is live": lambda s: deployment.live(s, "b"),
+    "how it is doing": lambda s: activity.of(s, deployment.Deployment(id="d", blueprint_id="b"), 1e9),
     "a page of what needs attention": lambda s: dead_letter.listed(s, before="r"),
     "a page of what was dismissed": lambda s: dead_letter.listed(s, state="dismissed", before="r"),
     "one that needs attention": lambda s: dead_letter.get(s, "r"),
@@ -101,8 +102,18 @@ async def test_a_new_table_is_searched_by_its_key(postgres_url: str) -> None:
 OVER_ALL_TENANTS = {
     "app/accounts.py": "sign-in and first set-up: the e-mail, cookie or link is what finds the tenant",
     "runtime/alarms.py": "failed runs whose error agent has not begun yet",
+    "runtime/clock.py": "forgetting what is too old to matter",
     "runtime/engine.py": "recovery after a crash, and runs whose time has come",
-    "runtime/triggers.py": "the table of addresses, and schedules that are due",
+    "runtime/errands.py": "what other servers want of the runs of this one",
+    "runtime/factory.py": "whether another server changed what this one keeps in memory",
+    "runtime/happenings.py": "what deployed agents listen for, and what happened and has no run yet",
+    "runtime/held.py": "paused agents for which calls wait, at the start",
+    "runtime/leases.py": "the servers on this database, which belong to no tenant",
+    "runtime/limits.py": "the limits that every tenant chose, at the start",
+    "runtime/schedules.py": "schedules that are due",
+    "runtime/triggers.py": "the table of addresses",
+    "runtime/variables.py": "the variables of every tenant, at the start",
+    "runtime/waits.py": "what came for runs while the server was stopped; an address finds the tenant",
 }
 
 
