@@ -334,3 +334,19 @@ async def test_a_test_run_goes_on_in_the_sandbox(url: str) -> None:
         again = await rig.ended(await rig.sandbox.start(WHO, chain(), reuse_of=past, start="c"))
         assert outputs(again) == outputs(first)
         assert again.effects == ["would send sent sent 7"]
+
+
+async def test_a_called_agent_that_failed_is_gone_on_with_too(url: str) -> None:
+    calling = drawn({"s": "start", "call": ("call", {"blueprint": "inner"})}, "s.value > call.value")
+    async with open_rig(url, inner=chain()) as rig:
+        world.fail_at = 7
+        world.fail_times = 0
+        first = await rig.run(calling, 7)
+        assert (first.info.state, world.calls) == ("failed", [7])
+        world.fail_at = None
+        second = await rig.ended(await rig.runs.retry(WHO, first.info.id, from_failed=True))
+        assert (second.info.state, second.output) == ("succeeded", 7)
+        assert sorted(world.keys.values()) == [1, 1, 2], "the step that failed keeps its key in the called agent too"
+        third = await forked(rig, first.info.id, "call")
+        assert third.info.state == "succeeded"
+        assert len(world.keys) == 6, "called again on purpose, everything in it acts anew"
