@@ -23,7 +23,7 @@ from nodes.base import (
 )
 from nodes.events import EVENT, event_key
 from nodes.filling import check_json
-from nodes.shape import ANY, Shape, shape_of
+from nodes.shape import ANY, TEXT, Shape, record, shape_of
 
 _SECONDS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 _YEAR = 366 * 86_400
@@ -32,7 +32,10 @@ _YEAR = 366 * 86_400
 class Came(Out):
     """What came, or what arrived here when nothing came in time."""
 
-    arrived: Annotated[Any, PortInfo(help="Fires when it happened, with what came along.")] = SKIP
+    arrived: Annotated[
+        Any,
+        PortInfo(help="Fires when it happened, with what came along; of a call its body, query, headers and method."),
+    ] = SKIP
     too_late: Annotated[Any, PortInfo(help="Fires when it did not happen in time, with what arrived here.")] = SKIP
 
 
@@ -57,7 +60,7 @@ class WaitEvent(Node):
         ),
         Example(
             "Until the customer has clicked, at most three days",
-            {"mode": "call", "address": "address", "amount": 3},
+            {"mode": "call", "address": "address", "amount": 3, "sample_json": '{"paid": true}'},
             {"value": {"address": "/hooks/resume/abc"}},
             {"too_late": {"address": "/hooks/resume/abc"}},
             answer={"arrived": False},
@@ -95,7 +98,7 @@ class WaitEvent(Node):
     sample_json: Json = Field(
         default="",
         title="Sample",
-        description="What a test takes as having come; JSON.",
+        description="What a test takes as having come, or as the body of the call; JSON.",
         json_schema_extra={"placeholder": '{"paid": true}'},
     )
 
@@ -126,7 +129,8 @@ class WaitEvent(Node):
                 "There is no address to wait at.",
                 fix="Put “Make a reply address” before, and name its `address` in the settings.",
             )
-        return Pause("event", until, {"address": address, "sample": sample})
+        call = {"body": sample, "query": {}, "headers": {}, "method": "POST"}
+        return Pause("event", until, {"address": address, "sample": call})
 
     async def resume(self, ctx: Context, answer: Any, value: Any = None, **inputs: Any) -> Came:
         said = answer if isinstance(answer, dict) else {}
@@ -141,9 +145,13 @@ class WaitEvent(Node):
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         late = {"too_late": arriving.get("value", ANY)}
         try:
-            return late | ({"arrived": shape_of(orjson.loads(self.sample_json))} if self.sample_json.strip() else {})
+            sample = shape_of(orjson.loads(self.sample_json)) if self.sample_json.strip() else ANY
         except orjson.JSONDecodeError:
-            return late
+            sample = ANY
+        if self.mode == "event":
+            return late | ({} if sample is ANY else {"arrived": sample})
+        loose = record(open=True)
+        return late | {"arrived": record({"body": sample, "query": loose, "headers": loose, "method": TEXT})}
 
     def describe(self) -> str:
         unit = self.unit.removesuffix("s") if self.amount == 1 else self.unit
