@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nodes.base import NodeError
 from nodes.blueprint import Blueprint
-from nodes.catalog import Catalog
+from nodes.catalog import Catalog, catalog
 from nodes.compiling import Library, Writer, quoted, statement
 from nodes.formula import HELP, FormulaError, compile_formula
 from nodes.formula.python import Formulas, Scope
@@ -197,3 +197,124 @@ def test_every_function_of_formulas_gives_its_example_compiled(folder: Path) -> 
     module = formula_module([entry.example for entry in shown], folder)
     for number, entry in enumerate(shown):
         assert getattr(module, f"f{number}")({}) == entry.result, entry.name
+
+
+# --- real steps --------------------------------------------------------------------------------------------------------------
+
+CONDITIONS = (
+    "total > 10",
+    "kind == 'b'",
+    "items | length > 1",
+    "not (total > 5 and kind in 'ab')",
+    "steps.s.value.total < 9",
+)
+VALUES = (
+    "total * 2",
+    "items | map('n') | sum",
+    "kind ~ '!'",
+    "input | keys | length",
+    "missing | default(total)",
+    "total / n",
+)
+TEXTS = ("{{ kind }} has {{ total }}", "{{ items | map('n') | join(', ') }}", "plain", "{{ total }}")
+MEMBERS = ("n > 2", "index > 0", "item.n is even and total is defined")
+RECORDS = st.fixed_dictionaries(
+    {
+        "total": st.integers(0, 20) | st.floats(0, 20),
+        "kind": st.sampled_from(["a", "b", "x"]),
+        "items": st.lists(st.fixed_dictionaries({"n": st.integers(0, 4)}), max_size=3),
+        "n": st.integers(0, 2),
+    }
+)
+
+
+@st.composite
+def agents(draw: Any) -> dict[str, Any]:
+    """A drawing of real steps, in which loops go over the items of what arrives."""
+    nodes: list[dict[str, Any]] = [{"id": "s", "type": "trigger.manual", "name": "s"}]
+    edges: list[dict[str, Any]] = []
+
+    def pick(*options: Any) -> Any:
+        return draw(st.sampled_from(options))
+
+    def add(type_: str, settings: dict[str, Any], *wires: tuple[str, str, str]) -> str:
+        id_ = f"n{len(nodes)}"
+        on_error = pick("stop", "stop", "continue", "port")
+        policy = {"on_error": on_error} if type_ != "flow.for_each" else {}
+        node = {"id": id_, "type": type_, "settings": settings, "policy": policy, "disabled": pick(*[False] * 9, True)}
+        nodes.append(node)
+        for source, out, into in wires:
+            edge = {"id": f"e{len(edges)}", "source": source, "source_port": out, "target": id_, "target_port": into}
+            edges.append(edge)
+        return id_
+
+    def step(near: list[tuple[str, str]], inside: bool) -> None:
+        kind = pick("set", "transform", "decide", "switch", "merge", "filter", "aggregate", "split", "text", "each")
+        fitting = [one for one in near if kind not in ("filter", "aggregate") or one not in records]
+        if not fitting:
+            return
+        source = pick(*fitting)
+        wire = (*source, "value")
+        outs = {"decide": ("yes", "no"), "switch": ("big", "small", "otherwise"), "filter": ("kept",)}
+        if kind == "set":
+            rows = [{"name": pick("total", "new", "a.b"), "value": pick(*VALUES), "kind": "formula"}]
+            made = add("context.set_values", {"values": rows, "keep": pick(True, True, False)}, wire)
+        elif kind == "transform":
+            rows = [{"name": "total", "formula": pick(*VALUES)}]
+            made = add("action.transform", {"fields": rows, "keep": pick(True, False), "leave_out": ["n"]}, wire)
+        elif kind == "decide":
+            made = add("validation.decide", {"condition": pick(*CONDITIONS)}, wire)
+        elif kind == "switch":
+            cases = [{"name": "big", "condition": pick(*CONDITIONS)}, {"name": "small", "condition": pick(*CONDITIONS)}]
+            made = add("validation.switch", {"cases": cases, "take": pick("first", "all")}, wire)
+        elif kind == "merge":
+            wires = [(*one, "values") for one in draw(st.lists(st.sampled_from(near), min_size=1, max_size=3))]
+            made = add("flow.merge", {"combine": pick("one", "list", "lists", "records")}, *wires)
+        elif kind == "filter":
+            made = add("validation.filter_list", {"condition": pick(*MEMBERS)}, (*source, "items"))
+        elif kind == "aggregate":
+            results = [
+                {"name": "total", "do": pick("sum", "count", "max", "collect"), "of": pick("n", "item", "n * 2")}
+            ]
+            made = add("action.aggregate", {"results": results, "group_by": pick("", "n")}, (*source, "items"))
+        elif kind == "split":
+            made = add("action.split_list", {"what": pick("items", "input"), "size": 2}, wire)
+        elif kind == "text":
+            made = add("action.text_template", {"template": pick(*TEXTS)}, wire)
+        elif inside:
+            return
+        else:
+            failing = {"on_item_error": pick("stop", "continue", "drop"), "parallel": pick(1, 2)}
+            made = add("flow.for_each", {"over": pick("items", ""), **failing}, (*source, "items"))
+            inner = [(made, "item")]
+            for _ in range(draw(st.integers(0, 3))):
+                step(inner, True)
+            if inner[1:]:
+                back = pick(*inner[1:])
+                edge = {"id": f"e{len(edges)}", "source": back[0], "source_port": back[1]}
+                edges.append(edge | {"target": made, "target_port": "result"})
+            outs["each"] = ("done",)
+        single = {"split": ("parts",), "text": ("text",)}
+        if kind in ("set", "text"):
+            records.update((made, out) for out in ("value", "text"))
+        near.extend((made, out) for out in outs.get(kind, single.get(kind, ("value",))))
+        if nodes[int(made[1:])]["policy"].get("on_error") == "port":
+            near.append((made, "error"))
+            records.add((made, "error"))
+
+    records: set[tuple[str, str]] = set()
+    near = [("s", "value")]
+    for _ in range(draw(st.integers(1, 7))):
+        step(near, False)
+    return {"name": "Random", "nodes": nodes, "edges": edges}
+
+
+@many
+@given(agent=agents(), event=RECORDS)
+def test_a_random_agent_of_real_steps_gives_the_same_compiled(
+    on_engine: Callable[..., Any], folder: Path, agent: dict[str, Any], event: dict[str, Any]
+) -> None:
+    blueprint, types = Blueprint.parse(agent), catalog()
+    state, output, error = on_engine(types, blueprint, event)
+    module = module_of(compile_python(blueprint, types), folder)
+    assert outcome(module, event) == (state, plain(output) if state == "succeeded" else None), error
