@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nodes.agents import AgentNode, Ending, ModelChoice
 from nodes.base import LlmReply, NodeError
+from nodes.check.arguments import MOST_BYTES
 from runtime.llm import LlmDoor, fit
 from runtime.llm_errors import cut_off, misfit
 from runtime.outcomes import fired
@@ -149,9 +150,13 @@ def _calls(talk: Talk, toolbox: "Toolbox", node: AgentNode, reply: LlmReply) -> 
         n = talk.calls + number
         tool = toolbox.tools.get(call.name)
         name = tool.head.name if tool is not None else call.name[:120]
-        entry: dict[str, Any] = {"n": n, "tool": call.name[:120], "name": name, "args": dict(call.arguments or {})}
-        entry["raw"] = call.raw[:100_000] if call.raw and call.arguments is not None else "{}"
-        if tool is None:
+        # What is said again to the model in the next turn must be as providers take it.
+        fits = call.arguments is not None and 0 < len(call.raw) <= MOST_BYTES
+        entry: dict[str, Any] = {"n": n, "tool": tool.name if tool is not None else _as_name(call.name), "name": name}
+        entry |= {"args": dict(call.arguments or {}) if fits else {}, "raw": call.raw if fits else "{}"}
+        if len(call.raw) > MOST_BYTES:
+            entry["error"] = f"The arguments are longer than {MOST_BYTES:,} characters."
+        elif tool is None:
             known = ", ".join(f"`{name}`" for name in toolbox.tools) or "none"
             entry["error"] = f"There is no tool `{call.name[:60]}`; there are: {known}."
         elif call.arguments is None:
@@ -161,9 +166,15 @@ def _calls(talk: Talk, toolbox: "Toolbox", node: AgentNode, reply: LlmReply) -> 
         else:
             entry["args"], wrong = tool.arguments.read(call.arguments)
             if wrong:
-                entry["args"], entry["error"] = dict(call.arguments), wrong
+                entry |= {"args": dict(call.arguments), "error": wrong}
         found.append(entry)
     return found
+
+
+def _as_name(said: str) -> str:
+    return (
+        "".join(sign if sign.isascii() and (sign.isalnum() or sign in "_-") else "_" for sign in said[:64]) or "unknown"
+    )
 
 
 async def _close(context: "StepContext", node: AgentNode, toolbox: "Toolbox", talk: Talk, text: str) -> dict[str, Any]:

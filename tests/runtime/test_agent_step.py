@@ -230,6 +230,15 @@ async def test_unknown_tools_and_wrong_arguments_are_told_to_the_model(factory: 
     assert all(step["failed"] for step in steps(view, "agent")[0].output["steps"])
 
 
+async def test_what_providers_would_refuse_is_not_said_again_to_them(factory: Factory, server: OpenAiServer) -> None:
+    long = "x" * 120_000
+    script = f'#turns #call nöt/there {{"a": 1}} #call echo {{"what": "{long}"}} #then #tools'
+    view = await run(factory, drawn({"max_total": 100_000}, {"echo": ECHO}), script)
+    assert "The arguments are longer than 100,000 characters." in view.output
+    said = [call["function"] for call in server.bodies[1]["messages"][-3]["tool_calls"]]
+    assert said == [{"name": "n_t_there", "arguments": '{"a": 1}'}, {"name": "echo", "arguments": "{}"}]
+
+
 async def test_a_tool_that_fails_is_told_to_the_model_and_the_run_goes_on(factory: Factory) -> None:
     blueprint = drawn({}, {"effect": ("t.effect", {"fail": True})})
     view = await run(factory, blueprint, '#turns #call effect {"input": 1} #then #tools')
