@@ -184,7 +184,7 @@ async def test_secrets_and_deployments_from_before_there_were_environments_stay(
             values = {"tenant_id": "a", **row}
             names = ", ".join(f'"{name}"' for name in values)
             marks = ", ".join(f":{name}" for name in values)
-            connection.execute(text(f'INSERT INTO "{table}" ({names}) VALUES ({marks})'), values)  # noqa: S608
+            connection.execute(text(f'INSERT INTO "{table}" ({names}) VALUES ({marks})'), values)
 
     await on(database_url, old)
     async with Database(database_url) as db:
