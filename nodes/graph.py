@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import networkx as nx
 
-from nodes.agents import SUB_TYPES, AgentNode, Parts
+from nodes.agents import SUB_TYPES, TOOL_PORT, AgentNode, Parts
 from nodes.base import Loop, Node, Port, PortType, fits
 from nodes.blueprint import Blueprint, Edge, Placed
 from nodes.catalog import BadSettings, Catalog, UnknownNode, ports_of
@@ -297,10 +297,15 @@ def step_keys(graph: Graph) -> dict[str, str]:
 
 
 def up_to(blueprint: Blueprint, node: str) -> Blueprint:
-    """The part of a blueprint that leads up to a node, itself included: what has to run to see what it gives."""
+    """The part of a blueprint that leads up to a node, itself included: what has to run to see what it gives.
+
+    A tool runs when its agent does, so it needs the agent.
+    """
     sources: dict[str, list[str]] = defaultdict(list)
     for edge in blueprint.edges:
         sources[edge.target].append(edge.source)
+        if edge.source_port == TOOL_PORT.name:
+            sources[edge.source].append(edge.target)
     wanted, todo = {node}, [node]
     while todo:
         for source in sources[todo.pop()]:

@@ -512,6 +512,14 @@ async def test_without_a_model_the_sandbox_shows_how_it_would_go(tmp_path: Path)
     assert not world.calls
 
 
+async def test_a_test_up_to_a_tool_runs_its_agent_and_nothing_behind_it(tmp_path: Path) -> None:
+    blueprint = drawn({}, {"echo": ECHO})
+    async with opened(tmp_path, None) as factory:
+        run_id = await factory.sandbox.start(WHO, blueprint, "Help", until="echo")
+        view = await factory.runs.wait(WHO, run_id, 20)
+    assert {step.node for step in view.steps} == {"start", "agent", "echo"}
+
+
 async def test_without_a_model_a_live_run_says_where_to_set_one_up(tmp_path: Path) -> None:
     async with opened(tmp_path, None) as factory:
         view = await run(factory, drawn({}), "Help")
