@@ -15,6 +15,7 @@ from storage import tenant as tenants
 from storage import user as users
 from storage.database import Database
 from storage.session import ApiToken
+from storage.tenancy import TenantSession
 from storage.user import User
 
 NOBODY_SIGNS_IN = "!"
@@ -110,11 +111,14 @@ class Accounts:
         return every[0].tenant_id if every else None
 
     async def add_session(self, person: Person, session_id: str, *, expires_at: float) -> None:
-        """Keep a session."""
+        """Keep a session of somebody who signed in just now."""
         now = time.time()
-        await self._db.write(
-            person.tenant, lambda session: sessions.open(session, session_id, person.id, at=now, expires_at=expires_at)
-        )
+
+        def write(session: TenantSession) -> None:
+            sessions.open(session, session_id, person.id, at=now, expires_at=expires_at)
+            users.seen(session, person.id, now)
+
+        await self._db.write(person.tenant, write)
 
     async def add_token(
         self, tenant: str, session_id: str, *, name: str, role: Role, expires_at: float, made_by: str

@@ -111,7 +111,10 @@ def dress(title: str) -> None:
     theme = Visit.of(ui.context.client.request.scope).theme
     ui.add_head_html(_DATA_THEME[theme])
     ui.add_head_html(_head())
-    ui.context.client.content.classes("af-content")
+    content = ui.context.client.content.classes("af-content")
+    # NiceGUI wraps everything in a <main> of its own; ours, which leaves out the navigation, is the one to be found.
+    assert content.parent_slot is not None
+    content.parent_slot.parent.props("role=none")
     ui.dark_mode(_THEMES[theme]).mark("theme")
 
 

@@ -67,6 +67,7 @@ class Blueprints:
             updated_by=who.name,
         )
         await self._db.write(who.tenant, lambda session: rows.add(session, row))
+        self._listed(who, row.id)
         return Draft(row.id, document, 1, now, who.name)
 
     async def get(self, who: Actor, id_: str) -> Draft:
@@ -117,12 +118,18 @@ class Blueprints:
 
         if not await self._db.write(who.tenant, write):
             raise _missing()
+        self._listed(who, id_)
 
     async def undelete(self, who: Actor, id_: str) -> None:
         """Take a draft out of the bin."""
         who.require(Permission.EDIT)
         if not await self._db.write(who.tenant, lambda session: rows.undelete(session, id_)):
             raise _missing()
+        self._listed(who, id_)
+
+    def _listed(self, who: Actor, id_: str) -> None:
+        """Lists of agents look different now."""
+        self._bus.publish(who.tenant, ("blueprints",), {"blueprint": id_})
 
     async def snapshot(self, who: Actor, id_: str, note: str = "") -> VersionInfo:
         """Keep the draft as a numbered version; the last one again if nothing changed and there is no note."""

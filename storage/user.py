@@ -67,6 +67,11 @@ def set_name(session: TenantSession, id: str, name: str) -> bool:
     return session.change(update(User).where(col(User.id) == id).values(name=name)) == 1
 
 
+def seen(session: TenantSession, id: str, at: float) -> None:
+    """Note that the person signed in."""
+    session.change(update(User).where(col(User.id) == id).values(seen_at=at))
+
+
 def set_role(session: TenantSession, id: str, role: str) -> bool:
     """Change what somebody is. Raises Clash when nobody would be left in charge."""
     if role != "admin":

@@ -87,11 +87,15 @@ class Home:
         self.draw()
 
     async def touch(self) -> None:
-        """Something ran or was deployed: bring the cards up to date where they stand."""
+        """Something ran, was deployed, made or binned: bring the cards up to date where they stand."""
+        before = {one.info.id for one in self.agents}
         await self.load()
         now = {one.info.id: one for one in self.agents}
-        if not self.cards.keys() <= now.keys():
-            await self.again()
+        if before != now.keys():
+            if now:
+                self.draw()
+            else:
+                ui.navigate.reload()
             return
         for id_, shown in self.cards.items():
             shown.update(now[id_])
@@ -123,7 +127,7 @@ async def home() -> None:
                 _toolbar(state)
                 state.grid = ui.element("div").classes("af-tiles af-agents").mark("agents")
                 state.draw()
-                follow((("runs",), ("deployments",)), state.touch, pause=2.0)
+                follow((("runs",), ("deployments",), ("blueprints",)), state.touch, pause=2.0)
                 button("Bin", on(lambda: bin_dialog(state.again)), quiet=True, icon="delete").classes("mt-6")
             with ui.element("aside").classes("af-aside min-w-0"):
                 await _needs_attention()

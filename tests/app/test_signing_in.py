@@ -329,6 +329,20 @@ async def test_a_token_does_not_last_for_ever(house: House, days: int) -> None:
 # --- people ------------------------------------------------------------------------------------------------------
 
 
+async def test_who_signed_in_when_is_known(house: House) -> None:
+    browser, began = house.browser(), time.time()
+    await house.set_up(browser)
+    tenant = await house.auth.first_tenant()
+    await house.auth.add_person(tenant, name="Bo", email="bo@example.com", password=PASSWORD, role=Role.VIEWER)
+
+    async def seen() -> dict[str, float | None]:
+        return {one["name"]: one["seen_at"] for one in (await browser.get("/api/v1/people")).json()["items"]}
+
+    assert (await seen())["Bo"] is None
+    await house.sign_in(house.browser(), "bo@example.com")
+    assert ((await seen())["Bo"] or 0) >= began
+
+
 async def test_a_lowered_role_counts_from_the_next_moment(house: House) -> None:
     await house.set_up(house.browser())
     people, admin = house.door.outer.state.people, Actor(await house.auth.first_tenant(), "x", "Ada", Role.ADMIN)

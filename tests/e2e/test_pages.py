@@ -188,6 +188,7 @@ def test_no_page_is_wider_than_its_window(ada: Page, server: Server, width: int,
         ada.goto(server.url + path)
         expect(ada.locator("#content")).to_be_visible()
         assert no_wider_than_the_window(ada), path
+        expect(ada.get_by_role("main")).to_have_count(1)
 
 
 def test_settings_keep_a_secret_and_show_it_to_nobody(ada: Page, server: Server) -> None:

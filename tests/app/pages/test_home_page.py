@@ -109,6 +109,15 @@ async def test_home_shows_a_run_that_starts_while_it_is_open(house: House, admin
     await sees(admin, "1 run in the last 24 hours")
 
 
+async def test_home_shows_an_agent_that_somebody_else_makes_or_bins(house: House, admin: User, ada: Actor) -> None:
+    await house.factory.blueprints.create(ada, greeting())
+    await admin.open("/")
+    made = await house.factory.blueprints.create(ada, greeting(), name="Tidy the inbox")
+    await sees(admin, "Tidy the inbox")
+    await house.factory.blueprints.delete(ada, made.id)
+    await admin.should_not_see("Tidy the inbox", retries=80)
+
+
 async def test_an_import_that_is_no_agent_says_why(admin: User) -> None:
     await admin.open("/")
     admin.find("Import one").click()
