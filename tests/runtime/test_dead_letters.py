@@ -179,6 +179,17 @@ async def test_of_two_who_try_again_at_once_one_is_told_that_it_was_done(either:
     await ended(either, next(one for one in came if isinstance(one, str)))
 
 
+async def test_a_run_that_is_run_again_elsewhere_needs_no_attention_any_more(factory: Factory) -> None:
+    id_ = await made(factory)
+    bad = await failed(factory, id_)
+    again = await factory.runs.retry(DEVELOPER, bad, input={"total": 3})
+    await ended(factory, again)
+    (letter,) = await factory.dead_letters.list(VIEWER, state="retried")
+    assert (letter.run.id, letter.retry_run) == (bad, again)
+    await ended(factory, await factory.runs.retry(DEVELOPER, bad, input={"total": 3}))
+    assert (await factory.dead_letters.list(VIEWER, state="retried"))[0].retry_run == again
+
+
 async def test_a_dismissal_has_a_reason_and_can_be_taken_back(factory: Factory) -> None:
     bad = await failed(factory, await made(factory))
     with pytest.raises(FactoryError, match="Say why"):
