@@ -63,6 +63,8 @@ class Execution:
         self.work = WorkTime()
         self.reserved = False
         """Whether a place in the queue was promised to it."""
+        self.placed = False
+        """Whether it has a place among those that are worked on."""
         self.cancelled = False
         self.progress = Progress(self.plan)
         self.progress.on_skip = self._skipped
