@@ -211,7 +211,10 @@ def test_modules_have_no_lint(modules: Path) -> None:
 
 
 def test_modules_are_typed(modules: Path, tmp_path: Path) -> None:
-    found = checked("mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path}", str(modules))
+    # The library of the models is typed too, and takes longer to look through than all modules.
+    settings = tmp_path / "mypy.ini"
+    settings.write_text("[mypy]\nstrict = True\n[mypy-litellm.*]\nfollow_imports = skip\n")
+    found = checked("mypy", f"--config-file={settings}", f"--cache-dir={tmp_path}", str(modules))
     assert found == ""
 
 
