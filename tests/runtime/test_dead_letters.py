@@ -378,3 +378,28 @@ async def test_a_run_whose_document_cannot_run_any_more_is_there_too(tmp_path: P
         assert letter.ways is None
         assert letter.input == {"total": "x"}
         assert letter.story == (letter.info.run.error["message"],)  # type: ignore[index]
+
+
+async def test_through_stops_at_any_moment_every_failure_is_there_and_its_error_agent_ran_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'factory.db'}"
+    GATES[:] = [asyncio.Event()]
+    started: list[str] = []
+    async with new_factory(url, types=TYPES) as factory:
+        teller = await made(factory, TELL)
+        id_ = await made(factory, SLOW.model_copy(update={"on_failure": teller}))
+    for life in range(5):
+        async with new_factory(url, types=TYPES) as factory:
+            started += [await factory.runs.start(DEVELOPER, id_, {}) for _ in range(4)]
+            if life == 1:
+                GATES[0].set()
+            for _ in range(3 * life):  # a little further in each life
+                await asyncio.sleep(0)
+    async with new_factory(url, types=TYPES) as factory:
+        for run_id in started:
+            assert (await alarmed(factory, run_id)).info.state == "succeeded"
+        assert {one.run.id for one in await factory.dead_letters.list(VIEWER, limit=200)} == set(started)
+        told = [
+            (await factory.runs.get(VIEWER, one.id)).input["run"]
+            for one in await factory.runs.list(VIEWER, blueprint_id=teller, limit=200)
+        ]
+        assert sorted(told) == sorted(started)
