@@ -200,6 +200,7 @@ class Sandbox:
                 until=until,
                 allow=frozenset(self.outside.allowed),
                 pretend=self.outside.pretend(),
+                environment=self.outside.environment,
                 reuse_of=past,
                 start=start,
                 breakpoints=frozenset(self.debugger.breakpoints),
