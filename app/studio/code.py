@@ -42,7 +42,9 @@ class CodeView:
             "One file that runs on its own, with the packages it names at its top. Outside the factory nothing is "
             "journaled, approved or limited. To change it, change the drawing."
         ).classes("af-muted")
-        ui.code(text, language="python").classes("st-python-text").props('tabindex=0 role=region aria-label="The module"')
+        ui.code(text, language="python").classes("st-python-text").props(
+            'tabindex=0 role=region aria-label="The module"'
+        )
         with ui.element("div").classes("af-actions w-full justify-end mt-2"):
             ui.button("Copy", icon="content_copy", on_click=on(lambda: self._copy(text), Permission.VIEW)).classes(
                 "af-secondary"

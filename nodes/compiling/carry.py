@@ -78,13 +78,13 @@ class Library:
             self.doors["llm"] = (DOORS, "Llm")
             self.names[DOORS, "Llm"] = "Llm"
             self.taken.add("Llm")
-            self.late.add("litellm")
             for name in ("LlmReply", "NodeError"):
                 self.place("nodes.base", name)
             for line in ("import json", "import os", "from collections.abc import Mapping, Sequence"):
                 self.need(line)
             from nodes.compiling.doors import MODEL
 
+            self.late |= {line.split()[1] for line in MODEL.splitlines() if line.strip().startswith("import ")}
             self.texts.append(MODEL)
 
     def import_lines(self) -> list[str]:
