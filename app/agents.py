@@ -111,7 +111,9 @@ def _menu(agent: Agent, changed: Changed) -> None:
         ui.menu_item("Open", on(lambda: ui.navigate.to(studio(info.id))))
         ui.menu_item("Its runs", on(lambda: ui.navigate.to(f"/runs?agent={info.id}")))
         if agent.deployment is not None or agent.test is not None:
-            ui.menu_item("How it is doing", on(lambda: show_panel(info.id, info.name, changed)))
+            ui.menu_item("How it is doing", on(lambda: show_panel(info.id, info.name, changed))).mark(
+                f"doing-{info.id}"
+            )
         if who.may(Permission.RUN):
             ui.menu_item("Run now", on(lambda: run_now(info), Permission.RUN))
         if who.may(Permission.DEPLOY) and (live := agent.deployment) is not None:

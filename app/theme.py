@@ -13,11 +13,11 @@ import functools
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from nicegui import background_tasks, ui
+from nicegui import ui
 
 from app.assets import asset_path
+from app.live import Follower
 from app.permissions import current_actor, current_factory, current_session, on
 from app.pieces import (
     Action,
@@ -191,19 +191,10 @@ def _count(topic: str, read: Callable[[], Awaitable[int]]) -> None:
             count.set_text(str(min(waiting, 99)))
             count.set_visibility(waiting > 0)
 
-    async def again(_event: dict[str, Any] | None = None) -> None:
-        if not client.is_deleted:
-            with count:
-                await refresh()
-
-    def begin() -> None:
-        background_tasks.create(again(), name=f"count {topic}")
-
-    def hear(event: dict[str, Any]) -> None:
-        background_tasks.create(again(event), name=f"count {topic}")
-
-    client.on_connect(begin)
-    client.on_delete(current_factory().bus.subscribe(current_actor().tenant, (topic,), hear))
+    with count:
+        follower = Follower(refresh, pause=1.0)  # many at once are counted once
+    client.on_connect(lambda: follower.nudge())
+    client.on_delete(current_factory().bus.subscribe(current_actor().tenant, (topic,), follower.nudge))
 
 
 def _crumbs(crumbs: tuple[tuple[str, str], ...]) -> None:

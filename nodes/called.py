@@ -1,15 +1,34 @@
 """Calls of one agent by another: what they bring, and what comes back."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from nodes.base import NodeError
 from nodes.formula.values import a_kind
 from nodes.listen import CalledField
+from nodes.shape import ANY, NOTHING, NUMBER, TEXT, YES_NO, Shape, list_of, one_of, record
 
 KINDS: Final[Mapping[str, str]] = {
     "text": "a text", "number": "a number", "yes/no": "yes or no", "list": "a list", "record": "a record", "any": "a value",
 }  # fmt: skip
+
+
+SHAPES: Final[Mapping[str, Shape]] = {
+    "text": TEXT,
+    "number": NUMBER,
+    "yes/no": YES_NO,
+    "list": list_of(),
+    "record": record(open=True),
+}
+
+
+def shape_of_fields(fields: Collection[CalledField], *, open: bool = False) -> Shape:
+    """The record that has these fields."""
+    shapes = {field.name: SHAPES.get(field.kind, ANY) for field in fields}
+    needed = {field.name for field in fields if field.required}
+    return record(
+        {name: shape if name in needed else one_of(shape, NOTHING) for name, shape in shapes.items()}, open=open
+    )
 
 
 def fits_kind(kind: str, value: Any) -> bool:
@@ -29,8 +48,8 @@ def fits_kind(kind: str, value: Any) -> bool:
             return True
 
 
-def wrong_fields(declared: tuple[CalledField, ...], given: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the input of a call, a clause for each field."""
+def wrong_fields(declared: Collection[CalledField], given: Mapping[str, Any]) -> list[str]:
+    """What is wrong with what a call brings or gets back, a clause for each field."""
     problems = []
     for field in declared:
         value = given.get(field.name)

@@ -11,7 +11,7 @@ class Manual:
 
 @dataclass(frozen=True, slots=True)
 class CalledField:
-    """One thing that a called agent needs; kind is text, number, yes/no, list, record or any."""
+    """One thing that a called agent needs or gives back; kind is text, number, yes/no, list, record or any."""
 
     name: str
     kind: str = "any"
@@ -20,9 +20,10 @@ class CalledField:
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """Another agent calls this one with these fields."""
+    """Another agent calls this one with these fields, and gets these back."""
 
     fields: tuple[CalledField, ...] = ()
+    returns: tuple[CalledField, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """When a schedule comes round: the next moments of a declaration, right across changes of the clock, and the same in words."""
 
+from calendar import day_name
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -107,7 +108,31 @@ def schedule_in_words(schedule: Schedule) -> str:
                 count = round(schedule.every / seconds)
                 return f"Every {unit}" if count == 1 else f"Every {count} {unit}s"
         return f"Every {schedule.every:g} seconds"
-    return f"{cron_in_words(schedule.cron)}, {where}"
+    return f"{_weekly(schedule.cron) or cron_in_words(schedule.cron)}, {where}"
+
+
+def _weekly(cron: str) -> str:
+    """A cron text that means days of the week at a time, as people say it; empty for any other."""
+    minute, hour, day, month, weekdays = cron.split() if cron.count(" ") == 4 else ("",) * 5
+    if not (minute.isdecimal() and hour.isdecimal() and day == month == "*"):
+        return ""
+    chosen = {"*": "1,2,3,4,5,6,0", "1-5": "1,2,3,4,5"}.get(weekdays, weekdays).split(",")
+    if not all(one.isdecimal() and int(one) < 8 for one in chosen):
+        return ""
+    numbers = sorted({(int(one) + 6) % 7 for one in chosen})
+    return f"{days_in_words(numbers)} at {int(hour):02}:{int(minute):02}"
+
+
+def days_in_words(numbers: list[int]) -> str:
+    """Days of the week, Monday being 0: “Every weekday”, “Every Monday and Friday”."""
+    if len(numbers) == 7:
+        return "Every day"
+    if numbers == [0, 1, 2, 3, 4]:
+        return "Every weekday"
+    if numbers == [5, 6]:
+        return "Every Saturday and Sunday"
+    *first, last = (day_name[number] for number in numbers)
+    return f"Every {', '.join(first)} and {last}" if first else f"Every {last}"
 
 
 def moment_in_words(moment: datetime) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -228,6 +228,7 @@ class Installation:
             model = True  # one is chosen; what is wrong with it is said where it is chosen
 
         def read(session: TenantSession) -> Surroundings:
+            calls = _calls(session)
             kept = secret.listed(session)
             known = frozenset(row.name for row in kept if row.environment in (SHARED, place))
             return Surroundings(
@@ -241,34 +242,35 @@ class Installation:
                 files=frozenset(row.name for row in shelf.files(session)),
                 model_configured=model,
                 mail_configured=self._mailer.configured,
-                inputs=_inputs(session),
+                inputs={id_: fields for id_, (fields, _) in calls.items()},
+                returns={id_: fields for id_, (_, fields) in calls.items()},
             )
 
         return await self._db.read(tenant, read)
 
 
-def _inputs(session: TenantSession) -> dict[str, tuple[CalledField, ...]]:
-    """What agents ask of those that call them, by their id: as it is deployed, or else as it is drawn."""
+def _calls(session: TenantSession) -> dict[str, tuple[tuple[CalledField, ...], tuple[CalledField, ...]]]:
+    """What agents ask of those that call them and give back, by their id: as it is deployed, or else as it is drawn."""
     live = {row.blueprint_id: row for row in deployment.listed(session)}
     found = {}
     for id_, document in rows.with_text(session, '"trigger.called"'):
         kept = version.get(session, id_, live[id_].version) if id_ in live else None
-        if fields := _declared(orjson.loads(document if kept is None else version.text(session, kept))):
-            found[id_] = fields
+        text = document if kept is None else version.text(session, kept)
+        for placed in orjson.loads(text)["nodes"]:
+            if placed["type"] == "trigger.called" and not placed.get("disabled"):
+                found[id_] = (_declared(placed["settings"], "fields"), _declared(placed["settings"], "returns"))
+                break
     return found
 
 
-def _declared(document: Any) -> tuple[CalledField, ...]:
-    for placed in document["nodes"]:
-        if placed["type"] == "trigger.called" and not placed.get("disabled"):
-            listed = placed["settings"].get("fields")
-            given = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-            return tuple(
-                CalledField(str(one.get("name")), str(one.get("kind", "text")), one.get("required") is not False)
-                for one in given
-                if str(one.get("kind", "text")) in KINDS
-            )
-    return ()
+def _declared(settings: Mapping[str, Any], name: str) -> tuple[CalledField, ...]:
+    listed = settings.get(name)
+    given = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return tuple(
+        CalledField(str(one.get("name")), str(one.get("kind", "text")), one.get("required") is not False)
+        for one in given
+        if str(one.get("kind", "text")) in KINDS
+    )
 
 
 def keep_version(session: TenantSession, id_: str, note: str, who: Actor) -> VersionInfo:

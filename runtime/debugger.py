@@ -74,6 +74,12 @@ class Debugger:
         self._told = command
         ex.wake()
 
+    def leave(self, ex: "Execution") -> None:
+        """Nobody looks any more: hold nothing from here on, and end the run if it is held."""
+        self.breakpoints, self.stepping = frozenset(), False
+        if self.held is not None:
+            self.go_on(ex, "stop")
+
     def write(self, ex: "Execution", node: str, outputs: Mapping[str, Any]) -> None:
         """Say what the held step gives; it will not run when the run goes on. Raises Conflict, FactoryError."""
         step = self._must_hold()

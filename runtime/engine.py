@@ -126,13 +126,13 @@ class Engine:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        for ex in self.active.values():
-            self.queue.drop(ex.order.tenant, ex.order.blueprint_id, ex.id)
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.queue.clear()  # a task that is cancelled before it begins does not give its place back
         for ex in list(self.active.values()):
+            self._leave(ex)  # its task may have been stopped before it began
             self._drop(ex, errors.fenced())
         self._stopping = False
         for ex in self.sandboxes.values():  # tests are in nobody's way, but their steps were stopped too
@@ -205,7 +205,7 @@ class Engine:
     def _enter(self, ex: Execution) -> bool:
         order, blueprint, reserved = ex.order, ex.plan.blueprint, ex.reserved
         ex.reserved = False
-        return self.queue.enter(
+        ex.placed = self.queue.enter(
             order.tenant,
             order.blueprint_id,
             ex.id,
@@ -214,6 +214,12 @@ class Engine:
             priority=blueprint.priority,
             reserved=reserved,
         )
+        return ex.placed
+
+    def _leave(self, ex: Execution) -> None:
+        if ex.placed:
+            ex.placed = False
+            self._start_all(self.queue.leave(ex.order.tenant, ex.order.blueprint_id))
 
     async def attend(self, ex: Execution, patience: float) -> Response | None:
         """Let a run be driven and return its answer, or what it ends with; None when that takes longer. Raises StorageError."""
@@ -231,7 +237,7 @@ class Engine:
         except TimeoutError:
             return None
 
-    async def _drive(self, ex: Execution, *, placed: bool = True) -> None:
+    async def _drive(self, ex: Execution) -> None:
         self.tell_runs(ex)
         try:
             await ex.drive()
@@ -243,8 +249,7 @@ class Engine:
             self._drop(ex, error)
             self._look_again(ex, error)
         finally:
-            if placed and not ex.sandbox:
-                self._start_all(self.queue.leave(ex.order.tenant, ex.order.blueprint_id))
+            self._leave(ex)
         if ex.state in ENDS:
             self.tell_runs(ex)
             if not ex.sandbox:
@@ -255,8 +260,9 @@ class Engine:
                 await self.waits.report(ex.order.tenant, ex.order.parent, ex.id, ex.state.value, ex.output, ex.error)
 
     def _start_all(self, runs: list[Execution]) -> None:
-        if not self._stopping:
-            for ex in runs:
+        for ex in runs:
+            ex.placed = True
+            if not self._stopping:
                 self.spawn(self._drive(ex))
 
     def _limits_changed(self, tenant: str) -> None:
@@ -452,7 +458,7 @@ class Engine:
         if ex is None:
             return
         if self.queue.drop(tenant, ex.order.blueprint_id, run_id):
-            self.spawn(self._drive(ex, placed=False))  # it ends without having had its turn
+            self.spawn(self._drive(ex))  # it ends without having had its turn
         await ex.ended.wait()
         if not ex.sandbox:
             await self.waits.cancel(tenant, run_id)

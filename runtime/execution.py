@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from nodes.base import Effect, NodeError
+from nodes.called import wrong_fields
+from nodes.listen import CalledField
 from runtime import steps
 from runtime.context import Doors, StepContext, step_key
 from runtime.events import Fact
@@ -63,6 +65,8 @@ class Execution:
         self.work = WorkTime()
         self.reserved = False
         """Whether a place in the queue was promised to it."""
+        self.placed = False
+        """Whether it has a place among those that are worked on."""
         self.cancelled = False
         self.progress = Progress(self.plan)
         self.progress.on_skip = self._skipped
@@ -345,6 +349,8 @@ class Execution:
             self.state, self.error = RunState.FAILED, self.progress.error
         else:
             self.state, self.output = RunState.SUCCEEDED, self._result()
+            if (promised := self.plan.returns.get(self.order.trigger or "")) is not None:
+                self._keep_promise(promised)
         self.emit("run.finished", state=self.state.value, output=self.output, error=self.error)
         end = (self.history or self.unsaved)[-1]
         await self.flush()
@@ -357,6 +363,17 @@ class Execution:
         self.ended.set()
         # Nobody is told of an end that a crash could still take back.
         self._tell(end)
+
+    def _keep_promise(self, promised: tuple[CalledField, ...]) -> None:
+        """A run that gives its caller something else than its agent says has failed."""
+        given = self.output if isinstance(self.output, dict) else {}
+        if problems := wrong_fields(promised, given):
+            error = NodeError(
+                f"The agent does not give back what it says: {'; '.join(problems[:5])}."[:800],
+                category="configuration",
+                fix="Put “Respond” at its end with these fields, or correct “Gives back” in “When an agent calls”.",
+            )
+            self.state, self.error = RunState.FAILED, explain(error, None)
 
     def _part(self) -> None:
         """Let go of what refers back to this run, so that its memory is free at once and not when the collector comes by."""

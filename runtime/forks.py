@@ -211,14 +211,6 @@ class _Ended:
         elif kind == "step.failed" and _gives_up_items(step):
             self.given_up.add((step.id, frame.path))
 
-    def closed(self, step: Step, iteration: str) -> bool:
-        """Whether a loop around it had come to an end as a whole, so that nothing inside it counts."""
-        while (loop := step.scope.loop) is not None:
-            iteration, step = iteration.rpartition(".")[0], loop
-            if (loop.id, iteration) in self.outputs or (loop.id, iteration) in self.given_up:
-                return True
-        return False
-
 
 def _first(plan: Plan, start: str) -> set[str]:
     if start == Start.FAILURE:
@@ -296,8 +288,9 @@ def _seeds(past: Past, ended: _Ended, progress: Progress, forced: set[str]) -> I
     answered = {fact.get("by"): fact for fact in past.facts if fact["kind"] == "run.responded"}
     for fact in past.facts:
         id_ = fact.get("node")
-        if id_ not in plan.steps or top_of(plan, id_) in forced or ended.closed(plan.steps[id_], fact["iteration"]):
+        if id_ not in plan.steps or top_of(plan, id_) in forced:
             continue
+        # A loop that had ended is taken over as a whole: it does not begin again, so there is no place for what was inside.
         found = progress.place(id_, fact["iteration"])
         if found is None or found[0].status[found[1].index] == DONE:
             continue

@@ -2,8 +2,8 @@
 
 from collections import deque
 
-SHORT = 60.0
-"""Seconds; a longer wait for its turn leaves only rows of a run."""
+SHORT = 0.5
+"""Seconds; a longer wait for its turn leaves only rows of a run, and does not count as its work."""
 MAX_LANES = 10_000
 
 

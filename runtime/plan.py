@@ -13,6 +13,7 @@ from nodes.categories import Category
 from nodes.check.arguments import Arguments, arguments
 from nodes.errors import FactoryError
 from nodes.graph import Graph, read_graph, step_keys
+from nodes.listen import Called, CalledField
 
 MAX_NAME = 64  # characters of a tool's name, as models take them
 
@@ -124,6 +125,8 @@ class Plan:
     graph: Graph
     only_computes: bool
     """Whether no step of it ever waits for anything."""
+    returns: Mapping[str, tuple[CalledField, ...]] = field(default_factory=dict)
+    """What callers were promised, by the trigger that they come in by."""
 
     def triggers(self) -> list[Step]:
         """The trigger steps, in document order."""
@@ -189,7 +192,11 @@ class _Compiler:
         only_computes = all(
             (step.inline or step.body is not None) and not step.policy.retries for step in self.steps.values()
         )
-        return Plan(blueprint, blueprint.content_hash, self.root, self.steps, variables, self.graph, only_computes)
+        listening = {id_: step.node.listens() for id_, step in self.steps.items() if step.is_trigger}
+        returns = {id_: said.returns for id_, said in listening.items() if isinstance(said, Called) and said.returns}
+        return Plan(
+            blueprint, blueprint.content_hash, self.root, self.steps, variables, self.graph, only_computes, returns
+        )
 
     def _add_step(self, id_: str, key: str) -> None:
         placed, node = self.graph.placed[id_], self.graph.nodes[id_]

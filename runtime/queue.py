@@ -120,7 +120,9 @@ class Queue(Generic[T]):
     def leave(self, tenant: str, agent: str) -> list[T]:
         """One of the agent's runs works no more; returns who may start now."""
         of = self._tenants[tenant]
-        known = of.agents[agent]
+        known = of.agents.get(agent)
+        if known is None or not known.working:
+            return []  # it began before `clear`
         self.working -= 1
         of.working -= 1
         known.working -= 1
@@ -131,6 +133,16 @@ class Queue(Generic[T]):
             self._list_agent(tenant, of, agent, known)
         self._list(tenant, of)
         return self._start() if self._turn else []
+
+    def clear(self) -> None:
+        """Nobody works or waits any more; limits and promised places stay."""
+        self.working = 0
+        self._turn.clear()
+        for of in self._tenants.values():
+            of.working = of.waiting = 0
+            of.listed = False
+            of.agents.clear()
+            of.turn.clear()
 
     def drop(self, tenant: str, agent: str, id: str) -> bool:
         """Take a run that waits out of the line; whether it was in it."""

@@ -1,6 +1,7 @@
 """Runs as people work with them: start, look at, follow, cancel and repeat, deployed ones and those of the sandbox alike."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, Literal
 
@@ -20,7 +21,7 @@ from runtime.sandbox import choose_trigger as choose_trigger
 from runtime.story import Story
 from runtime.views import RunInfo, RunView
 from storage import blueprint as blueprints
-from storage import deployment, journal, version
+from storage import dead_letter, deployment, journal, version
 from storage import run as rows
 from storage.database import Database
 from storage.tenancy import TenantSession
@@ -202,7 +203,19 @@ class Runs:
             fork=taken.told,
             seed=taken.facts,
         )
-        return (await self._engine.accept(order)).id
+        ex = await self._engine.accept(order)
+        if row.state == "failed" and taken.start in tuple(Start):
+            await self._deal_with(who, run_id, ex.id)
+        return ex.id
+
+    async def _deal_with(self, who: Actor, run_id: str, retry_run: str) -> None:
+        """A failed run that was tried again as a whole needs no attention any more."""
+
+        def write(session: TenantSession) -> bool:
+            return dead_letter.settle(session, run_id, to="retried", by=who.name, at=time.time(), retry_run=retry_run)
+
+        if await self._db.write(who.tenant, write):
+            self._bus.publish(who.tenant, ("dead-letters",), {"run": run_id, "state": "retried"})
 
     async def preview(self, who: Actor, run_id: str, node: str | None = None, *, version: Version = "same") -> Reuse:
         """What `fork` would use again and what would run. Raises NotFound, Conflict, PlanError."""

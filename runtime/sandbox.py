@@ -111,6 +111,12 @@ class Sandbox:
         who.require(Permission.RUN)
         self._debugged(who, run_id)[1].breakpoints = frozenset(breakpoints)
 
+    def leave(self, who: Actor, run_id: str) -> None:
+        """Whoever looked at a test run is gone: it is held no more, and ends if it is held now. Raises NotFound."""
+        who.require(Permission.RUN)
+        ex, debugger = self._debugged(who, run_id)
+        debugger.leave(ex)
+
     def _debugger(self, who: Actor, breakpoints: Collection[str], step: bool) -> Debugger:
         tests = [ex for ex in self._engine.sandboxes.values() if ex.order.tenant == who.tenant]
         held = sum(ex.order.debug is not None and ex.order.debug.held is not None for ex in tests)

@@ -157,8 +157,17 @@ def check(run: Run) -> None:
 
 def soak(run: Run, stack: ExitStack) -> None:
     """The soak in full."""
-    run.environment.setdefault("FACTORY_SOAK_KILLS", "200")
-    run.pytest("Soak", ["-m", "soak", "--timeout", "7200", "-s"])
+    sizes = {"KILLS": "200", "RUNTIME_KILLS": "1000", "TAKEOVERS": "20", "CUTS": "500", "GRAPHS": "2000"}
+    for name, size in sizes.items():
+        run.environment.setdefault(f"FACTORY_SOAK_{name}", size)
+    counted = services.CACHE / "soak.jsonl"
+    services.CACHE.mkdir(exist_ok=True)
+    run.environment["FACTORY_SOAK_REPORT"] = str(counted)
+    if database := run.phase("A PostgreSQL server", lambda: run.need(stack, services.postgres_server())):
+        run.environment["FACTORY_TEST_DATABASE_URL"] = database
+    counted.unlink(missing_ok=True)
+    run.pytest("Soak", ["-m", "soak", "--timeout", "14400", "-s"])
+    run.command("The report", ["python", "-m", "tests.chaos.report", str(counted)])
 
 
 def main(what: str) -> int:

@@ -325,7 +325,12 @@ class Sheet:
             with ui.element("div").classes("af-actions"):
                 button("Step by step", f"/runs/{run.id}", quiet=True, icon="timeline").mark("see-run")
                 if run.blueprint_id:
-                    button("Open in Studio", studio(run.blueprint_id), quiet=True, icon="account_tree")
+                    button(
+                        "Debug in the Studio",
+                        f"{studio(run.blueprint_id)}?debug={run.id}",
+                        quiet=True,
+                        icon="bug_report",
+                    )
 
     def _story(self) -> None:
         with ui.element("section").props('aria-label="What happened"').mark("story"):

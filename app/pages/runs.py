@@ -418,10 +418,11 @@ class Sheet:
 
     async def _go_on(self, start: str) -> None:
         """Show what a run from there would do, then start it."""
-        who, runs = current_actor(), current_factory().runs
+        # The button may be drawn anew meanwhile; the page stays.
+        who, runs, page_ = current_actor(), current_factory().runs, ui.context.client.content
         plan = await runs.preview(who, self.info.id, start)
         name = self.plan.steps[start].name if start in self.plan.steps else ""
-        with ui.context.client.content:
+        with page_:
             sure = await agree(
                 f"A new run from “{name}”" if name else "A new run from what failed",
                 plan,
@@ -430,8 +431,8 @@ class Sheet:
                 live=True,
                 about="It runs on the same version, and this run stays as it is.",
             )
-        if sure:
-            ui.navigate.to(f"/runs/{await runs.fork(current_actor(), self.info.id, start)}")
+            if sure:
+                ui.navigate.to(f"/runs/{await runs.fork(current_actor(), self.info.id, start)}")
 
     async def _again(self) -> None:
         ui.navigate.to(f"/runs/{await current_factory().runs.retry(current_actor(), self.info.id)}")

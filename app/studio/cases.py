@@ -142,10 +142,11 @@ class CaseList:
             ui.label("It knows the fields of the result, all of it as output, and what came in as input.").classes(
                 "st-help"
             )
-            problem = ui.element("div")
+            problem = ui.element("div").mark("case-problem")
 
             async def keep() -> None:
                 problem.clear()
+                made.disable()  # pressed twice it would be kept twice
                 try:
                     await self.desk.factory.cases.put(
                         self.desk.who,
@@ -164,6 +165,8 @@ class CaseList:
                     with problem:
                         field_error(f"{wrong.message} {wrong.fix or ''}".strip())
                     return
+                finally:
+                    made.enable()
                 dialog.close()
                 if case is not None:
                     self._results.pop(case.id, None)
@@ -171,6 +174,6 @@ class CaseList:
 
             with ui.element("div").classes("af-actions w-full justify-end mt-4"):
                 ui.button("Cancel", on_click=dialog.close).classes("af-secondary")
-                ui.button("Keep it", on_click=on(keep, Permission.EDIT)).mark("keep-case")
+                made = ui.button("Keep it", on_click=on(keep, Permission.EDIT)).mark("keep-case")
         dialog.on("hide", dialog.delete)
         dialog.open()

@@ -25,8 +25,8 @@ class CodeView:
             text, refused = await desk.factory.blueprints.python(desk.who, desk.blueprint), None
         except FactoryError as error:
             text, refused = "", error
-        with desk.place, ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog st-code").mark("code-view"):
-            with ui.element("div").classes("st-sheet-head w-full"):
+        with desk.place, ui.dialog() as dialog, ui.card().classes("p-6 gap-2 st-dialog st-python").mark("code-view"):
+            with ui.element("div").classes("flex items-center w-full"):
                 heading("This agent as Python", 2)
                 ui.element("div").classes("af-space")
                 ui.button(icon="close", on_click=dialog.close).props('flat dense round aria-label="Close"')
@@ -42,7 +42,9 @@ class CodeView:
             "One file that runs on its own, with the packages it names at its top. Outside the factory nothing is "
             "journaled, approved or limited. To change it, change the drawing."
         ).classes("af-muted")
-        ui.code(text, language="python").classes("st-code-text").props('tabindex=0 role=region aria-label="The module"')
+        ui.code(text, language="python").classes("st-python-text").props(
+            'tabindex=0 role=region aria-label="The module"'
+        )
         with ui.element("div").classes("af-actions w-full justify-end mt-2"):
             ui.button("Copy", icon="content_copy", on_click=on(lambda: self._copy(text), Permission.VIEW)).classes(
                 "af-secondary"

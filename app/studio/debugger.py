@@ -143,8 +143,9 @@ class Debugger:
             "Pin this output",
         )
         if said is not None:
-            self.desk.change({"op": "set", "id": node, "patch": {"pinned": said}})
-            tell("Tests now use this output. “Run from here” tries what is behind it.", good=True)
+            with self.desk.place:
+                self.desk.change({"op": "set", "id": node, "patch": {"pinned": said}})
+                tell("Tests now use this output. “Run from here” tries what is behind it.", good=True)
 
     def _blank(self, node: str) -> dict[str, Any]:
         face = self.desk.session.graph.face(node)
@@ -192,10 +193,12 @@ class Debugger:
             tell("Nothing is known yet of the steps before. Run the test once from the start.")
             return
         desk = self.desk
-        past = await desk.factory.runs.past(desk.who, self.past)
-        plan = await desk.factory.sandbox.preview(desk.who, desk.blueprint, past, node)
-        if await self._agree(node, plan, past):
-            await self.sandbox.go_on_with(past, node)
+        # The button that was pressed may be drawn anew meanwhile; this place stays.
+        with desk.place:
+            past = await desk.factory.runs.past(desk.who, self.past)
+            plan = await desk.factory.sandbox.preview(desk.who, desk.blueprint, past, node)
+            if await self._agree(node, plan, past):
+                await self.sandbox.go_on_with(past, node)
 
     async def _agree(self, node: str, plan: Reuse, past: Past) -> bool:
         title = self.desk.title

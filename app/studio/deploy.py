@@ -322,10 +322,6 @@ class Deploy:
                 with ui.element("div").classes("st-schedule"):
                     ui.icon("bolt").props("aria-hidden=true")
                     ui.label(words)
-            for words in live.schedules:
-                with ui.element("div").classes("st-schedule"):
-                    ui.icon("schedule").props("aria-hidden=true")
-                    ui.label(words)
             if live.schedules:
                 await ScheduleList(live.id).refresh()
             with ui.element("div").classes("af-actions w-full justify-end mt-4"):

@@ -50,10 +50,10 @@ async def agent_settings(desk: Desk) -> None:
         ui.label(
             "One a line, such as api.example.com or *.example.com. With any listed, the agent calls only these."
         ).classes("st-help")
-        with ui.element("div").classes("st-pair"):
+        with ui.element("div").classes("flex flex-nowrap gap-4 w-full mt-2"):
             at_once = ui.number("Runs at once", value=blueprint.concurrency or None, min=1, max=200, precision=0)
-            at_once.props('stack-label placeholder="As many as your team may have"').mark("concurrency")
-            first = ui.select(PRIORITIES, value=blueprint.priority, label="Priority").mark("priority")
+            at_once.props('stack-label placeholder="As many as your team may have"').classes("grow").mark("concurrency")
+            first = ui.select(PRIORITIES, value=blueprint.priority, label="Priority").classes("grow").mark("priority")
             first.set_enabled(editable)
         ui.label(
             "More runs than that wait for their turn. A high priority gets more turns when several agents wait."

@@ -138,6 +138,7 @@ def _days(form: Form, spec: Spec) -> None:
                 if means := spec.schema.get("means", {}).get(word):
                     ui.tooltip(means)
             made.props(f"type=button aria-pressed={'true' if on_ else 'false'}")
+            made.mark(f"choose-{'.'.join(map(str, spec.path))}-{word}")
             if form.editable:
                 made.on("click", on(lambda word=word: turn(word), Permission.EDIT))
             else:

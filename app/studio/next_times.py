@@ -20,7 +20,7 @@ def next_times(desk: Desk, node: Placed) -> Callable[[], None]:
     """Draw them where we are, if the node is a schedule; call the result after a change to draw them anew."""
     if not isinstance(_schedule(desk, node.id), Schedule) and node.type != "trigger.schedule":
         return lambda: None
-    with ui.element("div").classes("st-next").props('aria-live="polite"'):
+    with ui.element("div").classes("st-next mt-6").props('aria-live="polite"'):
         ui.label(f"The next {COUNT} times").classes("st-title")
         box = ui.element("div").mark("next-times")
 

@@ -12,6 +12,7 @@ from app.pieces import confirm, heading
 from app.studio.desk import Desk
 from nodes.base import Effect, Family
 from nodes.catalog import BadSettings, UnknownNode
+from runtime.environments import LIVE, TEST
 from runtime.policy import Permission
 
 
@@ -22,6 +23,8 @@ class Outside:
         self.desk = desk
         self.allowed: set[str] = set()
         self.answers: dict[str, bool] = {}
+        self.environment: str = LIVE
+        """Whose variables and secrets the tests use."""
         self._effects: list[tuple[str, str]] = []
         self._root = ui.element("div").classes("st-bench-side")
         self.draw()
@@ -69,6 +72,21 @@ class Outside:
                         value=self.answers.get(node, True),
                         on_change=on(lambda event, node=node: self._answer(node, bool(event.value)), Permission.RUN),
                     ).props("unelevated dense no-caps").classes("st-toggle").mark(f"answer-{node}")
+            self._draw_environment()
+
+    def _draw_environment(self) -> None:
+        with ui.element("div").classes("st-gate"):
+            ui.label("Variables and secrets of").classes("af-small")
+            ui.toggle(
+                {LIVE: "Live", TEST: "Test"},
+                value=self.environment,
+                on_change=on(lambda event: self._choose(str(event.value)), Permission.RUN),
+            ).props('unelevated dense no-caps aria-label="Variables and secrets of"').classes("st-toggle").mark(
+                "test-environment"
+            )
+
+    def _choose(self, environment: str) -> None:
+        self.environment = environment
 
     def _answer(self, node: str, yes: bool) -> None:
         self.answers[node] = yes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -40,6 +41,7 @@ class Sandbox:
         self.running = False
         self._rows: dict[tuple[str, str], _Row] = {}
         self._client = ui.context.client
+        self._factory = desk.factory
         self._watching = 0
         self.root = ui.element("section").classes("st-drawer").props('aria-label="Test"')
         desk.changed.append(self._drawing_changed)
@@ -52,9 +54,9 @@ class Sandbox:
 
     def _left(self) -> None:
         """Nobody is here any more to let a held step go on."""
-        ex = self.desk.factory.engine.sandboxes.get(self.run_id)
-        if ex is not None and self.running:
-            ex.cancel()
+        if self.running:
+            with contextlib.suppress(FactoryError):
+                self._factory.sandbox.leave(self.desk.editor.who, self.run_id)
 
     # --- drawing -----------------------------------------------------------------------------------------------------
 
@@ -198,6 +200,7 @@ class Sandbox:
                 until=until,
                 allow=frozenset(self.outside.allowed),
                 pretend=self.outside.pretend(),
+                environment=self.outside.environment,
                 reuse_of=past,
                 start=start,
                 breakpoints=frozenset(self.debugger.breakpoints),

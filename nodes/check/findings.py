@@ -55,6 +55,8 @@ class Surroundings:
     """What the environment sets, by name."""
     inputs: Mapping[str, tuple[CalledField, ...]] = field(default_factory=dict)
     """What agents say that they need when another agent calls them, by their id."""
+    returns: Mapping[str, tuple[CalledField, ...]] = field(default_factory=dict)
+    """What they say that they give back."""
 
 
 @dataclass(slots=True)

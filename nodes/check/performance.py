@@ -3,6 +3,7 @@
 from typing import Final
 
 from nodes.base import Effect, Loop, Node
+from nodes.blueprint import Placed
 from nodes.check.findings import Findings, asked
 from nodes.check.reading import Reading
 from nodes.formula import FormulaError, compile_text
@@ -133,9 +134,12 @@ def _read_loops(reading: Reading, findings: Findings) -> None:
         bound = most if isinstance(most, int) and chosen else None
         many, at_once = bound or 100, max(asked(node.at_once, 1), 1)
         costly = seconds_of(graph.nodes[slow]) >= 2
-        takes = in_words(one * many / min(at_once, many))
+        # However many are worked on together, a step that may start only so often sets the pace.
+        pace = max((_pause_between(graph.placed[id_]) for id_ in body), default=0.0)
+        all_of_it = max(one * many / min(at_once, many), pace * many)
+        takes = in_words(all_of_it)
         if node.rounds:
-            if one * many > _SLOW:
+            if all_of_it > _SLOW:
                 findings.add(
                     "hint",
                     "loop.slow",
@@ -157,7 +161,7 @@ def _read_loops(reading: Reading, findings: Findings) -> None:
                 field="most" if most is not None else "",
                 path=(loop, slow),
             )
-        elif one * many / min(at_once, many) > _SLOW:
+        elif all_of_it > _SLOW:
             findings.add(
                 "hint",
                 "loop.slow",
@@ -178,6 +182,11 @@ def _read_loops(reading: Reading, findings: Findings) -> None:
                 path=(loop, slow),
                 repair=[{"op": "set", "id": loop, "patch": {"settings": {"parallel": _PARALLEL}}}],
             )
+
+
+def _pause_between(placed: Placed) -> float:
+    """Seconds that lie between two starts of a step, if it may start only so often."""
+    return placed.policy.per / placed.policy.at_most if placed.policy.at_most else 0.0
 
 
 def _reaches_out(node: Node) -> bool:

@@ -12,6 +12,7 @@ from nodes.check.routes import Routes
 from nodes.check.scopes import Scopes
 from nodes.check.written import Written, written
 from nodes.graph import Graph, read_graph
+from nodes.listen import CalledField
 
 
 class Reading:
@@ -27,16 +28,20 @@ class Reading:
     @cached_property
     def expected(self) -> Scopes:
         """What arrives if it looks like the samples."""
-        return Scopes(self.routes, guess=True, variables=self._variables)
+        return Scopes(self.routes, guess=True, variables=self._variables, returns=self._returns)
 
     @cached_property
     def certain(self) -> Scopes:
         """What arrives whatever comes in."""
-        return Scopes(self.routes, guess=False, variables=self._variables)
+        return Scopes(self.routes, guess=False, variables=self._variables, returns=self._returns)
 
     @property
     def _variables(self) -> Mapping[str, Any]:
         return self.around.variables if self.around is not None else {}
+
+    @property
+    def _returns(self) -> Mapping[str, tuple[CalledField, ...]]:
+        return self.around.returns if self.around is not None else {}
 
     @cached_property
     def texts(self) -> dict[str, tuple[Written, ...]]:

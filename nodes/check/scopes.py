@@ -7,10 +7,12 @@ from typing import Any, Final
 
 from nodes.agents import is_attachment
 from nodes.base import Family, Loop, Node, Port, PortType
+from nodes.called import shape_of_fields
 from nodes.check.arguments import Arguments, arguments
 from nodes.check.findings import asked
 from nodes.check.routes import Routes
 from nodes.graph import step_keys
+from nodes.listen import CalledField
 from nodes.shape import (
     ANY,
     MOMENT,
@@ -46,12 +48,21 @@ _RUN: Final = record({"id": TEXT, "started_at": NUMBER, "sandbox": YES_NO, "agen
 class Scopes:
     """Shapes of everything that can arrive. With `guess` samples count as what comes in, else only what is certain."""
 
-    def __init__(self, routes: Routes, *, guess: bool, variables: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        *,
+        guess: bool,
+        variables: Mapping[str, Any] | None = None,
+        returns: Mapping[str, tuple[CalledField, ...]] | None = None,
+    ) -> None:
         self.routes = routes
         self.graph = routes.graph
         self.guess = guess
         self._outer = variables or {}
         """Variables of the environment, which go before the agent's own."""
+        self._returns = returns or {}
+        """What called agents say that they give back."""
         self._arguments: dict[str, Arguments] = {}
         self.arriving: dict[str, dict[str, Shape]] = {}
         self.leaving: dict[str, dict[str, Shape]] = {}
@@ -243,6 +254,9 @@ class Scopes:
     def _said(self, id_: str, node: Node) -> Mapping[str, Shape]:
         arriving = self.arriving[id_]
         own: Mapping[str, Shape] = asked(lambda: dict(node.shapes(arriving)), {})
+        if type(node).type == "flow.call_blueprint" and (back := self._returns.get(getattr(node, "blueprint", ""))):
+            # It may give more than it says, but nobody should count on that.
+            return {**own, "value": shape_of_fields(back, open=not self.guess)}
         if isinstance(node, Loop):
             return {**self._of_loop(id_, arriving.get(next(iter(self.graph.inputs[id_]), ""), ANY)), **own}
         if node.family is Family.TRIGGER and self.guess:

@@ -39,6 +39,8 @@ class Library:
     taken: set[str] = field(default_factory=lambda: set(dir(builtins)))
     texts: list[str] = field(default_factory=list)
     imports: set[str] = field(default_factory=set)
+    foreign: dict[str, str] = field(default_factory=dict)
+    """What is imported of others, by the names that it has here."""
     doors: dict[str, Place] = field(default_factory=dict)
     """What the world outside is made of: by its name there, where its class is defined."""
     secrets: dict[str, str] = field(default_factory=dict)
@@ -59,7 +61,11 @@ class Library:
     def need(self, line: str) -> None:
         """An import line."""
         head, is_from, names = line.partition(" import ")
-        self.imports |= {f"{head} import {name}" for name in names.split(", ")} if is_from else {line}
+        lines = {f"{head} import {name}": name for name in names.split(", ")} if is_from else {line: line.split()[-1]}
+        for one, name in lines.items():
+            self.imports.add(one)
+            self.foreign.setdefault(one, name)
+            self.taken.add(name)
 
     def packages(self) -> list[str]:
         """What must be installed for it to run."""
@@ -72,13 +78,13 @@ class Library:
             self.doors["llm"] = (DOORS, "Llm")
             self.names[DOORS, "Llm"] = "Llm"
             self.taken.add("Llm")
-            self.late.add("litellm")
             for name in ("LlmReply", "NodeError"):
                 self.place("nodes.base", name)
             for line in ("import json", "import os", "from collections.abc import Mapping, Sequence"):
                 self.need(line)
             from nodes.compiling.doors import MODEL
 
+            self.late |= {line.split()[1] for line in MODEL.splitlines() if line.strip().startswith("import ")}
             self.texts.append(MODEL)
 
     def import_lines(self) -> list[str]:
@@ -98,8 +104,7 @@ class Library:
         if isinstance(bound, Elsewhere):
             return self.place(bound.module, bound.name, wish)
         if isinstance(bound, str):
-            self.imports.add(_typed(bound))
-            return name
+            return self._foreign(bound, name)
         assert isinstance(bound, ast.stmt), f"{module} has no {name}"
         emitted = self._free(wish or name, module)
         self.names[module, name] = emitted
@@ -107,6 +112,21 @@ class Library:
         text = self._copied(home, bound, name, emitted)
         self.texts.append(text)
         return emitted
+
+    def _foreign(self, line: str, name: str) -> str:
+        """Import something of somebody else's, by another name when its own is taken."""
+        if line in self.foreign:
+            return self.foreign[line]
+        alias = name
+        if name in self.taken:
+            alias = f"{line.split()[1].rpartition('.')[2]}_{name}"
+            line_here = f"{line.partition(' as ')[0]} as {alias}"
+        else:
+            line_here = line
+        self.imports.add(_typed(line_here))
+        self.taken.add(alias)
+        self.foreign[line] = alias
+        return alias
 
     def _free(self, name: str, module: str) -> str:
         if name not in self.taken:

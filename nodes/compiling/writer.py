@@ -40,6 +40,12 @@ _CLASSES = {
     "people": "Terminal",
     "clock": "Clock",
 }
+_SAID = {
+    "memory": "Memory is the file memory.json in the folder AGENT_FOLDER, or here.",
+    "tables": "Tables (as JSON) and files are in the folder AGENT_FOLDER, or here.",
+    "mail": "Mail goes through SMTP_HOST and SMTP_PORT, as SMTP_USER with SMTP_PASSWORD, from MAIL_FROM.",
+    "llm": "The language model is the one in MODEL, such as openai/gpt-4o-mini; its key is where its provider wants it.",
+}
 
 
 class CannotCompile(FactoryError):
@@ -126,6 +132,7 @@ class Writer:
         """A call into the world outside, such as `http.request`, which is waited for."""
         self.outside = True
         door = name.partition(".")[0]
+        self.library.notes |= {_SAID[door]} if door in _SAID else set()
         if door == "llm":
             self.library.model()
         else:

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from nodes.base import Context, Effect, Example, Family, Label, Node, NodeError, Out, PortInfo, Text
-from nodes.calls import checked_address, failure, final_address, literal_host
+from nodes.base import Context, Effect, Example, Family, HttpReply, Label, Node, NodeError, Out, PortInfo, Text
+from nodes.calls import checked_address, failure, final_address, literal_host, written_address
+from nodes.compiling import Writer, led, literal, mapping, stiff
 from nodes.page import Page, charset_of, read_page, tidy
 from nodes.shape import TEXT, Shape, list_of, record
 
@@ -92,19 +93,8 @@ class WebPage(Node):
         reply = await ctx.http.request("GET", url, headers=headers, timeout=self.timeout)
         if not 200 <= reply.status < 300:
             raise failure(reply)
-        kind = reply.headers.get("content-type", "").lower()
-        if kind and not any(word in kind for word in ("html", "text/", "xml", "json")):
-            raise NodeError(
-                f"{urlsplit(url).hostname} did not send a page to read, but {kind.partition(';')[0][:60]}.",
-                category="remote",
-                fix="Use the address of a page.",
-            )
-        text = reply.text
-        if "charset" not in kind and (named := charset_of(reply.content)):
-            with contextlib.suppress(LookupError):
-                text = reply.content.decode(named, "replace")
-        text = text[:_MOST_READ]
-        if "html" in kind or (not kind and "<" in text[:1000]):
+        text, is_page = _text_of(reply)
+        if is_page:
             page = (
                 await asyncio.to_thread(read_page, text, reply.url) if len(text) > _BIG else read_page(text, reply.url)
             )
@@ -113,6 +103,18 @@ class WebPage(Node):
         if len(page.text) > self.longest:
             ctx.log(f"Kept {self.longest:,} of {len(page.text):,} characters.")
         return Read(page.text[: self.longest], page.title, page.links, reply.url)
+
+    def as_python(self, w: Writer) -> None:
+        w.let("url", written_address(w, self.url))
+        accepted = mapping([("Accept", literal("text/html, application/xhtml+xml, text/plain;q=0.9"))])
+        settings = (led("headers=", accepted), led("timeout=", literal(self.timeout)))
+        w.let("reply", w.world("http.request", '"GET"', "url", *settings))
+        with w.when("not 200 <= reply.status < 300"):
+            w.line(w.use(failure, "reply"), "raise ")
+        w.let("text, is_page", w.use(_text_of, "reply"))
+        plain = w.use(Page, led("text=", w.use(tidy, "text")))
+        w.let("page", stiff(f"{w.use(read_page, 'text', 'reply.url')} if is_page else {plain}", 2))
+        w.gives(text=f"page.text[:{self.longest}]", title="page.title", links="page.links", url="reply.url")
 
     def labels(self) -> frozenset[Label]:
         return frozenset({Label.UNTRUSTED})
@@ -128,3 +130,20 @@ class WebPage(Node):
 
     def describe(self) -> str:
         return self.url.removeprefix("https://")[:200]
+
+
+def _text_of(reply: HttpReply) -> tuple[str, bool]:
+    """What was sent as text, and whether it is a page made for browsers. Raises NodeError for anything else."""
+    kind = reply.headers.get("content-type", "").lower()
+    if kind and not any(word in kind for word in ("html", "text/", "xml", "json")):
+        raise NodeError(
+            f"{urlsplit(reply.url).hostname} did not send a page to read, but {kind.partition(';')[0][:60]}.",
+            category="remote",
+            fix="Use the address of a page.",
+        )
+    text = reply.text
+    if "charset" not in kind and (named := charset_of(reply.content)):
+        with contextlib.suppress(LookupError):
+            text = reply.content.decode(named, "replace")
+    text = text[:_MOST_READ]
+    return text, "html" in kind or (not kind and "<" in text[:1000])

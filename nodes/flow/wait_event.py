@@ -129,7 +129,7 @@ class WaitEvent(Node):
                 "There is no address to wait at.",
                 fix="Put “Make a reply address” before, and name its `address` in the settings.",
             )
-        call = {"body": sample, "query": {}, "headers": {}, "method": "POST"}
+        call: dict[str, Any] = {"body": sample, "query": {}, "headers": {}, "method": "POST"}
         return Pause("event", until, {"address": address, "sample": call})
 
     async def resume(self, ctx: Context, answer: Any, value: Any = None, **inputs: Any) -> Came:

@@ -8,18 +8,15 @@ from pydantic import Field, field_validator, model_validator
 
 from nodes.answers import NAME
 from nodes.base import Context, Effect, Example, Family, Node, NodeError, Out, PortInfo, Row
-from nodes.called import KINDS, fits_kind, wrong_fields
+from nodes.called import KINDS, fits_kind, shape_of_fields, wrong_fields
 from nodes.filling import check_json
 from nodes.formula.values import a_kind
 from nodes.listen import Called as Call
 from nodes.listen import CalledField
-from nodes.shape import ANY, NOTHING, NUMBER, TEXT, YES_NO, Shape, list_of, one_of, record
+from nodes.shape import Shape
 
 Kind = Literal["text", "number", "yes/no", "list", "record", "any"]
 
-_SHAPES: Final[Mapping[str, Shape]] = {
-    "text": TEXT, "number": NUMBER, "yes/no": YES_NO, "list": list_of(), "record": record(open=True),
-}  # fmt: skip
 _SAMPLES: Final[Mapping[str, Any]] = {
     "text": "text", "number": 1, "yes/no": True, "list": [], "record": {}, "any": None,
 }  # fmt: skip
@@ -47,6 +44,14 @@ class Parameter(Row):
         return self
 
 
+class Result(Row):
+    """One thing that this agent gives back to its caller."""
+
+    name: str = Field(pattern=NAME, max_length=64, title="Field", description="Its name, as the caller uses it.")
+    kind: Kind = Field(default="text", title="Kind", description="What it is.")
+    required: bool = Field(default=True, title="Always", description="Whether it is always there.")
+
+
 class Given(Out):
     """What the calling agent gave."""
 
@@ -58,7 +63,7 @@ class Called(Node):
 
     List the fields that this agent needs. A call that lacks one, or brings another kind, is refused with a sentence that says so,
     and the calling agent is warned on its canvas already. What this agent answers with “Respond”, or else what its last
-    step gives, goes back to the caller.
+    step gives, goes back to the caller; list under “Gives back” what the caller can count on.
     """
 
     family, title, icon, effect = Family.TRIGGER, "When an agent calls", "call_received", Effect.E0
@@ -84,9 +89,16 @@ class Called(Node):
         default_factory=list, max_length=50, title="Fields", description="What a calling agent has to give."
     )
 
-    @field_validator("fields")
+    returns: list[Result] = Field(
+        default_factory=list,
+        max_length=50,
+        title="Gives back",
+        description="What the caller can count on getting. A run that answers something else fails and says so.",
+    )
+
+    @field_validator("fields", "returns")
     @classmethod
-    def _names_differ(cls, fields: list[Parameter]) -> list[Parameter]:
+    def _names_differ(cls, fields: list[Any]) -> list[Any]:
         names = [field.name for field in fields]
         for name in names:
             if names.count(name) > 1:
@@ -113,7 +125,8 @@ class Called(Node):
         return Given({field.name: event.get(field.name) for field in self.fields})
 
     def listens(self) -> Call:
-        return Call(self._declared())
+        returns = tuple(CalledField(field.name, field.kind, field.required) for field in self.returns)
+        return Call(self._declared(), returns)
 
     def _declared(self) -> tuple[CalledField, ...]:
         return tuple(CalledField(field.name, field.kind, field.required) for field in self.fields)
@@ -124,7 +137,7 @@ class Called(Node):
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         if not self.fields:
             return {}
-        return {"value": record({field.name: _shape(field) for field in self.fields})}
+        return {"value": shape_of_fields(self._declared())}
 
     def describe(self) -> str:
         names = ", ".join(field.name for field in self.fields)
@@ -141,8 +154,3 @@ def _sample(field: Parameter) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return {"yes": True, "no": False}.get(text.lower(), field.sample) if field.kind == "yes/no" else field.sample
-
-
-def _shape(field: Parameter) -> Shape:
-    shape = _SHAPES.get(field.kind, ANY)
-    return shape if field.required else one_of(shape, NOTHING)

@@ -8,12 +8,11 @@ from pydantic import Field, field_validator, model_validator
 from nodes.base import Context, Cron, Effect, Example, Family, Node, NodeError, Out, PortInfo, PortType, TimeZone
 from nodes.compiling import Writer, quoted
 from nodes.listen import Schedule as Clock
-from nodes.moments import check_cron, cron_in_words, upcoming, zone, zone_in_words
+from nodes.moments import check_cron, cron_in_words, days_in_words, upcoming, zone, zone_in_words
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 _WEEK: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _SECONDS = {"minutes": 60, "hours": 3600, "days": 86_400}
 _YEAR = 366 * 86_400
 
@@ -188,18 +187,7 @@ class Schedule(Node):
             unit = self.unit.removesuffix("s")
             often = f"Every {unit}" if self.every == 1 else f"Every {self.every} {self.unit}"
             return f"{often} at {self.at}, {where}" if self.unit == "days" else often
-        return f"{_days_in_words(self.days)} at {self.at}, {where}"
-
-
-def _days_in_words(days: list[Day]) -> str:
-    if len(days) == 7:
-        return "Every day"
-    if days == list(_WEEK[:5]):
-        return "Every weekday"
-    if days == list(_WEEK[5:]):
-        return "Every Saturday and Sunday"
-    *first, last = (_NAMES[_WEEK.index(day)] for day in days)
-    return f"Every {', '.join(first)} and {last}" if first else f"Every {last}"
+        return f"{days_in_words([_WEEK.index(day) for day in self.days])} at {self.at}, {where}"
 
 
 def _read(given: Any) -> datetime:

@@ -76,7 +76,9 @@ async def test_what_two_servers_accepted_ends_once_whichever_of_them_dies(tmp_pa
                 await asyncio.to_thread(server.stop)
 
         ended = {row["id"]: row["state"] for row in await connection.fetch("SELECT id, state FROM run")}
-        why = Counter(row["error"] for row in await connection.fetch("SELECT error FROM run WHERE state <> 'succeeded'"))
+        why = Counter(
+            row["error"] for row in await connection.fetch("SELECT error FROM run WHERE state <> 'succeeded'")
+        )
         kept = Counter(json.loads(row["data"])["order"] for row in await connection.fetch("SELECT data FROM table_row"))
         broken = await connection.fetchval(
             "SELECT count(*) FROM (SELECT run_id FROM journal GROUP BY tenant_id, run_id"

@@ -234,7 +234,8 @@ def test_open_doors_are_marked_as_untrusted() -> None:
 
 @pytest.mark.parametrize("type_", [cls.type for cls in catalog() if cls.family == "trigger"])
 async def test_the_sample_event_can_be_run(type_: str) -> None:
-    node = make(type_)
+    needed = {"trigger.row_added": {"table": "orders"}, "trigger.run_ended": {"blueprint": "bp_1"}}
+    node = make(type_, **needed.get(type_, {}))
     assert await run(node, {"event": node.sample()})
 
 

@@ -26,7 +26,7 @@ from tests.runtime import test_engine_properties as small
 from tests.runtime.engines import open_rig
 from tests.runtime.test_engine_properties import Drawing, Painter, digest, members, plain
 
-GRAPHS = int(os.environ.get("FACTORY_SOAK_GRAPHS", "0")) or 60
+GRAPHS = int(os.environ.get("FACTORY_SOAK_GRAPHS", "0")) or 40
 many = settings(max_examples=GRAPHS, deadline=None, suppress_health_check=list(HealthCheck))
 numbers = count()
 

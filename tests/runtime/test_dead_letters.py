@@ -179,6 +179,17 @@ async def test_of_two_who_try_again_at_once_one_is_told_that_it_was_done(either:
     await ended(either, next(one for one in came if isinstance(one, str)))
 
 
+async def test_a_run_that_is_run_again_elsewhere_needs_no_attention_any_more(factory: Factory) -> None:
+    id_ = await made(factory)
+    bad = await failed(factory, id_)
+    again = await factory.runs.retry(DEVELOPER, bad, input={"total": 3})
+    await ended(factory, again)
+    (letter,) = await factory.dead_letters.list(VIEWER, state="retried")
+    assert (letter.run.id, letter.retry_run) == (bad, again)
+    await ended(factory, await factory.runs.retry(DEVELOPER, bad, input={"total": 3}))
+    assert (await factory.dead_letters.list(VIEWER, state="retried"))[0].retry_run == again
+
+
 async def test_a_dismissal_has_a_reason_and_can_be_taken_back(factory: Factory) -> None:
     bad = await failed(factory, await made(factory))
     with pytest.raises(FactoryError, match="Say why"):
@@ -367,3 +378,28 @@ async def test_a_run_whose_document_cannot_run_any_more_is_there_too(tmp_path: P
         assert letter.ways is None
         assert letter.input == {"total": "x"}
         assert letter.story == (letter.info.run.error["message"],)  # type: ignore[index]
+
+
+async def test_through_stops_at_any_moment_every_failure_is_there_and_its_error_agent_ran_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'factory.db'}"
+    GATES[:] = [asyncio.Event()]
+    started: list[str] = []
+    async with new_factory(url, types=TYPES) as factory:
+        teller = await made(factory, TELL)
+        id_ = await made(factory, SLOW.model_copy(update={"on_failure": teller}))
+    for life in range(5):
+        async with new_factory(url, types=TYPES) as factory:
+            started += [await factory.runs.start(DEVELOPER, id_, {}) for _ in range(4)]
+            if life == 1:
+                GATES[0].set()
+            for _ in range(3 * life):  # a little further in each life
+                await asyncio.sleep(0)
+    async with new_factory(url, types=TYPES) as factory:
+        for run_id in started:
+            assert (await alarmed(factory, run_id)).info.state == "succeeded"
+        assert {one.run.id for one in await factory.dead_letters.list(VIEWER, limit=200)} == set(started)
+        told = [
+            (await factory.runs.get(VIEWER, one.id)).input["run"]
+            for one in await factory.runs.list(VIEWER, blueprint_id=teller, limit=200)
+        ]
+        assert sorted(told) == sorted(started)

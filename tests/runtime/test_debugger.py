@@ -125,6 +125,14 @@ async def test_a_breakpoint_inside_a_loop_holds_each_item(url: str) -> None:
         assert (await rig.ended(run)).output == ["x", "y"]
 
 
+async def test_when_nobody_looks_any_more_nothing_is_held(url: str) -> None:
+    async with open_rig(url) as rig:
+        run = await rig.sandbox.start(WHO, chain(), 7, step=True)
+        await held(rig, run)
+        rig.sandbox.leave(WHO, run)
+        assert (await rig.ended(run)).info.state == "cancelled"
+
+
 @pytest.mark.parametrize("how", ["stop", "cancel"])
 async def test_a_held_run_can_be_ended(url: str, how: str) -> None:
     async with open_rig(url) as rig:

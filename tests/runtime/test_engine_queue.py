@@ -114,6 +114,15 @@ async def test_the_order_of_those_who_wait_survives_a_crash(tmp_path: Path) -> N
     assert world.calls == blueprint_order
 
 
+async def test_a_server_that_lets_all_go_keeps_no_place(rig: Rig) -> None:
+    rig.engine.set_limits(TENANT, concurrent=2, depth=10)
+    for n in range(5):
+        await rig.begin(held(), n)
+    await rig.engine.let_all_go()
+    await quiet(rig, 0, 0)
+    assert rig.engine.queue.working == 0
+
+
 async def test_an_agent_with_a_high_priority_does_not_wait_for_one_with_many(rig: Rig) -> None:
     rig.engine.set_limits(TENANT, concurrent=1, depth=100)
     plan = rig.plans.of(TENANT, held())

@@ -91,6 +91,20 @@ async def test_a_wrong_input_is_refused_in_words(rig: Rig) -> None:
     assert outputs(await rig.run(calls("double"), {"n": 4}))["call"] == {"value": {"twice": 8}}
 
 
+@pytest.mark.parametrize(("kind", "state"), [("number", "succeeded"), ("text", "failed")])
+async def test_a_called_agent_gives_back_what_it_says(rig: Rig, kind: str, state: str) -> None:
+    settings = {"fields": [{"name": "n", "kind": "number"}], "returns": [{"name": "twice", "kind": kind}]}
+    placed = [
+        node.model_copy(update={"settings": settings}) if node.type == "trigger.called" else node
+        for node in DOUBLE.nodes
+    ]
+    rig.called["double"] = DOUBLE.model_copy(update={"nodes": placed})
+    view = await rig.run(calls("double"), {"n": 4})
+    assert view.info.state == state
+    if state == "failed":
+        assert view.info.error and "“twice” has to be a text, not a number" in view.info.error["message"]
+
+
 async def test_a_child_that_a_crash_kept_from_starting_is_started(database_url: str) -> None:
     called = {"slow": SLOW}
     async with open_real(database_url, **called) as rig:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodes.blueprint import Blueprint
@@ -20,6 +20,7 @@ from runtime.views import RunView
 from tests.runtime.engines import TENANT, WHO, Rig, open_rig, outputs, states
 from tests.runtime.small_nodes import drawn, world
 from tests.runtime.test_engine_properties import (
+    GRAPHS,
     Drawing,
     Work,
     compare,
@@ -27,10 +28,12 @@ from tests.runtime.test_engine_properties import (
     on_engine,
     plain,
     random_graphs,
+    taken_up,
 )
 
 __all__ = ["on_engine"]
 
+fewer_graphs = settings(random_graphs, max_examples=max(GRAPHS // 2, 40))
 CHAIN = ("s.value > a.value", "a.value > b.value", "b.value > c.value")
 
 
@@ -59,7 +62,7 @@ async def forked(rig: Rig, run_id: str, node: str | None = None, **options: Any)
 # --- any graph, any step ---------------------------------------------------------------------------------------------------
 
 
-@random_graphs
+@fewer_graphs
 @given(drawing=drawings(), data=st.data())
 def test_a_fork_from_any_step_comes_to_the_end_of_a_whole_run(
     on_engine: Callable[[Work], None], drawing: Drawing, data: st.DataObject
@@ -77,7 +80,7 @@ def test_a_fork_from_any_step_comes_to_the_end_of_a_whole_run(
     on_engine(act)
 
 
-@random_graphs
+@fewer_graphs
 @given(drawing=drawings(), turns=st.integers(0, 30))
 def test_what_was_left_undone_is_made_up_for(on_engine: Callable[[Work], None], drawing: Drawing, turns: int) -> None:
     async def act(rig: Rig) -> None:
@@ -94,7 +97,7 @@ def test_what_was_left_undone_is_made_up_for(on_engine: Callable[[Work], None], 
     on_engine(act)
 
 
-@random_graphs
+@fewer_graphs
 @given(drawing=drawings(), data=st.data())
 def test_on_a_changed_drawing_it_comes_to_what_the_changed_drawing_gives(
     on_engine: Callable[[Work], None], drawing: Drawing, data: st.DataObject
@@ -118,6 +121,23 @@ def test_on_a_changed_drawing_it_comes_to_what_the_changed_drawing_gives(
             return
         order = Order(new_id("run"), TENANT, plan, "s", drawing.input, fork=taken.told, seed=taken.facts)
         compare(await rig.ended((await rig.engine.accept(order)).id), changed)
+
+    on_engine(act)
+
+
+@fewer_graphs
+@given(drawing=drawings(pure=True), data=st.data())
+def test_a_fork_that_is_taken_up_anywhere_comes_to_the_same_end(
+    on_engine: Callable[[Work], None], drawing: Drawing, data: st.DataObject
+) -> None:
+    async def act(rig: Rig) -> None:
+        whole = await rig.run(drawing.blueprint(), drawing.input)
+        again = await forked(rig, whole.info.id, data.draw(st.sampled_from(sorted(drawing.steps))))
+        _, _, facts = await rig.engine.journal.load(TENANT, again.info.id)
+        # What is taken over is durable together with the acceptance, so no crash comes in between.
+        first = 1 + sum(fact["kind"] == "step.reused" for fact in facts)
+        point = data.draw(st.integers(first, max(first, len(facts) - 1)))
+        compare(await taken_up(rig, drawing.blueprint(), facts[:point]), drawing)
 
     on_engine(act)
 

@@ -239,3 +239,18 @@ async def test_whatever_people_do_each_call_that_was_taken_runs_once(acts: list[
         assert sorted(await numbers(factory, runs)) == taken
     finally:
         await factory.stop()
+
+
+@pytest.mark.postgres
+async def test_a_call_that_another_server_kept_too_late_is_started_when_it_learns_of_it(postgres_url: str) -> None:
+    """The agent went on at one server while the other still held its calls."""
+    async with new_factory(postgres_url) as one, new_factory(postgres_url) as other:
+        id_ = await deployed(one, keeper())
+        await one.deployments.pause(ADMIN, id_, hold=True)
+        await other._refresh()
+        await call(other, 1)
+        await one.deployments.resume(ADMIN, id_)
+        assert (await call(other, 2))[1]["state"] == "held"
+        await other._refresh()
+        assert (await call(other, 3))[1]["state"] == "accepted"
+        assert sorted(await numbers(one, await settled(one, id_, 3))) == [1, 2, 3]

@@ -71,13 +71,16 @@ async def test_a_short_wait_is_waited_out(rig: Rig, monkeypatch: pytest.MonkeyPa
         waited.append(seconds)
         await sleep(0)
 
-    blueprint = paced(1, 30)
+    blueprint = paced(1, 1)
+    now = rig.engine.clock()
+    rig.engine.clock = lambda: now
     await rig.run(blueprint, "first")
+    rig.engine.clock = lambda: now + 0.75
     with monkeypatch.context() as patch:
         patch.setattr("runtime.steps.asyncio.sleep", note)
         view = await rig.run(blueprint, "second")
     assert view.info.state == "succeeded"
-    assert any(20 < seconds <= 30 for seconds in waited)
+    assert any(0.24 < seconds < 0.26 for seconds in waited)
 
 
 async def test_each_agent_and_each_tenant_has_a_pace_of_its_own(rig: Rig) -> None:

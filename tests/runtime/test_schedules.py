@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nodes.errors import Denied, NotFound
 from nodes.listen import Schedule
-from nodes.moments import missed, moment_in_words, upcoming, zone
+from nodes.moments import missed, moment_in_words, schedule_in_words, upcoming, zone
 from runtime.factory import Factory
 from runtime.schedules import spread
 from storage import event_seen, schedule
@@ -164,6 +164,25 @@ async def test_people_see_what_comes_and_what_came(factory: Factory) -> None:
 def test_a_moment_is_said_with_its_day() -> None:
     moment = datetime(2026, 3, 2, 8, 0, tzinfo=UTC).astimezone(zone("Europe/Berlin"))
     assert moment_in_words(moment) == "Monday 2 March 2026, 09:00"
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (Schedule(cron="0 9 * * 1,2,3,4,5", time_zone="Europe/Berlin"), "Every weekday at 09:00, Berlin time"),
+        (Schedule(cron="5 17 * * 1-5"), "Every weekday at 17:05, UTC"),
+        (Schedule(cron="0 9 * * *"), "Every day at 09:00, UTC"),
+        (Schedule(cron="0 9 * * 6,0"), "Every Saturday and Sunday at 09:00, UTC"),
+        (Schedule(cron="30 8 * * 1,3"), "Every Monday and Wednesday at 08:30, UTC"),
+        (Schedule(every=86_400, at="09:00"), "Every day at 09:00, UTC"),
+        (Schedule(every=3 * 86_400, at="09:00"), "Every 3 days at 09:00, UTC"),
+        (Schedule(every=900), "Every 15 minutes"),
+        (Schedule(every=3600), "Every hour"),
+        (Schedule(every=7), "Every 7 seconds"),
+    ],
+)
+def test_a_schedule_is_said_as_people_say_it(spec: Schedule, words: str) -> None:
+    assert schedule_in_words(spec) == words
 
 
 # --- the clock on the wall -------------------------------------------------------------------------------------------------

@@ -169,3 +169,34 @@ async def test_a_run_of_thousands_of_steps_draws_few_of_them(house: House, admin
     admin.find(marker="items-l").click()
     await sees(admin, "Item 25")
     assert len(admin.client.elements) < 1_200
+
+
+async def test_a_run_is_forked_from_a_step_after_showing_what_will_run(house: House, admin: User, ada: Actor) -> None:
+    factory = house.factory
+    agent = await factory.blueprints.create(ada, greeting())
+    run = await factory.runs.start(ada, agent.id, {"name": "Bo"})
+    view = await factory.runs.wait(ada, run, 10)
+    last = view.steps[-1].node
+    await admin.open(f"/runs/{run}")
+    await eventually(lambda: bool(admin.find(marker=f"turn-{last}").elements))
+    admin.find(marker=f"turn-{last}").click()
+    await sees(admin, "Fork from this step")
+    admin.find(marker=f"fork-{last}").click()
+    await sees(admin, "Uses its result of this run")
+    admin.find(marker="fork-yes").click()
+    await sees(admin, "goes on from an earlier run")
+    newest = (await factory.runs.list(ada, limit=1))[0]
+    assert newest.id != run
+    again = await factory.runs.get(ada, newest.id)
+    assert (again.output, again.fork["run"] if again.fork else "") == (view.output, run)
+
+
+async def test_a_failed_run_can_be_debugged(house: House, admin: User, ada: Actor) -> None:
+    factory = house.factory
+    agent = await factory.blueprints.create(ada, greeting())
+    run = await factory.runs.start(ada, agent.id, {"nobody": 1})
+    await factory.runs.wait(ada, run, 10)
+    await admin.open(f"/runs/{run}")
+    await sees(admin, "Debug in the Studio")
+    admin.find(marker="retry-failed").click()
+    await sees(admin, "A new run from what failed")

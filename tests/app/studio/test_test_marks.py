@@ -68,3 +68,10 @@ def test_when_the_run_ends_nothing_seems_to_go_on():
     marks = told({"kind": "step.started", "node": "a"}, {"kind": "run.finished", "state": "failed"})
     assert marks.finished
     assert marks.take()[0]["a"] == {"state": "skipped"}
+
+
+def test_held_and_reused_steps_have_marks_of_their_own() -> None:
+    marks = told({"kind": "step.reused", "node": "a", "output": {"value": 1}}, {"kind": "step.held", "node": "b"})
+    assert marks.take() == ({"a": {"state": "reused"}, "b": {"state": "held"}}, {"ab": 1})
+    marks.tell({"kind": "run.finished"})
+    assert marks.take()[0] == {"b": {"state": "skipped"}}

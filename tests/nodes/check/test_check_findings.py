@@ -248,6 +248,12 @@ CASES = [
     ),
     Case(
         "loop.slow", "hint", "performance", "x",
+        draw({"t": MANUAL, "l": LINES, "x": ("flow.for_each", {"over": "lines", "most": 50, "parallel": 10}), "a": (*GET, {"policy": {"at_most": 10, "per": 60}})}, "t.value > l.value, l.value > x.items, x.item > a.value"),
+        draw({"t": MANUAL, "l": LINES, "x": ("flow.for_each", {"over": "lines", "most": 50, "parallel": 10}), "a": GET}, "t.value > l.value, l.value > x.items, x.item > a.value"),
+        words="5 minutes",
+    ),
+    Case(
+        "loop.slow", "hint", "performance", "x",
         draw({"t": MANUAL, "x": ("flow.repeat", {"until": "index > 3"}), "a": asking()}, "t.value > x.value, x.item > a.value, a.text > x.result"),
         draw({"t": MANUAL, "x": ("flow.repeat", {"until": "index > 3", "most": 5}), "a": asking()}, "t.value > x.value, x.item > a.value, a.text > x.result"),
         words="100 rounds",

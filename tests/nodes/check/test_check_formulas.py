@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from nodes.check import check, known_at
+from nodes.check import Surroundings, check, known_at
+from nodes.listen import CalledField
 from nodes.shape import NUMBER, TEXT
 from tests.nodes.check.drawing import TYPES, codes, draw, found, repaired
 
@@ -268,3 +269,17 @@ def test_variables_of_a_run_are_known_where_they_are_surely_set() -> None:
 
     assert codes_of("v.value > a.value, v.value > b.value") == ["b formula.unknown_name"]
     assert "a formula.may_be_missing" in codes_of("m.value > a.value, v.value > b.value")
+
+
+def test_what_a_called_agent_gives_back_is_known() -> None:
+    around = Surroundings(
+        blueprints=frozenset({"bp_1"}),
+        returns={"bp_1": (CalledField("score", "number"), CalledField("why", "text", False))},
+    )
+    nodes = {
+        "t": ("trigger.manual",),
+        "c": ("flow.call_blueprint", {"blueprint": "bp_1"}),
+        "a": template("{{ score + 1 }} {{ scor }} {{ why }}"),
+    }
+    found = check(draw(nodes, "t.value > c.value, c.value > a.value"), TYPES, around)
+    assert ["did you mean `score`" in one.sentence for one in found if one.code == "formula.unknown_name"] == [True]
