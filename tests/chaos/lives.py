@@ -18,7 +18,6 @@ from nodes.errors import FactoryError
 from runtime.factory import Factory, Options
 from runtime.policy import Actor, Role
 from storage.database import Database
-from storage.jobs import RecordJob
 from storage.records import RunRecord
 from tests.chaos.nursery import say
 
@@ -157,5 +156,3 @@ async def warms_up(home: str) -> None:
 KINDS: dict[str, Callable[..., Awaitable[None]]] = {
     "deploys": deploys, "carries": carries, "takes orders": takes_orders, "ends all": ends_all,
 }  # fmt: skip
-
-assert RecordJob  # loaded before the fork, as all of storage is
