@@ -94,7 +94,7 @@ async def carries(
     home: str, orders: list[str], url: str | None = None, exceptions: str = "", die_at: int = 0, before: bool = True
 ) -> None:
     """Post the orders, say yes to every question, and stay until every run has ended; may be told to die at a commit."""
-    factories.Database = Pointed  # type: ignore[misc]
+    factories.Database = Pointed  # type: ignore[attr-defined]
     async with Factory(options(home, url, exceptions)) as factory:
         Pointed.number, Pointed.die_at, Pointed.before = 0, die_at, before
         for order in orders:
