@@ -423,6 +423,9 @@ class Execution:
         context = StepContext(self, frame, step, self.progress.inputs(frame, step), 1)
         try:
             again = loop.node.again(context, loop.value, index)
+            if again:
+                limits = self.engine.limits
+                limits.check_step(self.order.tenant, "loop_items", index + 2, f"“{step.name}” would come to")
         except Exception as error:
             return explain(error, step)
         if again:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import structlog
 
 from nodes.errors import FactoryError, TooMany
@@ -28,6 +29,7 @@ from storage.tenancy import TenantSession
 log = structlog.get_logger()
 
 LOOKS_BACK = 86_400.0  # seconds in which an end that nobody was told of is found again
+LARGEST = 1024 * 1024  # bytes of rows that an agent is started with
 BATCH = 200
 WAITING = 1_000  # that could not be started, after which the rest has to wait too
 
@@ -113,7 +115,12 @@ class Happenings:
         """Within the transaction that adds the rows; `number` is that of the last, `run_id` the run that added them."""
         event: dict[str, Any] | None = None
         for listener in happening.listening(session, "row", table):
-            event = event or {"table": table, "rows": list(rows), "at": _iso(self._now())}
+            event = event or {
+                "table": table,
+                "rows": _fitting(rows),
+                "count": len(rows),
+                "at": _iso(self._now()),
+            }
             self._note(session, listener, f"{table} {number} {self._now()}", event, run_id)
 
     def file_arrived(self, session: TenantSession, file: dict[str, Any], run_id: str, key: str) -> None:
@@ -206,6 +213,17 @@ class Happenings:
             )
         )
         return ""
+
+
+def _fitting(rows: Sequence[Any]) -> list[Any]:
+    """The rows, or the last of them that are not too much to hand on."""
+    size, kept = 0, list[Any]()
+    for row in reversed(rows):
+        size += len(orjson.dumps(row))
+        if size > LARGEST and kept:
+            break
+        kept.append(row)
+    return kept[::-1]
 
 
 def listener_of(listen: Event) -> tuple[happening.Kind, str, list[str]]:

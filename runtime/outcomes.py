@@ -9,6 +9,8 @@ from nodes.categories import Category
 from nodes.errors import FactoryError
 from runtime.plan import Step
 
+BIG_LIST = 500  # members; longer ones are worked on in a thread
+
 
 def fired(outcome: Any) -> dict[str, Any]:
     """The ports that fire, with their values."""
@@ -70,3 +72,26 @@ def explain(error: BaseException, step: Step | None) -> dict[str, Any]:
         "where": where,
         "category": category_of(error).value,
     }
+
+
+def is_big(inputs: dict[str, Any]) -> bool:
+    """Whether lists that long came in that working on them would hold up other runs."""
+    for value in inputs.values():
+        if isinstance(value, list):
+            if len(value) > BIG_LIST:
+                return True
+        elif isinstance(value, dict):
+            for part in value.values():
+                if isinstance(part, list) and len(part) > BIG_LIST:
+                    return True
+    return False
+
+
+def run_to_end(coroutine: Any) -> Any:
+    """Run a step that never waits for anything, in a thread, so that a long list does not hold up other runs."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise NodeError("A step that only computes must not wait for anything.", category="bug")

@@ -18,6 +18,7 @@ TURNS: Final = {"low": 1, "normal": 4, "high": 16}
 TOTAL: Final = 1_000  # runs of all tenants that one process works on at the same time
 CONCURRENT: Final = 200
 DEPTH: Final = 10_000
+MANY: Final = 256  # agents that are remembered although they have nothing to do: making them anew costs more
 
 
 @dataclass(slots=True)
@@ -127,7 +128,7 @@ class Queue(Generic[T]):
         of.working -= 1
         known.working -= 1
         if not known.waiting:
-            if not known.working:
+            if not known.working and len(of.agents) > MANY:
                 del of.agents[agent]
         else:
             self._list_agent(tenant, of, agent, known)

@@ -92,5 +92,6 @@ async def delete(id: str, case: str, who: Editor, factory: TheFactory) -> None:
 @router.post("/run", response_model=ReportShown, responses=refuses(404), summary="Run an agent's cases")
 async def run(id: str, who: Runner, factory: TheFactory) -> Any:
     """On the draft, in the sandbox: what it would do outside is told instead of done."""
+    await factory.blueprints.get(who, id)
     report = await factory.cases.run(who, id)
     return {"passed": not report.failing, "results": report.results}

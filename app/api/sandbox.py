@@ -27,8 +27,8 @@ class TestRun(Posted):
     )
     pretend: dict[str, JsonValue] = Field(
         default_factory=dict,
-        description="What people would answer, by node.",
-        examples=[{"n4": {"approved": False}}],
+        description="What people would answer, and whether the events that steps wait for arrive, by node.",
+        examples=[{"n4": {"approved": False}, "n7": {"arrived": True, "value": {"paid": True}}}],
     )
     environment: Literal["live", "test"] = Field(default="live", description="Whose variables and secrets it uses.")
 

@@ -151,7 +151,7 @@ def words_in(code: str) -> frozenset[str]:
 
 def identifier(text: str, taken: Iterable[str] = ()) -> str:
     """A name that Python takes, and that is not taken."""
-    base = re.sub(r"[^a-z0-9_]+", "_", text.lower()).strip("_") or "step"
+    base = re.sub(r"[^a-z0-9_]+", "_", text.lower()).strip("_")[:40].strip("_") or "step"
     base = f"step_{base}" if base[0].isdigit() else base
     used = set(taken)
     name, number = base, 2

@@ -16,7 +16,7 @@ class NewRows(Out):
     """What was added."""
 
     row: Annotated[Any, PortInfo(help="The row, or the last of several that were added together.")]
-    rows: Annotated[list[Any], PortInfo(help="All rows that were added together, as records.")]
+    rows: Annotated[list[Any], PortInfo(help="All rows that were added together, as records; of very many the last.")]
     table: str
 
 

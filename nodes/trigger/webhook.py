@@ -27,6 +27,9 @@ class Webhook(Node):
 
     Give the address to the other system. With a signature, only callers that know the secret are heard. “At the end” keeps
     the caller waiting for what “Respond” says, or for what the run ends with.
+
+    Callers that may repeat a call send the header `Idempotency-Key`: within a day the same key is answered as before, and
+    starts nothing.
     """
 
     family, title, icon, effect = Family.TRIGGER, "Webhook", "webhook", Effect.E0

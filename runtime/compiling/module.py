@@ -22,6 +22,23 @@ from runtime.compiling.wiring import Wiring
 from runtime.plan import Plan, Step, compile_plan
 
 _SUB_PORTS = frozenset({PortType.MODEL, PortType.TOOL, PortType.MEMORY})
+_OWN = {
+    "run",
+    "main",
+    "World",
+    "VARIABLES",
+    "RUN",
+    "event",
+    "trigger",
+    "world",
+    "steps",
+    "replies",
+    "ends",
+    "item",
+    "index",
+    "error",
+}
+"""Names that the wiring itself uses."""
 _RETURNS = {
     "value": "Any",
     "ports": "dict[str, Any]",
@@ -42,7 +59,7 @@ class Module:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.library = Library()
-        self.library.taken |= {"run", "main", "World"}
+        self.library.taken |= _OWN
         self.names: dict[str, str] = {}
         for step in plan.steps.values():
             self.names[step.id] = identifier(step.key, self.library.taken | RESERVED)
@@ -69,8 +86,8 @@ class Module:
         self.library.need("from typing import Any")
         end = closing(self.library, waits=self.waits)
         parts = [wiring, *self.texts.values(), *end[:-1]]
-        head = opening(self.plan.blueprint, self.plan.content_hash, self.library, self.names.values())
         constants = self._constants()
+        head = opening(self.plan.blueprint, self.plan.content_hash, self.library, self.names.values())
         top = "\n\n".join([*head, "\n".join(constants)] if constants else head)
         text = "\n\n\n".join([top, *parts, *self.library.texts, end[-1]]) + "\n"
         ast.parse(text)

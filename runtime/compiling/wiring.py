@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nodes.base import Loop
 from nodes.compiling import Code, atom, call, literal, quoted, statement
-from nodes.compiling.layout import STEP, docstring, loose, words_in
+from nodes.compiling.layout import STEP, WIDTH, docstring, loose, words_in
 from runtime.compiling.chunks import Chunk, laid_out, moved_in
 from runtime.compiling.steps import Fired, arguments, listed_names, record_of
 from runtime.plan import Scope, Step
@@ -318,7 +318,7 @@ class Wiring:
         ports = [port for port in self.module.ports_of(step) if (step.id, port) in self.module.outs]
         target = f"{self.steps_name}[{quoted(step.key)}] = "
         if kind in ("ports", "some"):
-            return [f"{target}{variable}"]
+            return [_kept_whole(f"{target}{variable}")]
         pairs = {port: self.module.outs[step.id, port].value for port in ports}
         if kind == "value":
             return loose(record_of({port: atom(value) for port, value in pairs.items()}), target)
@@ -435,7 +435,7 @@ class Wiring:
         if not found:
             return [*lines, f"{STEP}return None"]
         lines.append(f"{STEP}ends: dict[str, Any] = {{}}")
-        chunks = [Chunk(test, [], [f"ends[{quoted(step.key)}] = {value}"]) for step, test, value in found]
+        chunks = [Chunk(test, [], [_kept_whole(f"ends[{quoted(step.key)}] = {value}")]) for step, test, value in found]
         lines += laid_out(chunks, 1)
         return [*lines, f"{STEP}return {module.library.kit('result_of')}(ends)"]
 
@@ -462,6 +462,11 @@ class Wiring:
             here = f"{variable}.keys()" if kind == "some" else f"set({variable})"
             return [(f"{variable} and not {here} & {{{names}}}", value)]
         return [(variable, value)]
+
+
+def _kept_whole(line: str) -> str:
+    """A line that a formatter would break in a way of its own, if it is that long."""
+    return f"{line}  # fmt: skip" if len(line) > WIDTH - 4 * len(STEP) else line
 
 
 def _inside(scope: Scope) -> Iterator[Step]:

@@ -18,7 +18,6 @@ from nodes.errors import FactoryError
 from runtime.factory import Factory, Options
 from runtime.policy import Actor, Role
 from storage.database import Database
-from storage.jobs import RecordJob
 from storage.records import RunRecord
 from tests.chaos.nursery import say
 
@@ -95,7 +94,7 @@ async def carries(
     home: str, orders: list[str], url: str | None = None, exceptions: str = "", die_at: int = 0, before: bool = True
 ) -> None:
     """Post the orders, say yes to every question, and stay until every run has ended; may be told to die at a commit."""
-    factories.Database = Pointed  # type: ignore[misc]
+    factories.Database = Pointed  # type: ignore[attr-defined]
     async with Factory(options(home, url, exceptions)) as factory:
         Pointed.number, Pointed.die_at, Pointed.before = 0, die_at, before
         for order in orders:
@@ -157,5 +156,3 @@ async def warms_up(home: str) -> None:
 KINDS: dict[str, Callable[..., Awaitable[None]]] = {
     "deploys": deploys, "carries": carries, "takes orders": takes_orders, "ends all": ends_all,
 }  # fmt: skip
-
-assert RecordJob  # loaded before the fork, as all of storage is

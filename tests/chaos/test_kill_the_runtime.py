@@ -47,13 +47,6 @@ async def test_what_the_runtime_acknowledged_survives_every_kill(tmp_path: Path)
         whole = database.execute("PRAGMA integrity_check").fetchall()
         rows = Counter(json.loads(data)["order"] for (data,) in database.execute("SELECT data FROM table_row"))
         big = database.execute("SELECT value FROM memory WHERE key = 'big'").fetchall()
-    note(
-        "the runtime killed",
-        kills=KILLS,
-        accepted=len(accepted),
-        runs=len(ended),
-        **{"keyed effects": len(receiver.by_key), "repeated without keys": receiver.repeated},
-    )
     assert not refused
     assert {order: run for order, run in accepted.items() if run not in ended} == {}
     assert Counter(ended.values()) == {"succeeded": len(ended)}
@@ -63,3 +56,10 @@ async def test_what_the_runtime_acknowledged_survives_every_kill(tmp_path: Path)
     assert all(len(set(calls)) == 1 for calls in receiver.by_key.values())
     assert set(receiver.acted_on.values()) == {1}
     assert big == [(str(len(receiver.by_key)),)], "what was counted inside was counted once"
+    note(
+        "the runtime killed",
+        kills=KILLS,
+        accepted=len(accepted),
+        runs=len(ended),
+        **{"keyed effects": len(receiver.by_key), "repeated without keys": receiver.repeated},
+    )

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.orders import Callers, Receiver, orders
+from tests.chaos.report import note
 from tests.deploying import deploy
 from tests.fakes.http_server import HttpServer
 from tests.server import Server
@@ -85,6 +86,7 @@ async def test_nothing_accepted_is_lost_and_nothing_with_a_key_is_done_twice(tmp
         f"Keyed effects: {len(receiver.by_key):,}, each once; a receiver that ignores keys would have acted"
         f" {receiver.repeated} times too often."
     )
+    figures = {"accepted": len(callers.accepted), "runs": len(ended), "keyed effects": len(receiver.by_key)}
     assert callers.odd == []
     lost = {order: run for order, run in callers.accepted.items() if run not in ended}
     assert lost == {}
@@ -100,3 +102,4 @@ async def test_nothing_accepted_is_lost_and_nothing_with_a_key_is_done_twice(tmp
     assert callers.accepted.keys() <= rows["big"].keys() | rows["small"].keys()
     assert len(rows["big"]) + len(rows["small"]) == len(ended)
     assert asked_of(server, "SELECT value FROM memory WHERE key = 'big'") == [(str(len(rows["big"])),)]
+    note("the full server killed under load", kills=KILLS, **figures)

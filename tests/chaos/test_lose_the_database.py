@@ -59,11 +59,11 @@ async def under_load(rig: Rig, trouble: Callable[[], Awaitable[None]]) -> tuple[
 
 
 def check(what: str, ended: dict[str, str], refused: Counter[str]) -> None:
-    note(what, times=CUTS, accepted=len(ended), refused=sum(refused.values()), **{"keyed effects": len(world.keys)})
     assert Counter(ended.values()) == {"succeeded": len(ended)}
     assert len(ended) > CUTS
     assert set(refused) <= {"storage.lost", "storage.unknown", "storage.fenced", "storage.locked"}
     assert len(world.keys) >= 2 * len(ended), "each of the two effects of each run has a key of its own"
+    note(what, times=CUTS, accepted=len(ended), refused=sum(refused.values()), **{"keyed effects": len(world.keys)})
 
 
 @pytest.mark.postgres

@@ -91,7 +91,6 @@ async def test_what_two_servers_accepted_ends_once_whichever_of_them_dies(tmp_pa
         "takeovers": TAKEOVERS, "accepted": len(accepted), "runs": len(ended), "keyed effects": len(receiver.by_key),
         "lease in s": LEASE, "took s": ", ".join(f"{seconds:.1f}" for seconds in took),
     }  # fmt: skip
-    note("two servers on one PostgreSQL", **figures)
     assert [odd for caller in callers for odd in caller.odd if not odd.startswith("503")] == []
     assert {order: run for order, run in accepted.items() if run not in ended} == {}
     assert Counter(ended.values()) == {"succeeded": len(ended)}, why
@@ -100,6 +99,7 @@ async def test_what_two_servers_accepted_ends_once_whichever_of_them_dies(tmp_pa
     assert set(kept.values()) == {1} and accepted.keys() <= kept.keys() and len(kept) == len(ended)
     assert all(len(set(calls)) == 1 for calls in receiver.by_key.values())
     assert set(receiver.acted_on.values()) <= {1}
+    note("two servers on one PostgreSQL", **figures)
 
 
 async def end_one(server: Server, lives: dict[Server, str], rows: Rows, *, freeze: bool) -> float:

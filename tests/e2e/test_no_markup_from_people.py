@@ -118,6 +118,8 @@ class House:
             "runs": "/runs",
             "test run": f"/runs/{test}",
             "failed run": f"/runs/{failed}",
+            "what needs attention": "/attention",
+            "failed run to deal with": f"/attention/{failed}",
             "waiting run": f"/runs/{waiting}",
             "approvals": "/approvals",
             "templates": "/templates",

@@ -202,6 +202,9 @@ BODIES: dict[str, Any] = {
     "/blueprints/{id}/runs": {"input": {"total": 1, "deep": [{"a": [1, 2, {"b": None}]}]}, "trigger": "go"},
     "/sandbox": {"blueprint": "ID", "input": {"total": 1}, "until": "set", "allow": ["set"], "pretend": {"ask": {"approved": True}}},
     "/approvals/{id}": {"approve": False, "note": "no", "choice": ""},
+    "/dead-letters/{id}/retry": {"start": "failure", "version": "same", "step_input": {"value": {"total": 1}}},
+    "/dead-letters/retry": {"runs": ["ID"], "start": "beginning", "version": "newest"},
+    "/dead-letters/dismiss": {"runs": ["ID"], "reason": "Known."},
     "/secrets/{name}": {"value": "sk-1"},
     "/settings/model": {"model": "openai/x", "base_url": "https://api.example.com", "secret": "key"},
 }  # fmt: skip

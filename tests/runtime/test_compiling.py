@@ -296,7 +296,12 @@ async def test_each_trigger_starts_its_own_way(tmp_path: Path) -> None:
         {"id": "a", "type": "trigger.manual", "name": "By hand"},
         {"id": "b", "type": "trigger.webhook", "name": "By hook", "settings": {"path": "p"}},
         {"id": "m", "type": "flow.merge"},
-        {"id": "t", "type": "action.text_template", "name": "Only hook", "settings": {"template": "{{ input.method }}"}},
+        {
+            "id": "t",
+            "type": "action.text_template",
+            "name": "Only hook",
+            "settings": {"template": "{{ input.method }}"},
+        },
     ]
     wires = [("a", "value", "m", "values"), ("b", "body", "m", "values"), ("b", "body", "t", "value")]
     edges = [
@@ -306,3 +311,57 @@ async def test_each_trigger_starts_its_own_way(tmp_path: Path) -> None:
     module = imported(compile_python(Blueprint.parse({"name": "Two", "nodes": nodes, "edges": edges}), TYPES), tmp_path)
     assert module.run(5) == 5
     assert module.run({"body": {"method": "x"}}, trigger="by_hook") == {"merge": {"method": "x"}, "only_hook": "x"}
+
+
+ODD = (
+    'a"b',
+    '"""',
+    "it's",
+    "back\\slash",
+    "日本語",
+    "new\nline",
+    "class",
+    "print",
+    "x" * 110,
+    "a\u2028b",
+    "run",
+    "event",
+    "field",
+    "RUN",
+)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Modules of agents with names and texts that Python has its own ideas about."""
+    folder = tmp_path_factory.mktemp("odd")
+    for number, text in enumerate(ODD):
+        nodes = [
+            {"id": "s", "type": "trigger.manual", "name": text},
+            {"id": "t", "type": "action.text_template", "name": text, "settings": {"template": text + "{{ vars.v }}"}},
+            {
+                "id": "r",
+                "type": "context.set_values",
+                "settings": {"values": [{"name": "at", "value": "{{ run.agent }}"}]},
+            },
+        ]
+        edges = [
+            {"id": "1", "source": "s", "source_port": "value", "target": "t", "target_port": "value"},
+            {"id": "2", "source": "s", "source_port": "value", "target": "r", "target_port": "value"},
+        ]
+        variables = [{"name": "v", "value": text}]
+        agent = {"name": text, "description": text, "nodes": nodes, "edges": edges, "variables": variables}
+        (folder / f"odd_{number}.py").write_text(compile_python(Blueprint.parse(agent), TYPES))
+    return folder
+
+
+@pytest.mark.parametrize("number", range(len(ODD)))
+def test_no_name_breaks_a_module(odd: Path, number: int, tmp_path: Path) -> None:
+    text = ODD[number]
+    ends = imported((odd / f"odd_{number}.py").read_text(), tmp_path).run({})
+    assert text * 2 in ends.values()
+    assert {"at": text} in ends.values()
+
+
+def test_odd_modules_are_formatted(odd: Path) -> None:
+    assert checked("ruff", "format", "--isolated", "--no-cache", "--line-length=120", "--check", str(odd)) == ""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +18,9 @@ from tests.runtime.small_nodes import drawn, world
 
 
 @pytest.fixture
-async def rig(database_url: str) -> AsyncIterator[Rig]:
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     world.__init__()  # type: ignore[misc]
-    async with open_rig(database_url) as rig:
+    async with open_rig(f"sqlite:///{tmp_path}/factory.db") as rig:
         yield rig
 
 

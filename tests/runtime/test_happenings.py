@@ -155,6 +155,14 @@ async def test_rows_that_come_together_start_it_once(factory: Factory) -> None:
     assert [row["n"] for row in (await input_of(factory, run))["rows"]] == list(range(5))
 
 
+async def test_of_very_many_rows_the_last_are_handed_on(factory: Factory) -> None:
+    hears = await deployed(factory, on_row())
+    await factory.shelves.append_rows(ADMIN.tenant, "orders", [{"n": n, "text": "x" * 100_000} for n in range(30)])
+    [run] = await runs_of(factory, hears, 1)
+    told = await input_of(factory, run)
+    assert told["count"] == 30 and [row["n"] for row in told["rows"]] == list(range(20, 30))
+
+
 async def test_a_file_starts_those_who_wait_for_such_a_name(factory: Factory) -> None:
     hears = await deployed(factory, agent({"in": ("trigger.file_arrived", {"file": "prices-*.csv"})}))
     await factory.shelves.put_file(ADMIN, "other.csv", b"x", "text/csv")

@@ -312,6 +312,19 @@ async def test_a_loop_goes_through_so_many_items(rig: Rig, items: int, state: st
         assert view.info.error["code"] == "limit.loop_items" and f"{items:,} items" in view.info.error["message"]
 
 
+@pytest.mark.parametrize(("rounds", "state"), [(5, "succeeded"), (6, "failed"), (500, "failed")])
+async def test_a_repetition_has_so_many_rounds(rig: Rig, rounds: int, state: str) -> None:
+    lower(rig, "loop_items", 5)
+    loop = drawn(
+        {"s": "start", "again": ("again", {"until": f"result >= {rounds}", "most": 1_000}), "c": ("compute", {"formula": "item + 1"})},
+        "s.value > again.value", "again.item > c.value", "c.value > again.result",
+    )  # fmt: skip
+    view = await rig.run(loop, 0)
+    assert view.info.state == state
+    if view.info.error:
+        assert view.info.error["code"] == "limit.loop_items" and "6 items" in view.info.error["message"]
+
+
 async def test_agents_call_each_other_so_deep(tmp_path: Path) -> None:
     itself = drawn({"s": "start", "c": ("call", {"blueprint": "bp"})}, "s.value > c.value")
     async with open_rig(f"sqlite:///{tmp_path}/f.db", bp=itself) as rig:

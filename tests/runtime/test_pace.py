@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,9 +44,9 @@ def paced(at_most: int, per: float) -> Blueprint:
 
 
 @pytest.fixture
-async def rig(database_url: str) -> AsyncIterator[Rig]:
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     world.__init__()  # type: ignore[misc]
-    async with open_rig(database_url) as rig:
+    async with open_rig(f"sqlite:///{tmp_path}/factory.db") as rig:
         yield rig
 
 
@@ -100,12 +101,12 @@ async def test_the_sandbox_says_how_long_it_would_wait(rig: Rig) -> None:
     assert view.effects == ["would wait 60 seconds for its turn; the sandbox goes on at once"]
 
 
-async def test_a_crash_after_its_turn_still_asks_about_what_may_have_happened(database_url: str) -> None:
+async def test_a_crash_after_its_turn_still_asks_about_what_may_have_happened(tmp_path: Path) -> None:
     world.__init__()  # type: ignore[misc]
     blueprint = drawn(
         {"s": "start", "e": ("unkeyed", {"hold": True}, {"at_most": 1, "per": 3_600})}, "s.value > e.value"
     )  # fmt: skip
-    async with open_rig(database_url) as rig:
+    async with open_rig(f"sqlite:///{tmp_path}/factory.db") as rig:
         rig.engine.pace.reserve((TENANT, "bp", "e"), 1, 3_600, rig.engine.clock())
         ex = await rig.begin(blueprint, "x")
         await rig.waiting(ex.id)
@@ -115,6 +116,6 @@ async def test_a_crash_after_its_turn_still_asks_about_what_may_have_happened(da
         async with asyncio.timeout(20):
             while not world.calls:
                 await asyncio.sleep(0.005)
-    async with open_rig(database_url) as rig:
+    async with open_rig(f"sqlite:///{tmp_path}/factory.db") as rig:
         view: Any = await rig.waiting(ex.id)
         assert next(step for step in view.steps if step.node == "e").state == "in doubt"

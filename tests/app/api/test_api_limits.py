@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runtime.limits import LIMITS
 from tests.app.api.conftest import Caller, error_of
+from tests.app.conftest import House
 
 
 async def test_a_team_sees_its_limits_and_lowers_one(api: Caller) -> None:
@@ -41,3 +42,17 @@ async def test_a_request_brings_as_much_as_the_team_lets_it(api: Caller) -> None
             assert "2.93 KiB" in error_of(answer)["message"]
         else:
             assert len(body) == most and answer.status_code == 422, "read, and found to be no number"
+
+
+async def test_too_many_runs_are_refused_with_the_time_to_come_again(house: House, api: Caller) -> None:
+    agent = await api.new()
+    for name in ("concurrent_runs", "queue_depth"):
+        await api.put(f"/settings/limits/{name}", json={"value": 1})
+    queue, [tenant] = house.factory.engine.queue, {tenant for tenant, _ in house.factory.limits._lowered}
+    assert queue.reserve(tenant) and queue.reserve(tenant)
+    refused = await api.post(f"/blueprints/{agent}/runs", json={"input": {"total": 1}})
+    assert (refused.status_code, error_of(refused)["code"]) == (429, "limit.queue")
+    assert int(refused.headers["retry-after"]) > 0 and error_of(refused)["fix"]
+    assert (await api.get("/runs")).json()["items"] == []
+    queue.withdraw(tenant)
+    assert (await api.post(f"/blueprints/{agent}/runs", json={"input": {"total": 1}})).status_code in (201, 202)

@@ -60,6 +60,12 @@ BODIES: dict[str, Any] = {
     "/blueprints/{id}/restore": {"version": 1},
     "/people/{id}": {"role": "viewer"},
     "/secrets/{name}": {"value": "mine"},
+    "/blueprints/{id}/cases": {"name": "mine", "input": 1},
+    "/blueprints/{id}/cases/{case}": {"name": "mine", "input": 1},
+    "/deployments/{id}/clocks": {"on": True},
+    "/dead-letters/{id}/retry": {"start": "beginning"},
+    "/dead-letters/retry": {"runs": ["ID"]},
+    "/dead-letters/dismiss": {"runs": ["ID"], "reason": "mine"},
 }
 
 
@@ -98,7 +104,7 @@ async def test_an_id_of_another_team_looks_like_one_that_never_was(
 ) -> None:
     fits = {
         "blueprints": ("blueprint", "asking"), "runs": ("run", "test", "asked"), "deployments": ("deployment",),
-        "approvals": ("approval",), "people": ("person",), "auth": ("token",), "secrets": ("secret",),
+        "approvals": ("approval",), "dead-letters": ("run",), "people": ("person",), "auth": ("token",), "secrets": ("secret",),
     }  # fmt: skip
     for method, path, _ in entries(house):
         kind = path.split("/")[3] if path.count("/") > 2 else ""
