@@ -384,10 +384,12 @@ async def test_a_frame_is_as_large_as_it_may_be_is_refused_above_that_and_ends_t
     number, listener = page._find(lambda one: one.get("props", {}).get("label") == "Field", "update:value")
     event = {"id": number, "client_id": page.client_id, "listener_id": listener}
     async with socket(probe, page.client_id, page.cookies) as sio:
-        before = len(probe.notes)
+        before, told = len(probe.notes), asyncio.Queue[Any]()
+        sio.on("notify", told.put)
         await sio.emit("event", {**event, "args": [json.dumps("x" * 900_000)]})
         await sio.emit("event", {**event, "args": [json.dumps("x" * 250_000)]})
         assert (await probe.settled(before + 1))[before:] == ["typed 250000"], "the larger one was refused"
+        assert "256 KiB" in str(await asyncio.wait_for(told.get(), 5)), "and the person was told why"
     page = await load(probe, probe.people["alice"])
     async with socket(probe, page.client_id, page.cookies) as sio:
         closed = asyncio.Event()
