@@ -379,14 +379,17 @@ async def test_malformed_frames_are_ignored_without_a_word(probe: Probe) -> None
     assert "Error" not in said
 
 
-async def test_a_frame_of_one_mebibyte_passes_and_a_larger_one_ends_the_socket(probe: Probe) -> None:
+async def test_a_frame_is_as_large_as_it_may_be_is_refused_above_that_and_ends_the_socket_far_above(probe: Probe) -> None:
     page = await load(probe, probe.people["alice"])
     number, listener = page._find(lambda one: one.get("props", {}).get("label") == "Field", "update:value")
     event = {"id": number, "client_id": page.client_id, "listener_id": listener}
     async with socket(probe, page.client_id, page.cookies) as sio:
-        before = len(probe.notes)
+        before, told = len(probe.notes), asyncio.Queue[Any]()
+        sio.on("notify", told.put)
         await sio.emit("event", {**event, "args": [json.dumps("x" * 900_000)]})
-        assert (await probe.settled(before + 1))[-1] == "typed 900000"
+        await sio.emit("event", {**event, "args": [json.dumps("x" * 250_000)]})
+        assert (await probe.settled(before + 1))[before:] == ["typed 250000"], "the larger one was refused"
+        assert "256 KiB" in str(await asyncio.wait_for(told.get(), 5)), "and the person was told why"
     page = await load(probe, probe.people["alice"])
     async with socket(probe, page.client_id, page.cookies) as sio:
         closed = asyncio.Event()
