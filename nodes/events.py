@@ -3,9 +3,8 @@
 import re
 from typing import Any, Final
 
-import orjson
-
 from nodes.base import NodeError
+from nodes.texts import as_key
 
 EVENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}")
 """Names of events."""
@@ -13,13 +12,8 @@ _LONGEST = 400
 
 
 def event_key(given: Any) -> str:
-    """A key as it is compared: 7 and "7" are the same. Raises NodeError for one that is too long."""
-    if isinstance(given, float) and given.is_integer():
-        given = int(given)
-    if given is None or isinstance(given, str):
-        key = (given or "").strip()
-    else:
-        key = orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode()
+    """A key as it is compared: 7 and "7" are the same. Raises NodeError for one that is too long, or no key."""
+    key = (given or "").strip() if given is None or isinstance(given, str) else as_key(given).decode()
     if len(key) > _LONGEST:
         raise NodeError(
             f"The key of an event has at most {_LONGEST} characters.", fix="Use an id as the key, such as `order.id`."

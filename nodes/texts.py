@@ -29,6 +29,16 @@ def as_json(value: Any, *, indent: bool = False) -> bytes:
         raise NodeError(f"This cannot be written as JSON: {error}.", fix="Make it flatter with “Transform”.") from None
 
 
+def as_key(value: Any) -> bytes:
+    """A value as it is compared with others: 7 and 7.0 are the same. Raises NodeError for what JSON cannot hold."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:
+        raise NodeError(f"This cannot be a key: {error}.", fix="Use an id, such as `order.id`.") from None
+
+
 def names_of(item: Any, index: int) -> dict[str, Any]:
     """The names that a formula may use for one member of a list: its fields, `item` and `index`."""
     names = {key: part for key, part in item.items() if key not in RESERVED} if isinstance(item, dict) else {}

@@ -78,7 +78,11 @@ class Arguments:
                 found[name] = _value(parameter, value)
             except ValueError as error:
                 return {}, f"The argument `{name}` {error}."
-        if len(orjson.dumps(found)) > MOST_BYTES:
+        try:
+            size = len(orjson.dumps(found))
+        except orjson.JSONEncodeError as error:
+            return {}, f"The arguments cannot be kept: {error}."
+        if size > MOST_BYTES:
             return {}, f"The arguments are longer than {MOST_BYTES:,} characters."
         return found, ""
 

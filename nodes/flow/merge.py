@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-import orjson
 from pydantic import Field, model_validator
 
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out, PortInfo, PortType
@@ -11,6 +10,7 @@ from nodes.compiling import Writer, quoted, stiff
 from nodes.formula import FormulaError
 from nodes.formula.values import a_kind
 from nodes.shape import ANY, Shape, list_of, one_of, record, with_member
+from nodes.texts import as_key
 
 _MOST = 100_000
 
@@ -315,6 +315,4 @@ def _key_of(key: Callable[[Any], Any], item: Any, which: int) -> bytes | None:
         ) from None
     if found is None:
         return None
-    if isinstance(found, float) and found.is_integer():
-        found = int(found)
-    return orjson.dumps(found, option=orjson.OPT_SORT_KEYS)
+    return as_key(found)

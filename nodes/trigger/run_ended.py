@@ -19,7 +19,9 @@ class End(Out):
 
     output: Annotated[Any, PortInfo(help="What it gave; nothing if it failed.")]
     state: Annotated[str, PortInfo(help="succeeded, failed or cancelled.")]
-    problem: Annotated[Any, PortInfo(help="What went wrong, as a record with message and fix; nothing if it succeeded.")]
+    problem: Annotated[
+        Any, PortInfo(help="What went wrong, as a record with message and fix; nothing if it succeeded.")
+    ]
     run: Annotated[str, PortInfo(help="The id of its run.")]
 
 

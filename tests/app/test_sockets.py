@@ -379,7 +379,9 @@ async def test_malformed_frames_are_ignored_without_a_word(probe: Probe) -> None
     assert "Error" not in said
 
 
-async def test_a_frame_is_as_large_as_it_may_be_is_refused_above_that_and_ends_the_socket_far_above(probe: Probe) -> None:
+async def test_a_frame_is_as_large_as_it_may_be_is_refused_above_that_and_ends_the_socket_far_above(
+    probe: Probe,
+) -> None:
     page = await load(probe, probe.people["alice"])
     number, listener = page._find(lambda one: one.get("props", {}).get("label") == "Field", "update:value")
     event = {"id": number, "client_id": page.client_id, "listener_id": listener}

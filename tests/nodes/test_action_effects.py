@@ -60,6 +60,7 @@ async def test_the_model_gets_role_prompt_and_settings():
             "temperature": 0,
             "max_tokens": 9,
             "schema": None,
+            "tools": None,
             "timeout": 5,
         }
     ]

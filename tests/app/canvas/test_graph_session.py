@@ -305,11 +305,11 @@ def test_a_document_with_a_circle_from_elsewhere_opens_and_can_be_worked_on() ->
     assert session.counts == [3, 3, 0, 0]
 
 
-def test_thousands_of_edges_at_once_do_not_hold_the_loop() -> None:
+def test_two_thousand_edges_at_once_do_not_hold_the_loop() -> None:
     ops = [node(f"n{i}") for i in range(500)]
-    ops += [edge(f"e{i}-{j}", f"n{i}", "yes", f"n{i + j}") for i in range(490) for j in range(1, 9)]
+    ops += [edge(f"e{i}-{j}", f"n{i}", "yes", f"n{i + j}") for i in range(490) for j in range(1, 5)]
     session, _ada = opened(*ops)
-    assert session.counts == [500, 3920, 0, 0]
+    assert session.counts == [500, 1960, 0, 0]
 
 
 # --- undo --------------------------------------------------------------------------------------------------------------
