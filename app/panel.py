@@ -14,7 +14,7 @@ from app.live import Follower
 from app.permissions import Permission, current_actor, current_factory, on
 from app.pieces import confirm, heading, notice, relative_time, status_chip
 from app.schedules import show_schedules
-from app.sentences import count
+from app.sentences import count, spoken
 from nodes.errors import NotFound
 from runtime.environments import ENVIRONMENTS, TEST
 from runtime.status import DeploymentStatus
@@ -191,7 +191,7 @@ def _sentences(info: DeploymentInfo, status: DeploymentStatus) -> None:
         notice(f"Deployed although cases failed. {info.waiver}", tone="warn", icon="rule")
     if status.last_error:
         with ui.link(target=f"/runs/{status.last_error_run}").classes("af-plain-link"):
-            ui.label(f"Last error: {status.last_error}").classes("af-small af-bad af-one-line")
+            ui.label(f"Last error: {spoken(status.last_error)}").classes("af-small af-bad af-one-line")
 
 
 def _same(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,9 +91,14 @@ def listed(words: Sequence[str], most: int = 3) -> str:
     return f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
+def spoken(text: str) -> str:
+    """A sentence with its names in quotation marks, as people write them, instead of the signs of programmers."""
+    return re.sub(r"`([^`]*)`", r"“\1”", text).strip()
+
+
 def error_words(error: dict[str, Any] | None) -> str:
     """The sentence of an error record."""
-    return str((error or {}).get("message") or "")
+    return spoken(str((error or {}).get("message") or ""))
 
 
 def took(seconds: float | None) -> str:

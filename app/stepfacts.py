@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from app.pieces import ago, duration, json_tree, relative_time
-from app.sentences import count, durability, took
+from app.sentences import count, durability, error_words, spoken, took
 from nodes.categories import Category
 from runtime.events import Fact
 from runtime.plan import Step
@@ -43,9 +43,9 @@ def _error(step: StepView, planned: Step) -> None:
     with ui.element("div").classes("af-note is-bad").props("role=alert"):
         ui.icon("error").props("aria-hidden=true")
         with ui.element("div").classes("min-w-0"):
-            ui.label(str(error.get("message", ""))).classes("af-strong break-words")
+            ui.label(error_words(error)).classes("af-strong break-words")
             if error.get("fix"):
-                ui.label(str(error["fix"])).classes("break-words")
+                ui.label(spoken(str(error["fix"]))).classes("break-words")
             if error.get("category"):
                 category = Category.read(error["category"])
                 ui.label(f"{category.word}: {category.means}").classes("af-small af-muted")

@@ -15,7 +15,7 @@ from nicegui import ui
 
 from app.permissions import current_factory, on
 from app.pieces import button, duration, status_chip
-from app.sentences import RUN_STATES, count, family_of, icon_of, took
+from app.sentences import RUN_STATES, count, error_words, family_of, icon_of, took
 from app.stepfacts import details
 from nodes.base import Loop
 from runtime.events import Fact
@@ -226,7 +226,7 @@ class Row:
             self._drawn = now
             words = step.note
             if step.state == "failed" and step.error:
-                words = str(step.error.get("message", ""))
+                words = error_words(step.error)
             self._note.set_text(words)
             self._note.set_visibility(bool(words))
             ran = step.finished_at is not None and step.state != "skipped"

@@ -11,8 +11,7 @@ from app.live import follow
 from app.permissions import Permission, current_actor, current_factory, on, page
 from app.pieces import button, heading, json_tree, notice, relative_time, status_chip, undo_toast
 from app.retrying import Again, ask_how, ask_why
-from app.sentences import count, error_words, studio, took
-from app.studio.words import spoken
+from app.sentences import count, error_words, spoken, studio, took
 from nodes.categories import Category
 from runtime.dead_letters import DeadLetterInfo, DeadLetterView, State, Tally
 

@@ -48,6 +48,8 @@ class Ledger:
         self._triggers: dict[str, Any] = {}
         self._list: ui.element | None = None
         self._rows: dict[str, tuple[RunInfo, ui.element]] = {}
+        self._reading = asyncio.Lock()
+        """Runs that happen while somebody asks for older ones must not take these away again."""
         self.box = ui.element("div").mark("runs")
         self.rest = button("Older", on(self.older), quiet=True).classes("mt-4").mark("older")
         self.fresh = button("Something new ran: show it", on(self.reload), quiet=True, icon="arrow_upward")
@@ -93,8 +95,9 @@ class Ledger:
     async def reload(self) -> None:
         """Read the same number of runs again and show them."""
         self.fresh.set_visibility(False)
-        self.runs = await self.read(max(PAGE, min(len(self.runs), LIVE)))
-        self.draw()
+        async with self._reading:
+            self.runs = await self.read(max(PAGE, min(len(self.runs), LIVE)))
+            self.draw()
 
     async def refresh(self) -> None:
         """Something ran."""
@@ -105,9 +108,10 @@ class Ledger:
 
     async def older(self) -> None:
         """Add the page before."""
-        found = await self.read(PAGE, before=self.cursor)
-        self.runs += found
-        self.draw()
+        async with self._reading:
+            found = await self.read(PAGE, before=self.cursor)
+            self.runs += found
+            self.draw()
         if not found:
             ui.notify("There are no older runs that fit.")
 

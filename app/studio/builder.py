@@ -8,9 +8,10 @@ from typing import Any
 from nicegui import ui
 
 from app.permissions import on
+from app.sentences import spoken
 from app.studio.known import Known
 from app.studio.lines import LISTS, ONE_WRITTEN, Block, Line, read, unfinished, written
-from app.studio.words import one_line, spoken
+from app.studio.words import one_line
 from nodes.formula import FormulaError
 from nodes.formula.conditions import OPERATORS, WITHOUT_VALUE
 from runtime.policy import Permission

@@ -11,8 +11,9 @@ from nicegui import ui
 from app.forking import agree
 from app.permissions import on
 from app.pieces import heading
+from app.sentences import spoken
 from app.studio.desk import Desk, tell
-from app.studio.words import as_json, item_words, json_problem, one_line, spoken
+from app.studio.words import as_json, item_words, json_problem, one_line
 from nodes.errors import FactoryError, NotFound
 from runtime.debugger import Command, Held
 from runtime.forks import Past, Reuse, failed_steps

@@ -11,8 +11,8 @@ from nicegui import background_tasks, ui
 
 from app.permissions import on
 from app.pieces import empty_state, heading
+from app.sentences import spoken
 from app.studio.desk import Desk, tell
-from app.studio.words import spoken
 from nodes.check import Finding
 from nodes.errors import FactoryError
 from runtime.policy import Permission

@@ -14,8 +14,9 @@ from nicegui import ui
 
 from app.permissions import on
 from app.pieces import field_error
+from app.sentences import spoken
 from app.studio.desk import Desk
-from app.studio.words import EMPTY, plain_problem, spoken
+from app.studio.words import EMPTY, plain_problem
 from runtime.policy import Permission
 
 Path = tuple[str | int, ...]

@@ -10,11 +10,12 @@ from nicegui import ui
 
 from app.permissions import on
 from app.pieces import field_error
+from app.sentences import spoken
 from app.studio.builder import Builder
 from app.studio.form import Form, Spec
 from app.studio.known import Known
 from app.studio.picker import draw_data, draw_functions
-from app.studio.words import as_json, one_line, spoken
+from app.studio.words import as_json, one_line
 from nodes.base import Family
 from nodes.formula import (
     Budget,

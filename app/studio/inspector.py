@@ -8,12 +8,13 @@ from nicegui import ui
 
 from app.permissions import on
 from app.pieces import duration, empty_state, json_tree, notice, status_chip
+from app.sentences import spoken
 from app.studio.desk import Desk, tell
 from app.studio.fields import draw_leaf
 from app.studio.form import UNSET, Form
 from app.studio.known import outputs_of
 from app.studio.next_times import next_times
-from app.studio.words import item_words, spoken
+from app.studio.words import item_words
 from nodes.base import Effect, Node
 from nodes.blueprint import Placed, Policy
 from nodes.catalog import BadSettings, UnknownNode, describe

@@ -5,8 +5,8 @@ from __future__ import annotations
 from nicegui import ui
 
 from app.permissions import on
+from app.sentences import spoken
 from app.studio.desk import Desk
-from app.studio.words import spoken
 from nodes.base import Family
 from nodes.catalog import describe
 from runtime.policy import Permission

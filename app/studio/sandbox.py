@@ -12,13 +12,14 @@ from nicegui import background_tasks, ui
 
 from app.permissions import on
 from app.pieces import duration, notice, status_chip
+from app.sentences import spoken
 from app.studio.cases import CaseList
 from app.studio.debugger import Debugger
 from app.studio.desk import Desk, tell
 from app.studio.outside import Outside
 from app.studio.samples import Samples
 from app.studio.testrun import Marks
-from app.studio.words import item_words, one_line, spoken
+from app.studio.words import item_words, one_line
 from nodes.errors import FactoryError
 from runtime.forks import Past
 from runtime.policy import Permission

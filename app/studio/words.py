@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from app.sentences import spoken
 from nodes.blueprint import Blueprint, Change, diff
 from nodes.catalog import Catalog
 
@@ -43,11 +44,6 @@ def plain_problem(said: str) -> str:
     said = spoken(said)
     said = said[:1].upper() + said[1:]
     return said if said.endswith((".", "?", "!")) else f"{said}."
-
-
-def spoken(text: str) -> str:
-    """A sentence with its names in quotation marks, as people write them, instead of the signs of programmers."""
-    return re.sub(r"`([^`]*)`", r"“\1”", text).strip()
 
 
 def one_line(value: Any, limit: int = 80) -> str:

@@ -85,7 +85,7 @@ async def test_a_failed_run_says_why_in_words_with_a_fix(house: House, admin: Us
     run_id = await house.factory.runs.start(ada, failing.id, {"nobody": 1})
     await house.factory.runs.wait(ada, run_id, 10)
     await admin.open(f"/runs/{run_id}")
-    await sees(admin, "Unknown name `name`.")
+    await sees(admin, "Unknown name “name”.")
     await admin.should_see("Show the step")
     await admin.should_see("Run again")
 
@@ -178,7 +178,7 @@ async def test_a_run_is_forked_from_a_step_after_showing_what_will_run(house: Ho
     view = await factory.runs.wait(ada, run, 10)
     last = view.steps[-1].node
     await admin.open(f"/runs/{run}")
-    await eventually(lambda: bool(admin.find(marker=f"turn-{last}").elements))
+    await admin.should_see(marker=f"turn-{last}", retries=80)
     admin.find(marker=f"turn-{last}").click()
     await sees(admin, "Fork from this step")
     admin.find(marker=f"fork-{last}").click()

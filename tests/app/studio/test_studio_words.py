@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.studio.words import changes, item_words, json_problem, one_line, plain_problem, spoken
+from app.sentences import spoken
+from app.studio.words import changes, item_words, json_problem, one_line, plain_problem
 from nodes.blueprint import Blueprint
 from nodes.catalog import catalog
 
