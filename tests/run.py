@@ -36,6 +36,11 @@ TESTS = (
     ("Tests in the browser", ["-m", "browser and not soak", "-n", "2", "--dist", "loadfile"]),
     ("Soak, a sample", ["-m", "soak"]),
 )
+# How often each thing is broken by `make soak`; the tests name their own, smaller sizes for `make test`.
+SOAK = {
+    "RUNTIME_KILLS": "1000", "KILLS": "200", "WORKERS": "500", "TAKEOVERS": "20", "CUTS": "500", "GRAPHS": "2000",
+}  # fmt: skip
+GRAPHS = ("tests/runtime/test_engine_properties.py", "tests/runtime/test_compiling_properties.py")
 
 
 @dataclass
@@ -130,15 +135,20 @@ def everything(run: Run, stack: ExitStack) -> None:
     """Prepare the machine, check, test."""
     if missing := run.phase("What this machine has", services.install_programs):
         run.lack(f"Not installed: {', '.join(missing)}. Install it: {services.how_to_install(missing)}")
+    start_services(run, stack)
+    run.environment.setdefault("FACTORY_FUZZ", "20000")
+    check(run)
+    for name, arguments in TESTS:
+        run.pytest(name, arguments)
+
+
+def start_services(run: Run, stack: ExitStack) -> None:
+    """Docker with the worker image, and PostgreSQL, as far as they can be had."""
     if docker := run.phase("A Docker engine", lambda: run.need(stack, services.docker_engine())):
         run.environment["DOCKER_HOST"] = docker
         run.phase("The worker image", lambda: worker_image(run, docker))
     if database := run.phase("A PostgreSQL server", lambda: run.need(stack, services.postgres_server())):
         run.environment["FACTORY_TEST_DATABASE_URL"] = database
-    run.environment.setdefault("FACTORY_FUZZ", "20000")
-    check(run)
-    for name, arguments in TESTS:
-        run.pytest(name, arguments)
 
 
 def worker_image(run: Run, docker: str) -> None:
@@ -157,16 +167,15 @@ def check(run: Run) -> None:
 
 def soak(run: Run, stack: ExitStack) -> None:
     """The soak in full."""
-    sizes = {"KILLS": "200", "RUNTIME_KILLS": "1000", "TAKEOVERS": "20", "CUTS": "500", "GRAPHS": "2000"}
-    for name, size in sizes.items():
+    for name, size in SOAK.items():
         run.environment.setdefault(f"FACTORY_SOAK_{name}", size)
     counted = services.CACHE / "soak.jsonl"
     services.CACHE.mkdir(exist_ok=True)
     run.environment["FACTORY_SOAK_REPORT"] = str(counted)
-    if database := run.phase("A PostgreSQL server", lambda: run.need(stack, services.postgres_server())):
-        run.environment["FACTORY_TEST_DATABASE_URL"] = database
+    start_services(run, stack)
     counted.unlink(missing_ok=True)
     run.pytest("Soak", ["-m", "soak", "--timeout", "14400", "-s"])
+    run.pytest("Random graphs", ["--timeout", "14400", *GRAPHS])
     run.command("The report", ["python", "-m", "tests.chaos.report", str(counted)])
 
 

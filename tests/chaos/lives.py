@@ -115,24 +115,33 @@ async def carries(
 
 
 async def takes_orders(
-    home: str, name: str, clients: int = 32, url: str | None = None, exceptions: str = "", most: int = 1_000_000
+    home: str,
+    name: str,
+    clients: int = 32,
+    light: int = 0,
+    url: str | None = None,
+    exceptions: str = "",
+    most: int = 1_000_000,
 ) -> None:
-    """Take orders as fast as it goes until killed; each is said when it was acknowledged."""
+    """Take orders as fast as it goes until killed, and light work of so many clients; each is said when it was acknowledged."""
     async with Factory(options(home, url, exceptions)) as factory:
 
-        async def client(number: int) -> None:
+        async def client(number: int, path: str) -> None:
             for count in range(most):
                 order = f"{name}-{number}-{count}"
                 body = orjson.dumps({"order": order, "total": 30 if count % 20 == 0 else 10})
                 try:
-                    reply = await factory.hooks.handle("orders", "POST", [(b"content-type", b"application/json")], body)
+                    reply = await factory.hooks.handle(path, "POST", [(b"content-type", b"application/json")], body)
                 except FactoryError as error:
                     say(refused=order, code=error.code)
                     await asyncio.sleep(0.01)
                     continue
-                say(accepted=order, run=orjson.loads(reply.body)["run"])
+                say(accepted=order, path=path, run=orjson.loads(reply.body)["run"])
 
-        await asyncio.gather(*(client(number) for number in range(clients)))
+        await asyncio.gather(
+            *(client(number, "orders") for number in range(clients)),
+            *(client(clients + number, "light") for number in range(light)),
+        )
 
 
 async def ends_all(home: str, url: str | None = None, exceptions: str = "", seconds: float = 240) -> None:

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 import uvloop
@@ -16,27 +15,13 @@ from runtime.workers.backend import Job, NoWorker, Profile, WorkersBusy
 from runtime.workers.choose import open_pool as open_everything
 from runtime.workers.pool import PoolRules
 from runtime.workers.states import WORKER, WorkerState
+from tests.runtime.workers.processes import first_processes
 
 SLEEP = "import time\ntime.sleep(seconds)\nreturn 'slept'"
 
 
 def job(code: str = "return 1", timeout: float = 20.0, **inputs: object) -> Job:
     return Job(id=f"job-{random.random()}", code=code, inputs=inputs, timeout=timeout)
-
-
-def first_processes(backend: str, home: str) -> list[int]:
-    """The host's process ids of the first process of each worker of this installation."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            command = (entry / "cmdline").read_bytes()
-            mounts = (entry / "mountinfo").read_text() if entry.name.isdigit() else ""
-            last = (entry / "status").read_text().split("NSpid:")[1].split("\n")[0].split()[-1]
-        except (OSError, IndexError):
-            continue
-        if b"/factory/inside.py" in command and f"{home}/" in mounts and last == "1":
-            found.append(int(entry.name))
-    return found
 
 
 async def eventually(condition) -> None:
@@ -48,7 +33,7 @@ async def test_a_worker_killed_in_mid_job_is_reported_and_replaced(open_pool, ba
     async with open_pool(size=2) as pool:
         running = asyncio.create_task(pool.run(job(SLEEP, seconds=60, timeout=90), tenant="acme"))
         await eventually(lambda: pool.stats().busy == 1)
-        for process in first_processes(backend.name, home):
+        for process in first_processes(home):
             os.kill(process, signal.SIGKILL)
         done = await running
         assert (done.ok, done.error.kind) == (False, "worker_lost")
@@ -61,7 +46,7 @@ async def test_a_worker_killed_while_idle_is_replaced_before_anyone_meets_it(ope
     async with open_pool(size=1) as pool:
         lost = asyncio.Event()
         pool.on_change(lambda moved: lost.set() if moved.after is WorkerState.UNHEALTHY else None)
-        (process,) = first_processes(backend.name, home)
+        (process,) = first_processes(home)
         os.kill(process, signal.SIGKILL)
         await lost.wait()
         assert (await pool.run(job(), tenant="acme")).value == 1
@@ -74,7 +59,7 @@ async def test_a_worker_that_hangs_is_found_by_its_silence(open_pool, backend, h
         if busy:
             running = asyncio.create_task(pool.run(job(SLEEP, seconds=60, timeout=90), tenant="acme"))
             await eventually(lambda: pool.stats().busy == 1)
-        (process,) = first_processes(backend.name, home)
+        (process,) = first_processes(home)
         os.kill(process, signal.SIGSTOP)
         if running is not None:
             assert (await running).error.kind == "worker_lost"
@@ -216,7 +201,7 @@ async def test_stopping_refuses_those_who_wait_and_leaves_nothing(open_pool, bac
         "worker_lost",
         "worker_lost",
     ]
-    assert first_processes(backend.name, home) == []
+    assert first_processes(home) == []
     assert list(rooms.iterdir()) == []
     with pytest.raises(NoWorker):
         await pool.run(job(), tenant="acme")
@@ -227,7 +212,7 @@ async def test_stopping_while_workers_start_leaves_nothing(open_pool, backend, h
         await eventually(lambda: pool.stats().starting == 3)
         await asyncio.sleep(random.random() / 5)
     await backend.close()
-    assert first_processes(backend.name, home) == []
+    assert first_processes(home) == []
     assert list(rooms.iterdir()) == []
 
 
@@ -252,7 +237,7 @@ async def test_under_random_deaths_and_cancellations_every_job_ends_and_the_pool
         async def reaper() -> None:
             for _ in range(6):
                 await asyncio.sleep(0.3)
-                alive = first_processes(backend.name, home)
+                alive = first_processes(home)
                 if alive:
                     os.kill(dice.choice(alive), dice.choice([signal.SIGKILL, signal.SIGSTOP]))
 
@@ -261,7 +246,7 @@ async def test_under_random_deaths_and_cancellations_every_job_ends_and_the_pool
         assert {"ok", "exception", "timeout", "killed"} <= set(ends)
         await eventually(lambda: pool.stats().ready == 3 and pool.stats().starting == 0)
         assert (pool.stats().busy, pool.stats().waiting) == (0, 0)
-        assert len(first_processes(backend.name, home)) == 3
+        assert len(first_processes(home)) == 3
 
 
 def test_it_works_on_the_loop_that_the_server_uses(home):
