@@ -1,7 +1,7 @@
 """The engine: holds the runs that are going on, takes up what a crash left, and wakes what waits.
 
 `accept` answers when a run is durable; `begin` is for callers who wait for the end anyway, so that a short run costs one commit.
-`submit(tenant, run_id)` is the seam for several machines: an id is enough to take up a run from its rows.
+`submit(tenant, run_id)` makes it the `Dispatcher` of one process: an id is enough to take up a run from its rows.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from runtime.execution import Execution, Order, Response
 from runtime.journal import ENDS, Journal, Plans
 from runtime.leases import LEASE, Lease
 from runtime.limits import Limits
-from runtime.orders import LOOSE, owes_alarm
+from runtime.orders import LOOSE, Dispatcher, owes_alarm
 from runtime.outcomes import explain
 from runtime.pace import Pace
 from runtime.plan import Plan
@@ -59,7 +59,9 @@ class Engine:
         clock: Callable[[], float] = time.time,
         lease: float = LEASE,
         limits: Limits | None = None,
+        dispatcher: Dispatcher | None = None,
     ) -> None:
+        self.dispatcher: Dispatcher = dispatcher or self
         self.limits = limits or Limits()
         self.limits.on_change(self._limits_changed)
         self.db = db
@@ -358,6 +360,7 @@ class Engine:
             self.active.pop(run_id, None)
             raise
         ex.state = RunState.RUNNING
+        self.waits.wake(ex)
         for act in self._acts.pop((tenant, run_id), ()):
             act(ex)
         self.launch(ex)
@@ -486,7 +489,10 @@ class Engine:
     async def wake(self, tenant: str, run_id: str) -> None:
         """Give the steps of a run whose time has come their answer."""
         try:
-            await self.submit(tenant, run_id, self.waits.wake)
+            if (ex := self.active.get(run_id)) is not None:
+                self.waits.wake(ex)
+            else:
+                await self.dispatcher.submit(tenant, run_id)
         except (Elsewhere, StorageError) as error:
             log.info("a run is not woken now", run=run_id, reason=error.message)
         except FactoryError as error:

@@ -1,7 +1,7 @@
 """What is asked of the engine, and what a caller is answered."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from runtime.debugger import Debugger
 from runtime.events import Fact
@@ -37,6 +37,18 @@ class Order:
     seed: tuple[Fact, ...] = ()
     """The facts of what it takes over."""
     debug: Debugger | None = None
+
+
+class Dispatcher(Protocol):
+    """The seam to other machines: brings a run, by its id alone, to a process that takes it up from its rows.
+
+    The engine is the one that keeps everything in this process. A distributed engine that exists can be another: its processes
+    run ours over the same database, and of two that get the same id one takes the row and the other is refused.
+    """
+
+    async def submit(self, tenant: str, run_id: str) -> object:
+        """Have the run go on somewhere. Raises NotFound; Elsewhere when another process has it in hand."""
+        ...
 
 
 ALARM: Final = "failure of "

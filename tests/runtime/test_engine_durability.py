@@ -144,6 +144,25 @@ async def test_a_question_nobody_answers_expires_as_no(database_url: str) -> Non
         assert [one.state for one in await rig.approvals.list(WHO, pending=False)] == ["expired"]
 
 
+async def test_a_dispatcher_is_given_nothing_but_the_id_of_a_run_whose_time_has_come(database_url: str) -> None:
+    given = []
+
+    class Elsewhere:
+        async def submit(self, tenant: str, run_id: str) -> None:
+            given.append((tenant, run_id))
+
+    blueprint = drawn({"s": "start", "z": ("sleep", {"until": time.time() + 3_600})}, "s.value > z.value")
+    async with open_rig(database_url) as rig:
+        ex = await rig.begin(blueprint, "x")
+        await rig.waiting(ex.id)
+        rig.engine.clock = lambda: time.time() + 3_601
+        rig.engine.dispatcher = Elsewhere()
+        await rig.engine.tick()
+        assert given == [(TENANT, ex.id)]
+        await rig.engine.submit(*given[0])
+        assert (await rig.ended(ex.id)).info.state == "succeeded"
+
+
 async def test_a_run_sleeps_as_a_row_and_wakes_in_time(database_url: str) -> None:
     blueprint = drawn({"s": "start", "z": ("sleep", {"until": time.time() + 3_600})}, "s.value > z.value")
     async with open_rig(database_url) as rig:
