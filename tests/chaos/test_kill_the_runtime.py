@@ -1,6 +1,6 @@
 """The runtime is killed again and again while it takes orders: what it acknowledged is there and ended, keyed effects happened once.
 
-FACTORY_SOAK_RUNTIME_KILLS says how often (15 if unset). From 100 kills on, many more clients ask for light work at the same time.
+FACTORY_SOAK_RUNTIME_KILLS says how often (12 if unset). From 100 kills on, many more clients ask for light work at the same time.
 """
 
 import json
@@ -17,7 +17,7 @@ from tests.chaos.orders import Receiver, light, orders
 from tests.chaos.report import note
 from tests.fakes.http_server import HttpServer
 
-KILLS = int(os.environ.get("FACTORY_SOAK_RUNTIME_KILLS", "15"))
+KILLS = int(os.environ.get("FACTORY_SOAK_RUNTIME_KILLS", "12"))
 LIGHT = 200 if KILLS >= 100 else 0
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300 + 10 * KILLS)]
