@@ -13,6 +13,7 @@ from runtime.outcomes import explain, fired, is_big, retry_in, run_to_end, shown
 from runtime.pace import SHORT
 from runtime.plan import Step
 from runtime.progress import DONE, Answer, Frame
+from storage.errors import AWAY, StorageError
 
 if TYPE_CHECKING:
     from runtime.execution import Execution
@@ -92,7 +93,7 @@ async def work(
                 await ex.flush()
                 if not (ex.sandbox or ex.engine.lease.held):
                     await ex.engine.lease.confirm()
-            outcome = await _attempt(ex, frame, step, inputs, attempt, answer)
+            outcome = await _attempt_with_patience(ex, frame, step, inputs, attempt, answer)
             if frame.gone:
                 return
             if isinstance(outcome, Pause):
@@ -144,6 +145,22 @@ async def _turn(ex: "Execution", frame: Frame, step: Step, attempt: int) -> bool
         frame.begun[step.index] = attempt
     await begin_wait(ex, frame, step, "turn", now + delay, {})
     return False
+
+
+async def _attempt_with_patience(
+    ex: "Execution", frame: Frame, step: Step, inputs: dict[str, Any], attempt: int, answer: Answer | None
+) -> Any:
+    """One attempt; when the database is away it waits for it, as the journal does: what a step keeps in the house counts once."""
+    pause = 0.2
+    while True:
+        try:
+            return await _attempt(ex, frame, step, inputs, attempt, answer)
+        except StorageError as error:
+            if ex.sandbox or step.effect > Effect.E2 or error.code not in AWAY:
+                raise
+            log.warning("a step waits for the database", run=ex.id, node=step.id, error=error.message)
+        await asyncio.sleep(pause)
+        pause = min(5.0, pause * 2)
 
 
 async def _attempt(

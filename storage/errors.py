@@ -38,6 +38,10 @@ class WrongTenant(StorageError):
     status = 500
 
 
+AWAY = frozenset({"storage.full", "storage.locked", "storage.lost", "storage.unknown"})
+"""Codes of trouble that passes: the same work can be done again later, if doing it twice counts once."""
+
+
 def full() -> StorageError:
     """No room left."""
     return StorageError(

@@ -1,7 +1,9 @@
 """What agents remember between runs: nothing is lost when runs meet, and nothing counts twice."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -103,3 +105,30 @@ async def test_a_test_run_sees_what_is_remembered_and_keeps_its_own_to_itself(fa
     view = await factory.runs.get(ADMIN, id_)
     assert view.steps[-1].output == {"value": "test", "stored": ["real", "test"]}
     assert await remembered(factory) == (True, ["real"])
+
+
+class Held(Node):
+    """Remembers while another program holds the database."""
+
+    type = "t.held"
+    family, title, effect = Family.ACTION, "Held", Effect.E2
+    file: str
+    attempts: ClassVar[list[str]] = []
+
+    async def run(self, ctx: Context, value: Any) -> Value:
+        if not self.attempts:
+            other = sqlite3.connect(self.file, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            asyncio.get_running_loop().call_later(5.5, other.close)
+        self.attempts.append(ctx.idempotency_key)
+        return Value(await ctx.memory.add("total", 1))
+
+
+async def test_a_step_that_remembers_waits_for_a_database_that_another_program_holds(tmp_path: Path) -> None:
+    file = tmp_path / "factory.db"
+    held = agent({"s": "trigger.manual", "h": ("t.held", {"file": str(file)})}, "s.value > h.value")
+    async with new_factory(f"sqlite:///{file}", types=Catalog([*catalog(), Held])) as factory:
+        id_ = (await factory.blueprints.create(ADMIN, held)).id
+        view = await factory.runs.wait(ADMIN, await factory.runs.start(ADMIN, id_, 1), 20)
+    assert (view.info.state, view.output) == ("succeeded", 1)
+    assert len(Held.attempts) == 2 and len(set(Held.attempts)) == 1
