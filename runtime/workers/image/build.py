@@ -29,7 +29,6 @@ NAME = "agent-factory/worker"
 HERE = Path(__file__).resolve().parent
 SUITE = "bookworm"
 PACKAGES = ("python3", "tzdata")
-MIRROR = "http://deb.debian.org/debian"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # Nothing is ever installed, read or translated in a worker.
 DROPPED = (
@@ -123,13 +122,14 @@ def _make(docker: Sequence[str], tag: str) -> None:
 
 def _bootstrap(archive: Path) -> None:
     """Make a Debian with our packages and nothing else, and keep it as `archive`."""
-    mirror = os.environ.get("FACTORY_DEBIAN_MIRROR", MIRROR)
+    # Without one named, debootstrap takes the usual one of the suite.
+    mirror = [named] if (named := os.environ.get("FACTORY_DEBIAN_MIRROR")) else []
     # Not the system's /tmp: it may be mounted noexec or nodev, where debootstrap cannot work.
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="root-") as folder:
         root = Path(folder)
         keyring = [f"--keyring={KEYRING}"] if KEYRING.exists() else []
         _run(
-            ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", *keyring, SUITE, str(root), mirror]
+            ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", *keyring, SUITE, str(root), *mirror]
         )
         for dropped in DROPPED:
             shutil.rmtree(root / dropped, ignore_errors=True)
