@@ -1,6 +1,6 @@
 """Called: another agent of the team starts this one, with named and typed fields."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from nodes.answers import NAME
 from nodes.base import Context, Effect, Example, Family, Node, NodeError, Out, PortInfo, Row
 from nodes.called import KINDS, fits_kind, shape_of_fields, wrong_fields
+from nodes.compiling import Writer, listed, literal, quoted, stiff
 from nodes.filling import check_json
 from nodes.formula.values import a_kind
 from nodes.listen import Called as Call
@@ -108,21 +109,14 @@ class Called(Node):
     async def run(self, ctx: Context, event: Any) -> Given:
         if not self.fields:
             return Given(event if isinstance(event, dict) else {} if event is None else {"value": event})
-        if not isinstance(event, dict):
-            raise NodeError(
-                f"The call brings {a_kind(event)}, and has to bring a record with {', '.join(f.name for f in self.fields)}."[
-                    :500
-                ],
-                fix="Give the input of the call as JSON with these fields.",
-            )
-        problems = list(wrong_fields(self._declared(), event))
-        if problems:
-            raise NodeError(
-                f"The call does not fit: {'; '.join(problems[:5])}."[:800],
-                fix="Correct the input in the agent that calls.",
-                details={"problems": problems},
-            )
-        return Given({field.name: event.get(field.name) for field in self.fields})
+        return Given(_brought(event, self._declared()))
+
+    def as_python(self, w: Writer) -> None:
+        if not self.fields:
+            w.give(stiff('event if isinstance(event, dict) else {} if event is None else {"value": event}', 2))
+            return
+        fields = (w.use(CalledField, quoted(one.name), quoted(one.kind), literal(one.required)) for one in self.fields)
+        w.give(w.use(_brought, "event", listed(fields)))
 
     def listens(self) -> Call:
         returns = tuple(CalledField(field.name, field.kind, field.required) for field in self.returns)
@@ -154,3 +148,21 @@ def _sample(field: Parameter) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return {"yes": True, "no": False}.get(text.lower(), field.sample) if field.kind == "yes/no" else field.sample
+
+
+def _brought(event: Any, declared: Collection[CalledField]) -> dict[str, Any]:
+    """What a call brings, field by field. Raises NodeError when it does not fit."""
+    if not isinstance(event, dict):
+        wanted = ", ".join(field.name for field in declared)
+        raise NodeError(
+            f"The call brings {a_kind(event)}, and has to bring a record with {wanted}."[:500],
+            fix="Give the input of the call as JSON with these fields.",
+        )
+    problems = wrong_fields(declared, event)
+    if problems:
+        raise NodeError(
+            f"The call does not fit: {'; '.join(problems[:5])}."[:800],
+            fix="Correct the input in the agent that calls.",
+            details={"problems": problems},
+        )
+    return {field.name: event.get(field.name) for field in declared}

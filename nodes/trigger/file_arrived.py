@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from nodes.base import Context, Effect, Example, Family, Label, Node, NodeError, Out, PortInfo
+from nodes.compiling import Writer
 from nodes.listen import FileArrived as Arrived
 from nodes.shape import NUMBER, TEXT, Shape
 
@@ -50,16 +51,12 @@ class FileArrived(Node):
     )
 
     async def run(self, ctx: Context, event: Any) -> NewFile:
-        told = event if isinstance(event, dict) else {"name": event}
-        name = told.get("name")
-        if not isinstance(name, str) or not name.strip():
-            raise NodeError("There is no file.", fix="Start it with the name of a file.")
-        size = told.get("size")
-        return NewFile(
-            name=name,
-            media_type=str(told.get("media_type") or "application/octet-stream"),
-            size=size if isinstance(size, int | float) and not isinstance(size, bool) else 0,
-        )
+        name, media_type, size = _new_file(event)
+        return NewFile(name=name, media_type=media_type, size=size)
+
+    def as_python(self, w: Writer) -> None:
+        w.let("name, media_type, size", w.use(_new_file, "event"))
+        w.gives(name="name", media_type="media_type", size="size")
 
     def listens(self) -> Arrived:
         return Arrived(self.file.strip())
@@ -76,3 +73,14 @@ class FileArrived(Node):
 
     def describe(self) -> str:
         return "any file" if self.file.strip() == "*" else self.file
+
+
+def _new_file(event: Any) -> tuple[str, str, float]:
+    """The name of the file, its kind and its size."""
+    told = event if isinstance(event, dict) else {"name": event}
+    name = told.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise NodeError("There is no file.", fix="Start it with the name of a file.")
+    size = told.get("size")
+    counted = size if isinstance(size, int | float) and not isinstance(size, bool) else 0
+    return name, str(told.get("media_type") or "application/octet-stream"), counted

@@ -7,6 +7,7 @@ import orjson
 from pydantic import Field, field_validator
 
 from nodes.base import Context, Effect, Example, Family, Json, Label, Node, NodeError, Out, PortInfo
+from nodes.compiling import Writer, quoted
 from nodes.filling import check_json
 from nodes.listen import RowAdded as Added
 from nodes.shape import TEXT, Shape
@@ -58,11 +59,12 @@ class RowAdded(Node):
         return check_json(text)
 
     async def run(self, ctx: Context, event: Any) -> NewRows:
-        told = event if isinstance(event, dict) and isinstance(event.get("rows"), list) else {"rows": [event]}
-        rows = told["rows"]
-        if not rows:
-            raise NodeError("No row was added.", fix="Start it with at least one row.")
-        return NewRows(row=rows[-1], rows=rows, table=str(told.get("table") or self.table))
+        rows, table = _new_rows(event, self.table)
+        return NewRows(row=rows[-1], rows=rows, table=table)
+
+    def as_python(self, w: Writer) -> None:
+        w.let("rows, table", w.use(_new_rows, "event", quoted(self.table)))
+        w.gives(row="rows[-1]", rows="rows", table="table")
 
     def listens(self) -> Added:
         return Added(self.table.strip())
@@ -79,3 +81,12 @@ class RowAdded(Node):
 
     def describe(self) -> str:
         return f"to “{self.table}”"
+
+
+def _new_rows(event: Any, table: str) -> tuple[list[Any], str]:
+    """The rows that were added, and where."""
+    told = event if isinstance(event, dict) and isinstance(event.get("rows"), list) else {"rows": [event]}
+    rows: list[Any] = told["rows"]
+    if not rows:
+        raise NodeError("No row was added.", fix="Start it with at least one row.")
+    return rows, str(told.get("table") or table)

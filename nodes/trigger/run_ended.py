@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from nodes.base import BlueprintRef, Context, Effect, Example, Family, Label, Node, Out, PortInfo
+from nodes.compiling import Writer
 from nodes.listen import RunEnded as Ended
 from nodes.shape import TEXT, Shape
 
@@ -70,6 +71,15 @@ class RunEnded(Node):
             state=str(told.get("state") or "succeeded"),
             problem=told.get("error"),
             run=str(told.get("run") or ""),
+        )
+
+    def as_python(self, w: Writer) -> None:
+        w.let("told", 'event if isinstance(event, dict) else {"output": event}')
+        w.gives(
+            output='told.get("output")',
+            state='str(told.get("state") or "succeeded")',
+            problem='told.get("error")',
+            run='str(told.get("run") or "")',
         )
 
     def listens(self) -> Ended:
