@@ -7,6 +7,7 @@ from pydantic import Field
 
 from nodes.answers import NAME
 from nodes.base import Context, Effect, Example, Family, Formula, Node, Out, PortInfo
+from nodes.compiling import Writer
 from nodes.formula import infer
 from nodes.shape import ANY, Shape, record
 
@@ -55,6 +56,10 @@ class SetVariable(Node):
 
     async def run(self, ctx: Context, value: Any = None) -> Noted:
         return Noted(value, ctx.evaluate(self.to) if self.to.strip() else value)
+
+    def as_python(self, w: Writer) -> None:
+        value = w.arrived("value")
+        w.gives(value=value, variable=w.formula(self.to) if self.to.strip() else value)
 
     def sets_variable(self) -> str:
         return self.name

@@ -16,6 +16,7 @@ from nodes.compiling import CannotCompile, Library, Writer, identifier, literal,
 from nodes.compiling.carry import RESERVED
 from nodes.compiling.layout import docstring, words_in
 from nodes.errors import FactoryError
+from runtime.compiling.order import check_order
 from runtime.compiling.steps import Fired, Function, arguments
 from runtime.compiling.text import closing, opening
 from runtime.compiling.wiring import Wiring
@@ -33,6 +34,7 @@ _OWN = {
     "world",
     "steps",
     "replies",
+    "variables",
     "ends",
     "item",
     "index",
@@ -76,12 +78,18 @@ class Module:
         """The steps that formulas ask for by name."""
         self.replies = False
         self.waits = False
+        self.sets = any(step.sets and not step.placed.disabled for step in plan.steps.values())
+        """Whether a step sets a variable of the run."""
+        self.readers: set[str] = set()
+        """The steps whose formulas read variables."""
 
     def text(self) -> str:
         """The module."""
         for step in self.plan.steps.values():
             if not step.placed.disabled:
                 self._function(step)
+        if self.sets:
+            check_order(self)
         wiring = Wiring(self).whole()
         self.library.need("from typing import Any")
         end = closing(self.library, waits=self.waits)
@@ -122,7 +130,8 @@ class Module:
         blank = tuple(step.blank)
         ports = ("event",) if step.is_trigger else tuple(dict.fromkeys((*fed, *blank)))
         main = "" if step.is_trigger or step.first_input not in ports else step.first_input
-        fixed = {"input": main or "None", "steps": "steps", "vars": "VARIABLES", "run": "RUN"}
+        fixed = {"input": main or "None", "steps": "steps", "run": "RUN"}
+        fixed["vars"] = "variables" if self.sets else "VARIABLES"
         if step.scope.loop is not None:
             fixed |= {"item": "item", "index": "index"}
         zone = self.plan.blueprint.time_zone
@@ -143,14 +152,17 @@ class Module:
         used = writer.formulas.used
         extras: list[str] = [name for name in ("item", "index") if name in used and name in fixed]
         extras += ["steps"] if "steps" in used else []
+        extras += ["variables"] if "vars" in used and self.sets else []
         extras += ["replies"] if writer.answers else []
         extras += ["world"] if writer.outside else []
+        self.readers |= {step.id} if "vars" in used else set()
         self.replies = self.replies or writer.answers
         body = "\n".join(writer.lines)
         found = Function(self.names[step.id], writer.gave, "await " in body, extras, ports)
         self.waits = self.waits or writer.outside
         self.functions[step.id] = found
         typed = {"steps": "dict[str, Any]", "replies": "list[Any]", "world": "World", "index": "int"}
+        typed["variables"] = "dict[str, Any]"
         given = [f"{name}: {typed.get(name, 'Any')}" for name in dict.fromkeys((*ports, *extras))]
         about = step.node.describe()
         said = _sentence(f"{step.node.title}: {about}" if about else step.node.title)

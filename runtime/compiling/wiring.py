@@ -47,6 +47,8 @@ class Wiring:
             lines += [f"{STEP}replies: list[Any] = []"]
         if module.named:
             lines += [f"{STEP}steps: dict[str, Any] = {{}}"]
+        if module.sets:
+            lines += statement(literal(dict(plan.variables)), "variables: dict[str, Any] = ", depth=1)
         body = self.scope(plan.root, 1)
         ends = self.ends()
         given = ["event: Any = None"]
@@ -116,6 +118,7 @@ class Wiring:
             kind = self.loop(step, condition, variable, lines)
         else:
             kind = self.called(step, condition, variable, lines)
+            lines += self.remembered(step, kind, variable)
         self.kinds[step.id] = kind
         if condition and kind in _EMPTY:
             before.append(f"{variable}{_EMPTY[kind]}")
@@ -326,6 +329,14 @@ class Wiring:
             f"**({{{quoted(p)}: {v}}} if {self.module.outs[step.id, p].fired} else {{}})" for p, v in pairs.items()
         ]
         return [f"{target}{{{', '.join(tests)}}}  # fmt: skip"] if tests else []
+
+    @staticmethod
+    def remembered(step: Step, kind: str, variable: str) -> list[str]:
+        """Lines that give a variable of the run the value that the step worked out."""
+        if not step.sets or kind not in ("ports", "some"):
+            return []
+        line = f'variables = {{**variables, {quoted(step.sets)}: {variable}["variable"]}}'
+        return [line] if kind == "ports" else [f'if "variable" in {variable}:', f"{STEP}{line}"]
 
     # --- loops ----------------------------------------------------------------------------------------------------------------
 

@@ -118,7 +118,8 @@ def of_example(cls: type[Node], example: Example) -> Blueprint:
         {"id": f"e{i}", "source": a, "source_port": b, "target": c, "target_port": d}
         for i, (a, b, c, d) in enumerate(edges)
     ]
-    return Blueprint.parse({"name": "Example", "nodes": nodes, "edges": wired})
+    variables = [{"name": name, "value": value} for name, value in example.given.get("vars", {}).items()]
+    return Blueprint.parse({"name": "Example", "nodes": nodes, "edges": wired, "variables": variables})
 
 
 def imported(text: str, folder: Path) -> Any:
@@ -365,3 +366,58 @@ def test_no_name_breaks_a_module(odd: Path, number: int, tmp_path: Path) -> None
 
 def test_odd_modules_are_formatted(odd: Path) -> None:
     assert checked("ruff", "format", "--isolated", "--no-cache", "--line-length=120", "--check", str(odd)) == ""
+
+
+def noted(*wires: str, each: int = 1) -> Blueprint:
+    """Steps by the first letters of their names: `n` sets a variable, `d` decides, `e` repeats, `t` says it, `m` merges."""
+    about: dict[str, tuple[str, dict[str, Any]]] = {
+        "s": ("trigger.manual", {}),
+        "n": ("flow.set_variable", {"name": "seen", "to": "vars.seen + 1"}),
+        "d": ("validation.decide", {"condition": "total > 1"}),
+        "e": ("flow.for_each", {"over": "items", "parallel": each}),
+        "t": ("action.text_template", {"template": "{{ vars.seen }}"}),
+        "m": ("flow.merge", {}),
+    }
+    ends = [end.strip().split(".") for wire in wires for end in wire.split(">")]
+    nodes = [
+        {"id": name, "name": name, "type": about[name[0]][0], "settings": about[name[0]][1]}
+        for name in dict.fromkeys(name for name, _ in ends)
+    ]
+    edges = [
+        {"id": f"w{i}", "source": a, "source_port": b, "target": c, "target_port": d}
+        for i, ((a, b), (c, d)) in enumerate(zip(ends[::2], ends[1::2], strict=True))
+    ]
+    variables = [{"name": "seen", "value": 0}]
+    return Blueprint.parse({"name": "Noted", "nodes": nodes, "edges": edges, "variables": variables})
+
+
+CHAIN = ("s.value > n.value", "n.value > n2.value", "n2.value > t.value")
+LOOP = ("s.value > e.items", "e.item > n.value", "n.variable > e.result", "e.done > t.value")
+BRANCHES = ("s.value > d.value", "d.yes > n.value", "d.no > n2.value", "n2.value > n3.value", "n.value > m.values",
+            "n3.value > m.values", "m.value > t.value")  # fmt: skip
+
+
+@pytest.mark.parametrize("wires", [CHAIN, LOOP, BRANCHES])
+async def test_a_run_variable_is_what_it_is_in_a_run(tmp_path: Path, wires: tuple[str, ...]) -> None:
+    agent = noted(*wires)
+    module = imported(compile_python(agent, TYPES), tmp_path)
+    for total in (1, 2):
+        event = {"total": total, "items": [1, 2, 3]}
+        assert module.run(event) == module.run(event) == await sandboxed(agent, event, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("agent", "why"),
+    [
+        (noted("s.value > n.value", "s.value > t.value"), "no wire says whether “t” comes before or after it"),
+        (noted("s.value > n.value", "s.value > n2.value"), "no wire says whether “n2” comes before or after it"),
+        (noted(*LOOP[:3], "e.item > d.value"), "no wire says whether “d” in the same loop"),
+        (noted(*LOOP, each=2), "inside of “e”, which works on several items at once"),
+    ],
+)
+def test_a_run_variable_without_an_order_is_refused(agent: Blueprint, why: str) -> None:
+    with pytest.raises(CannotCompile) as caught:
+        compile_python(agent, TYPES)
+    assert why in caught.value.message
+    assert caught.value.where["node"] == "n"
+    assert caught.value.fix
