@@ -136,7 +136,14 @@ async def takes_orders(
                     say(refused=order, code=error.code)
                     await asyncio.sleep(0.01)
                     continue
-                say(accepted=order, path=path, run=orjson.loads(reply.body)["run"])
+                run = orjson.loads(reply.body)["run"]
+                say(accepted=order, path=path, run=run)
+                # The next one is asked for when this one has ended or rests, so that what a kill leaves stays within bounds.
+                while (active := factory.engine.active.get(run)) is not None:
+                    if path == "light":
+                        await active.ended.wait()
+                    else:
+                        await asyncio.sleep(0.01)
 
         await asyncio.gather(
             *(client(number, "orders") for number in range(clients)),

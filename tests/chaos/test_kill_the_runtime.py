@@ -18,7 +18,7 @@ from tests.chaos.report import note
 from tests.fakes.http_server import HttpServer
 
 KILLS = int(os.environ.get("FACTORY_SOAK_RUNTIME_KILLS", "12"))
-LIGHT = 200 if KILLS >= 100 else 0
+LIGHT = 60 if KILLS >= 100 else 0
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300 + 10 * KILLS)]
 
