@@ -335,7 +335,7 @@ class Wiring:
         """Lines that give a variable of the run the value that the step worked out."""
         if not step.sets or kind not in ("ports", "some"):
             return []
-        line = f'variables = {{**variables, {quoted(step.sets)}: {variable}["variable"]}}'
+        line = _kept_whole(f'variables = {{**variables, {quoted(step.sets)}: {variable}["variable"]}}')
         return [line] if kind == "ports" else [f'if "variable" in {variable}:', f"{STEP}{line}"]
 
     # --- loops ----------------------------------------------------------------------------------------------------------------
