@@ -113,6 +113,7 @@ class Engine:
     async def stop(self) -> None:
         """Stop where we are: every run goes on from its facts at the next start."""
         self._stopping = True
+        await self.lease.stop_recovering()
         for timer in self._timers.values():
             timer.cancel()
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]

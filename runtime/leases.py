@@ -55,6 +55,7 @@ class Lease:
         self._renewed = asyncio.Event()
         self._seen: dict[str, tuple[int, float]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._recovering: asyncio.Task[None] | None = None
 
     @property
     def held(self) -> bool:
@@ -81,6 +82,7 @@ class Lease:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await self.stop_recovering()
         self._until = 0.0
         id_ = self.id
         try:
@@ -129,6 +131,7 @@ class Lease:
         """This life is over: stop everything, then begin another one."""
         log.error("this server lost touch with the database and stopped its work", server=self.id)
         self._until = 0.0
+        await self.stop_recovering()
         await self._call(self.on_lost)
         while True:
             try:
@@ -138,7 +141,15 @@ class Lease:
                 log.warning("this server cannot come back yet", reason=error.message)
                 await asyncio.sleep(self.seconds * RENEW)
         log.info("this server is back", server=self.id)
-        await self._call(self.on_recover)
+        # Not here: whoever renews the lease must not wait until everything is taken over, or it is lost again meanwhile.
+        self._recovering = asyncio.get_running_loop().create_task(self._call(self.on_recover), name="recovery")
+
+    async def stop_recovering(self) -> None:
+        """Begin nothing more of what a new life takes over."""
+        if self._recovering is not None:
+            self._recovering.cancel()
+            await asyncio.gather(self._recovering, return_exceptions=True)
+            self._recovering = None
 
     async def _look(self) -> None:
         """Give up servers that stand still, and take over what those had that are gone."""
