@@ -105,8 +105,12 @@ class Lease:
         """Renew for as long as we live; when that fails for too long, stop everything and begin anew."""
         while True:
             await asyncio.sleep(self.seconds * RENEW)
-            if not await self._renew():
-                await self.lose()
+            try:
+                if not await self._renew():
+                    await self.lose()
+            except Exception:
+                # Whatever went wrong, a server that no longer renews must notice; the next beat tries again.
+                log.exception("the lease could not be renewed in a way that was not foreseen")
 
     async def _renew(self) -> bool:
         """Whether this life goes on."""
@@ -162,6 +166,8 @@ class Lease:
                     await self._call(self.on_recover)
             except FactoryError as error:
                 log.warning("this server could not look at the others", reason=error.message)
+            except Exception:
+                log.exception("looking at the other servers failed in a way that was not foreseen")
             await self._call(self.on_look)
 
     async def _anybody_gone(self) -> bool:
