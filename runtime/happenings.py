@@ -199,19 +199,7 @@ class Happenings:
         plan: Plan = await self._plans.by_hash(tenant, content_hash)
         if row.node not in plan.steps:
             return "It was not started: the agent does not listen for this any more."
-        await self._engine.accept(
-            Order(
-                run_id=row.run_id,
-                tenant=tenant,
-                plan=plan,
-                trigger=row.node,
-                input=row.event,
-                blueprint_id=live.blueprint_id,
-                version=live.version,
-                deployment_id=live.id,
-                environment=live.environment,
-            )
-        )
+        await self._engine.accept(Order.of(live, plan, row.run_id, row.node, row.event))
         return ""
 
 

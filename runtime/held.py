@@ -102,21 +102,7 @@ class Held:
             return {row.id for row in waiting if run.get(session, row.id) is not None}
 
         done = await self._db.read(tenant, started)
-        orders = [
-            Order(
-                run_id=row.id,
-                tenant=tenant,
-                plan=plan,
-                trigger=row.node,
-                input=row.event,
-                blueprint_id=live.blueprint_id,
-                version=live.version,
-                deployment_id=live.id,
-                environment=live.environment,
-            )
-            for row in waiting
-            if row.id not in done
-        ]
+        orders = [Order.of(live, plan, row.id, row.node, row.event) for row in waiting if row.id not in done]
         results = await asyncio.gather(*(self._engine.accept(order) for order in orders), return_exceptions=True)
         full = False
         for order, result in zip(orders, results, strict=True):

@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 from runtime.debugger import Debugger
 from runtime.events import Fact
 from runtime.plan import Plan
+from storage.deployment import Deployment
 
 
 @dataclass(slots=True)
@@ -37,6 +38,21 @@ class Order:
     seed: tuple[Fact, ...] = ()
     """The facts of what it takes over."""
     debug: Debugger | None = None
+
+    @classmethod
+    def of(cls, live: Deployment, plan: Plan, run_id: str, trigger: str, event: Any) -> "Order":
+        """The run that a deployment starts when one of its triggers hears something."""
+        return cls(
+            run_id=run_id,
+            tenant=live.tenant_id,
+            plan=plan,
+            trigger=trigger,
+            input=event,
+            blueprint_id=live.blueprint_id,
+            version=live.version,
+            deployment_id=live.id,
+            environment=live.environment,
+        )
 
 
 class Dispatcher(Protocol):

@@ -181,16 +181,8 @@ class Schedules:
         live, content_hash = found
         plan = await self._plans.by_hash(row.tenant_id, content_hash)
         await self._engine.accept(
-            Order(
-                run_id=run_id,
-                tenant=row.tenant_id,
-                plan=plan,
-                trigger=row.node,
-                input={"moment": datetime.fromtimestamp(due, UTC).isoformat(timespec="seconds")},
-                blueprint_id=live.blueprint_id,
-                version=live.version,
-                deployment_id=live.id,
-                environment=live.environment,
+            Order.of(
+                live, plan, run_id, row.node, {"moment": datetime.fromtimestamp(due, UTC).isoformat(timespec="seconds")}
             )
         )
 
