@@ -238,6 +238,24 @@ Json = Annotated[str, Field(max_length=100_000, json_schema_extra={"format": "js
 Cron = Annotated[str, Field(max_length=200, json_schema_extra={"format": "cron"})]
 TimeZone = Annotated[str, Field(max_length=64, json_schema_extra={"format": "time-zone"})]
 BlueprintRef = Annotated[str, Field(max_length=64, json_schema_extra={"format": "blueprint"})]
+ModelName = Annotated[
+    str,
+    Field(
+        max_length=200,
+        title="Model",
+        description="Another model of the same provider. Empty: the one in Settings → Model.",
+        json_schema_extra={"format": "model", "placeholder": "the one in Settings"},
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    Field(
+        ge=0,
+        le=2,
+        title="Freedom",
+        description="0 answers alike every time, 1 and more is freer. Empty: as the model does by itself.",
+    ),
+]
 FileName = Annotated[str, Field(max_length=200, json_schema_extra={"format": "file"})]
 
 

@@ -3,7 +3,10 @@
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from nodes.base import NodeError
+from pydantic import Field, field_validator
+
+from nodes.base import BlueprintRef, Context, Json, Node, NodeError
+from nodes.filling import check_filling, fill
 from nodes.formula.values import a_kind
 from nodes.listen import CalledField
 from nodes.shape import ANY, NOTHING, NUMBER, TEXT, YES_NO, Shape, list_of, one_of, record
@@ -59,6 +62,27 @@ def wrong_fields(declared: Collection[CalledField], given: Mapping[str, Any]) ->
         elif not fits_kind(field.kind, value):
             problems.append(f"“{field.name}” has to be {KINDS[field.kind]}, not {a_kind(value)}")
     return problems
+
+
+class Calling(Node):
+    """Base of steps that have another agent work: which one, and what it is given."""
+
+    blueprint: BlueprintRef = Field(min_length=1, title="Agent")
+    input: Json = Field(
+        default="",
+        title="Input",
+        description="What it is started with: JSON with `{{ … }}` between quotes. Empty: all that arrives.",
+        json_schema_extra={"placeholder": '{"text": "{{ body }}"}'},
+    )
+
+    @field_validator("input")
+    @classmethod
+    def _can_be_filled(cls, text: str) -> str:
+        return check_filling(text)
+
+    def asked(self, ctx: Context, value: Any) -> dict[str, Any]:
+        """What the pause is told: the agent, and its input."""
+        return {"blueprint": self.blueprint, "input": fill(ctx, self.input) if self.input.strip() else value}
 
 
 def outcome_of_call(answer: Any, how: str) -> Any:

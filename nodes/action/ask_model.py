@@ -13,12 +13,14 @@ from nodes.base import (
     Family,
     LlmReply,
     LongText,
+    ModelName,
     Node,
     NodeError,
     Out,
     Port,
     PortType,
     Row,
+    Temperature,
 )
 from nodes.compiling import Writer, led, listed, literal, mapping
 from nodes.formula.values import a_kind
@@ -164,20 +166,8 @@ class AskModel(Node):
         description="What the answer must hold.",
         json_schema_extra={"show_when": {"answer": "fields"}},
     )
-    model: str = Field(
-        default="",
-        max_length=200,
-        title="Model",
-        description="Another model of the same provider. Empty: the one in Settings → Model.",
-        json_schema_extra={"format": "model", "placeholder": "the one in Settings"},
-    )
-    temperature: float | None = Field(
-        default=None,
-        ge=0,
-        le=2,
-        title="Freedom",
-        description="0 answers alike every time, 1 and more is freer. Empty: as the model does by itself.",
-    )
+    model: ModelName = ""
+    temperature: Temperature = None
     max_tokens: int = Field(
         default=1024,
         ge=1,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from nodes.agents import ModelChoice, ModelNode
-from nodes.base import Context, Effect, Example, Family, Out, Port, PortInfo, PortType
+from nodes.base import Context, Effect, Example, Family, ModelName, Out, Port, PortInfo, PortType, Temperature
 
 
 class Chosen(Out):
@@ -37,20 +37,8 @@ class Model(ModelNode):
         ),
     )
 
-    model: str = Field(
-        default="",
-        max_length=200,
-        title="Model",
-        description="Another model of the same provider. Empty: the one in Settings → Model.",
-        json_schema_extra={"format": "model", "placeholder": "the one in Settings"},
-    )
-    temperature: float | None = Field(
-        default=None,
-        ge=0,
-        le=2,
-        title="Freedom",
-        description="0 answers alike every time, 1 and more is freer. Empty: as the model does by itself.",
-    )
+    model: ModelName = ""
+    temperature: Temperature = None
     max_tokens: int = Field(
         default=2048,
         ge=1,

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from nodes.base import BlueprintRef, Context, Effect, Example, Family, Json, Node, Out, Pause
-from nodes.called import outcome_of_call
-from nodes.filling import check_filling, fill
+from nodes.base import BlueprintRef, Context, Effect, Example, Family, Out, Pause
+from nodes.called import Calling, outcome_of_call
 
 
 class Called(Out):
@@ -15,7 +14,7 @@ class Called(Out):
     value: Any
 
 
-class CallBlueprint(Node):
+class CallBlueprint(Calling):
     """Lets another agent of yours do a part of the work, and waits for what it ends with.
 
     The other agent starts as if somebody pressed “Run”, with the input from here, and appears as a run of its own. Useful
@@ -53,21 +52,9 @@ class CallBlueprint(Node):
     )
 
     blueprint: BlueprintRef = Field(min_length=1, title="Agent", description="The agent to call.")
-    input: Json = Field(
-        default="",
-        title="Input",
-        description="What it is started with: JSON with `{{ … }}` between quotes. Empty: all that arrives.",
-        json_schema_extra={"placeholder": '{"text": "{{ body }}"}'},
-    )
-
-    @field_validator("input")
-    @classmethod
-    def _can_be_filled(cls, text: str) -> str:
-        return check_filling(text)
 
     async def run(self, ctx: Context, value: Any = None) -> Called | Pause:
-        given = fill(ctx, self.input) if self.input.strip() else value
-        return Pause("call", None, {"blueprint": self.blueprint, "input": given})
+        return Pause("call", None, self.asked(ctx, value))
 
     async def resume(self, ctx: Context, answer: Any, value: Any = None, **inputs: Any) -> Called:
         return Called(outcome_of_call(answer, "called"))

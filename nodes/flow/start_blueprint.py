@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from nodes.base import BlueprintRef, Context, Effect, Example, Family, Json, Node, Out, Pause, PortInfo
-from nodes.called import outcome_of_call
-from nodes.filling import check_filling, fill
+from nodes.base import BlueprintRef, Context, Effect, Example, Family, Out, Pause, PortInfo
+from nodes.called import Calling, outcome_of_call
 from nodes.shape import ANY, TEXT, Shape
 
 
@@ -18,7 +17,7 @@ class Started(Out):
     run: Annotated[str, PortInfo(help="The run that began, for “Wait for an agent”.")]
 
 
-class StartBlueprint(Node):
+class StartBlueprint(Calling):
     """Starts another agent of yours and goes on at once, without waiting for its end.
 
     The other agent appears as a run of its own. To use what it comes to, put “Wait for an agent” further on and give it the
@@ -47,21 +46,9 @@ class StartBlueprint(Node):
     )
 
     blueprint: BlueprintRef = Field(min_length=1, title="Agent", description="The agent to start.")
-    input: Json = Field(
-        default="",
-        title="Input",
-        description="What it is started with: JSON with `{{ … }}` between quotes. Empty: all that arrives.",
-        json_schema_extra={"placeholder": '{"text": "{{ body }}"}'},
-    )
-
-    @field_validator("input")
-    @classmethod
-    def _can_be_filled(cls, text: str) -> str:
-        return check_filling(text)
 
     async def run(self, ctx: Context, value: Any = None) -> Started | Pause:
-        given = fill(ctx, self.input) if self.input.strip() else value
-        return Pause("start", None, {"blueprint": self.blueprint, "input": given})
+        return Pause("start", None, self.asked(ctx, value))
 
     async def resume(self, ctx: Context, answer: Any, value: Any = None, **inputs: Any) -> Started:
         said = answer if isinstance(answer, dict) else {}
