@@ -28,6 +28,7 @@ from storage import (
     session,
     setting,
     shelf,
+    spending,
     tenant,
     tenant_limit,
     user,
@@ -38,7 +39,7 @@ from storage import (
 AGGREGATES: Final = (
     tenant, user, session, document, blueprint, version, deployment, hook, schedule, run, journal, approval,
     secret, memory, shelf, setting, event_seen, variable, held_call, case, dead_letter,
-    server, errand, tenant_limit, happening, event_wait,
+    server, errand, tenant_limit, happening, event_wait, spending,
 )  # fmt: skip
 
 metadata = SQLModel.metadata
