@@ -7,7 +7,9 @@
 import asyncio
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -17,7 +19,7 @@ from runtime.context import Doors
 from runtime.errands import Elsewhere, Errands
 from runtime.events import Bus
 from runtime.execution import Execution, Order, Response
-from runtime.journal import ENDS, Journal, Plans
+from runtime.journal import ENDS, Journal, Plans, Rows
 from runtime.leases import LEASE, Lease
 from runtime.limits import Limits
 from runtime.orders import LOOSE, Dispatcher, owes_alarm
@@ -39,6 +41,12 @@ UNSURE = frozenset({"storage.unknown", "storage.clash"})  # what was being writt
 GONE = frozenset({"storage.stopped", "storage.fenced"})  # this server writes no more
 SOON = 60.0  # seconds; a wake that is nearer is timed exactly, others are found by the clock's tick
 
+TOGETHER = 50  # runs whose rows are read together when they are taken up after a crash
+
+Key = tuple[str, str]
+"""Tenant and id of a run."""
+Turn = asyncio.Future[Rows | None]
+"""Comes when a run may be taken up, with its rows if they have been read."""
 Target = tuple[Plan, str, int | None]
 """What a blueprint id stands for when it is called: plan, blueprint id, version."""
 
@@ -87,8 +95,8 @@ class Engine:
         """Told of every live run that has ended, when that is durable."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self.queue: Queue[Execution] = Queue()
-        self._acts: defaultdict[tuple[str, str], list[Callable[[Execution], None]]] = defaultdict(list)
-        self._taking_up: dict[tuple[str, str], asyncio.Task[Execution | None]] = {}
+        self._acts: defaultdict[Key, list[Callable[[Execution], None]]] = defaultdict(list)
+        self._taking_up: dict[Key, asyncio.Task[Execution | None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
 
@@ -104,11 +112,16 @@ class Engine:
 
     async def recover(self) -> None:
         """Take up every run that was going on in a process that ended, and answer what was decided meanwhile."""
-        me, adopted = self.lease.id, list[tuple[str, str]]()
-        while some := await self.db.write_all(lambda session: run.adopt(session, me)):
-            adopted += some
-        self.spawn(self._take_up_all(sorted(adopted, key=lambda one: one[1])))
+        found = await (self.db.read_all(run.interrupted) if self.lease.alone else self._adopt())
+        self.spawn(self._take_up_all(found))
         await self.waits.recover()
+
+    async def _adopt(self) -> Sequence[Key]:
+        me, adopted, last = self.lease.id, list[Key](), ""
+        while some := await self.db.write_all(partial(run.adopt, server=me, after=last)):
+            adopted += some
+            last = some[-1][1]
+        return adopted
 
     async def stop(self) -> None:
         """Stop where we are: every run goes on from its facts at the next start."""
@@ -317,21 +330,26 @@ class Engine:
         key = tenant, run_id
         if act is not None:
             self._acts[key].append(act)
-        if (taking := self._taking_up.get(key)) is None:
-            taking = self.spawn(self._take_up(tenant, run_id, taken))
-            self._taking_up[key] = taking
-            taking.add_done_callback(lambda _: self._taken_up(key))
-        return await asyncio.shield(taking)
+        return await asyncio.shield(self._taking_up.get(key) or self._taking(key, taken))
 
-    def _taken_up(self, key: tuple[str, str]) -> None:
+    def _taking(self, key: Key, taken: bool, turn: Turn | None = None) -> "asyncio.Task[Execution | None]":
+        taking = self.spawn(self._take_up(*key, taken, turn))
+        self._taking_up[key] = taking
+        taking.add_done_callback(lambda _: self._taken_up(key))
+        return taking
+
+    def _taken_up(self, key: Key) -> None:
         self._taking_up.pop(key, None)
         self._acts.pop(key, None)
 
-    async def _take_up(self, tenant: str, run_id: str, taken: bool = False) -> Execution | None:
+    async def _take_up(
+        self, tenant: str, run_id: str, taken: bool = False, turn: Turn | None = None
+    ) -> Execution | None:
         if not (taken or self.lease.alone) and not await self._take(tenant, run_id):
             return None
         # Only now: what the server before us wrote last is there.
-        row, plan, facts = await self.journal.load(tenant, run_id)
+        known = await turn if turn is not None else None
+        row, plan, facts = await self.journal.load(tenant, run_id, known)
         if row.state in {state.value for state in ENDS}:
             return None
         node, _, iteration = (row.parent_step or "").partition("\n")
@@ -394,10 +412,25 @@ class Engine:
                 await self.errands.send(ex.order.tenant, ex.id, "cancel")
         raise LostRace("The run was taken up by another server.")
 
-    async def _take_up_all(self, found: list[tuple[str, str]]) -> None:
+    async def _take_up_all(self, found: Sequence[Key]) -> None:
         """One after the other, so that those who were accepted first have their turn first, as before the crash."""
-        for tenant, run_id in found:
-            await self._take_up_quietly(tenant, run_id, taken=True)
+        loop = asyncio.get_running_loop()
+        for start in range(0, len(found), TOGETHER):
+            some = found[start : start + TOGETHER]
+            # Whoever wants one of them from now on waits for us, so what is read here is not older than what they see.
+            turns: dict[Key, Turn] = {
+                key: loop.create_future() for key in some if key[1] not in self.active and key not in self._taking_up
+            }
+            tasks = {key: self._taking(key, True, turn) for key, turn in turns.items()}
+            rows: dict[Key, Rows] = {}
+            with suppress(Exception):  # each asks for itself then, and what cannot be read fails its own run only
+                rows = await self.journal.load_all(turns)
+            for key in some:
+                if (task := tasks.get(key)) is not None:
+                    turns[key].set_result(rows.get(key))
+                    await asyncio.wait((task,))
+                if task is None or task.cancelled() or task.exception() is not None:
+                    await self._take_up_quietly(*key, taken=True)
 
     async def _take_up_quietly(self, tenant: str, run_id: str, *, taken: bool = False) -> None:
         pause = 0.2

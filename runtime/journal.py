@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ FINAL = frozenset({"storage.stopped", "storage.fenced", "storage.unknown", "stor
 """Failures after which trying again is wrong: this server may write no more, or the journal is not where we take it to be."""
 
 ENDS = ends(RUN)
+Rows = tuple[run.Run, list[Fact]]
+"""A run as the database has it: its row and its facts."""
 LIVE = tuple(state.value for state in RUN if state not in ENDS)
 
 
@@ -181,16 +184,32 @@ class Journal:
             else:
                 waiter.set_result(None)
 
-    async def load(self, tenant: str, run_id: str) -> tuple[run.Run, Plan, list[Fact]]:
-        """A run's row, plan and facts. Raises NotFound."""
+    async def load(self, tenant: str, run_id: str, known: Rows | None = None) -> tuple[run.Run, Plan, list[Fact]]:
+        """A run's row, plan and facts; its rows may be known already, from `load_all`. Raises NotFound."""
 
         def read(session: TenantSession) -> tuple[run.Run | None, list[Fact]]:
             return run.get(session, run_id), journal.facts(session, run_id)
 
-        row, facts = await self.db.read(tenant, read)
+        row, facts = known or await self.db.read(tenant, read)
         if row is None:
             raise NotFound("There is no such run.", fix="Look for it in the list of runs.")
         return row, await self.plans.by_hash(tenant, row.document_hash), facts
+
+    async def load_all(self, runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Rows]:
+        """The rows and facts of several runs (tenant, id) with few questions."""
+        ids: defaultdict[str, list[str]] = defaultdict(list)
+        for tenant, run_id in runs:
+            ids[tenant].append(run_id)
+
+        def read(session: TenantSession) -> tuple[Sequence[run.Run], dict[str, list[Fact]]]:
+            asked = ids[session.tenant]
+            return run.some(session, asked), journal.facts_of(session, asked)
+
+        found: dict[tuple[str, str], Rows] = {}
+        for tenant in ids:
+            rows, facts = await self.db.read(tenant, read)
+            found.update(((tenant, row.id), (row, facts.get(row.id, []))) for row in rows)
+        return found
 
 
 def _category(ex: "Execution") -> str | None:

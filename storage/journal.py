@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -29,6 +30,15 @@ def facts(session: TenantSession, run_id: str) -> list[dict[str, Any]]:
     """Every fact of a run, in order."""
     rows = session.exec(select(Journal.facts).where(Journal.run_id == run_id).order_by(col(Journal.seq)))
     return [fact for row in rows for fact in orjson.loads(row)]
+
+
+def facts_of(session: TenantSession, run_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The facts of several runs, by run."""
+    query = select(Journal.run_id, Journal.facts).where(col(Journal.run_id).in_(run_ids))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run_id, row in session.exec(query.order_by(col(Journal.run_id), col(Journal.seq))):
+        found.setdefault(run_id, []).extend(orjson.loads(row))
+    return found
 
 
 def first(session: TenantSession, run_id: str) -> dict[str, Any] | None:

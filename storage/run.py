@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, ForeignKeyConstraint, Index, and_, case, func, or_, text, tuple_
+from sqlalchemy import Column, ColumnElement, ForeignKeyConstraint, Index, and_, case, func, or_, text
 from sqlalchemy.orm import aliased
 from sqlmodel import Field, Session, col, select, update
 
@@ -132,6 +134,11 @@ def get(session: TenantSession, id: str) -> Run | None:
     return session.find(Run, id)
 
 
+def some(session: TenantSession, ids: Sequence[str]) -> Sequence[Run]:
+    """Those of these runs that are there."""
+    return session.exec(select(Run).where(col(Run.id).in_(ids))).all()
+
+
 def listed(
     session: TenantSession,
     *,
@@ -197,11 +204,10 @@ def move(session: TenantSession, id: str, *, expected: Sequence[str], to: str, *
 # --- over all tenants: recovery and the clock, through Database.read_all ------------------------------------------------
 
 
-def unfinished(session: Session, states: Sequence[str] = ("accepted", "running")) -> Sequence[Run]:
-    """The runs that a crash interrupted, oldest first."""
-    return session.exec(
-        select(Run).where(col(Run.finished_at).is_(None), col(Run.state).in_(states)).order_by(col(Run.id))
-    ).all()
+def interrupted(session: Session) -> Sequence[tuple[str, str]]:
+    """(tenant, run id) of every run that was going on, oldest first: what a crash interrupted, where nobody else can be at work."""
+    going_on = select(Run.tenant_id, Run.id).where(col(Run.state).in_(("accepted", "running")))
+    return session.exec(going_on.order_by(col(Run.id))).all()
 
 
 def take(session: Session, tenant: str, id: str, server: str) -> bool:
@@ -218,22 +224,31 @@ def take(session: Session, tenant: str, id: str, server: str) -> bool:
     )
 
 
-def adopt(session: Session, server: str, limit: int = 200) -> Sequence[tuple[str, str]]:
-    """Take in hand runs that were going on in a server that is gone; (tenant, run id), through Database.write_all."""
+def adopt(session: Session, server: str, limit: int = 500, after: str = "") -> Sequence[tuple[str, str]]:
+    """Take in hand runs that were going on in a server that is gone; (tenant, run id), through Database.write_all.
+
+    Those with an id up to `after` are passed over: who adopts in several rounds need not look at them again.
+    """
+    free = or_(col(Run.server_id).is_(None), _lost_its_server())
     lost = (
         select(Run.tenant_id, Run.id)
-        .where(col(Run.state).in_(("accepted", "running")), or_(col(Run.server_id).is_(None), _lost_its_server()))
+        .where(col(Run.state).in_(("accepted", "running")), col(Run.id) > after, free)
         .order_by(col(Run.id))
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    found = session.exec(lost).all()
-    if not found:
-        return []
-    free = or_(col(Run.server_id).is_(None), _lost_its_server())
-    own = update(Run).where(tuple_(col(Run.tenant_id), col(Run.id)).in_(found), free).values(server_id=server)
-    taken = session.exec(own.returning(col(Run.tenant_id), col(Run.id)).execution_options(synchronize_session=False))
-    return [(tenant, id) for tenant, id in taken.all()]
+    ids: defaultdict[str, list[str]] = defaultdict(list)
+    for tenant, id in session.exec(lost).all():
+        ids[tenant].append(id)
+    taken: list[tuple[str, str]] = []
+    for tenant, some in ids.items():
+        # Tenant by tenant: a list of pairs would be answered by reading every run there is.
+        own = update(Run).where(col(Run.tenant_id) == tenant, col(Run.id).in_(some), free).values(server_id=server)
+        found = session.exec(
+            own.returning(col(Run.tenant_id), col(Run.id)).execution_options(synchronize_session=False)
+        )
+        taken += [(tenant, id) for tenant, id in found.all()]
+    return sorted(taken, key=itemgetter(1))
 
 
 def _lost_its_server() -> ColumnElement[bool]:

@@ -260,8 +260,8 @@ async def test_recovery_finds_what_a_crash_interrupted(ready: Database, new: New
     for n, state in enumerate(("accepted", "running", "waiting", "succeeded", "failed", "cancelled")):
         finished = 2.0 if state in run.FINISHED else None
         await ready.record(new(f"run_{n}", tenant="ab"[n % 2], state=state, finished_at=finished))
-    found = await ready.read_all(run.unfinished)
-    assert [(row.tenant_id, row.id) for row in found] == [("a", "run_0"), ("b", "run_1")]
+    found = await ready.read_all(run.interrupted)
+    assert [tuple(row) for row in found] == [("a", "run_0"), ("b", "run_1")]
 
 
 async def test_waiting_runs_come_due(ready: Database, new: New) -> None:

@@ -36,7 +36,7 @@ OWN: dict[str, Callable[[Any], Any]] = {
     "of what it is a retry": lambda s: dead_letter.retry_of(s, "r"),
 }
 ALL: dict[str, Callable[[Any], Any]] = {
-    "interrupted": run.unfinished,
+    "interrupted": run.interrupted,
     "due runs": lambda s: run.due(s, 1.0),
     "the next wake": run.next_wake,
     "unreported": run.unreported,
