@@ -7,6 +7,7 @@ disk, and that run's id follows from the failed one: so nothing is lost by a cra
 import asyncio
 import hashlib
 import time
+from functools import partial
 from typing import Any
 
 import structlog
@@ -26,9 +27,6 @@ from storage.tenancy import TenantSession
 log = structlog.get_logger()
 
 EVERY = 30.0  # seconds between two looks for alarms that could not be given
-RECENT = (
-    3_600.0  # seconds back in which such a look finds what was to be tried again; at the start all is looked through
-)
 
 
 class Alarms:
@@ -50,7 +48,6 @@ class Alarms:
 
     async def start(self, *, ticking: bool = True) -> None:
         """Give the alarms that are still owed, and look for such again from time to time."""
-        await self._open_again(0.0)
         await self.catch_up()
         if ticking:
             self._engine.spawn(self._go_on())
@@ -65,17 +62,20 @@ class Alarms:
 
     async def catch_up(self) -> None:
         """Give every alarm that is owed, and open again what was to be tried again and never was, because a server stopped."""
-        await self._open_again(time.time() - RECENT)
+        await self._open_again()
         for tenant, run_id in await self._db.read_all(dead_letter.unannounced):
             try:
                 await self.give(tenant, run_id)
             except FactoryError as error:
                 log.warning("an error agent could not be started", run=run_id, error=error.message)
 
-    async def _open_again(self, since: float) -> None:
-        before = time.time() - 2 * EVERY  # whatever is younger may be just about to begin
-        for tenant, run_id in await self._db.read_all(lambda s: dead_letter.never_begun(s, since, before)):
-            await self._db.write(tenant, lambda s, id_=run_id: dead_letter.reopen(s, id_, "retried"))  # type: ignore[misc]
+    async def _open_again(self) -> None:
+        now = time.time()
+        before = now - 2 * EVERY  # whatever is younger may be just about to begin
+        found = await self._db.read_all(lambda session: dead_letter.unsure(session, before))
+        for tenant in sorted({tenant for tenant, _, _ in found}):
+            mine = [(run_id, began) for of, run_id, began in found if of == tenant]
+            await self._db.write(tenant, partial(_settle, found=mine, at=now))
 
     async def give(self, tenant: str, run_id: str) -> str | None:
         """Start the error agent of a failed run; its run's id, or None when there is none to start.
@@ -137,6 +137,13 @@ class Alarms:
         except Clash:
             log.info("an error agent was started by another server", run=row.id)
         return id_
+
+
+def _settle(session: TenantSession, found: list[tuple[str, bool]], at: float) -> None:
+    dead_letter.begun(session, [run_id for run_id, began in found if began], at)
+    for run_id, began in found:
+        if not began:
+            dead_letter.reopen(session, run_id, "retried")
 
 
 def alarm_id(run_id: str, failed_at: float) -> str:

@@ -190,7 +190,7 @@ class Journal:
         def read(session: TenantSession) -> tuple[run.Run | None, list[Fact]]:
             return run.get(session, run_id), journal.facts(session, run_id)
 
-        row, facts = known or await self.db.read(tenant, read)
+        row, facts = known if known is not None else await self.db.read(tenant, read)
         if row is None:
             raise NotFound("There is no such run.", fix="Look for it in the list of runs.")
         return row, await self.plans.by_hash(tenant, row.document_hash), facts

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Index, Text, and_, delete, func, literal_column
+from sqlalchemy import Column, ColumnElement, Index, Text, and_, delete, func, literal_column, text
 from sqlmodel import Field, Session, col, select, update
 
 from storage.run import Run
@@ -20,7 +20,15 @@ class DeadLetter(Owned, table=True):
     """What was done about a failed run, and by whom. `state` is retried or dismissed."""
 
     __tablename__ = "dead_letter"
-    __table_args__ = (Index("dead_letter_retry", "retry_run"), Index("dead_letter_done", "done_at"))
+    __table_args__ = (
+        Index("dead_letter_retry", "retry_run"),
+        Index(
+            "dead_letter_unsure",
+            "done_at",
+            sqlite_where=text("state = 'retried' AND begun_at IS NULL"),
+            postgresql_where=text("state = 'retried' AND begun_at IS NULL"),
+        ),
+    )
 
     run_id: str = Field(primary_key=True)
     state: str
@@ -28,6 +36,8 @@ class DeadLetter(Owned, table=True):
     done_by: str = ""
     done_at: float
     retry_run: str | None = None
+    begun_at: float | None = None
+    """When it was seen that the retry had begun; until then a crash may have prevented it."""
 
 
 Letter = tuple[Run, DeadLetter | None]
@@ -109,19 +119,20 @@ def retry_of(session: TenantSession, run_id: str) -> str | None:
 # --- over all tenants, through Database.read_all ---------------------------------------------------------------------------
 
 
-def never_begun(session: Session, since: float, before: float) -> Sequence[tuple[str, str]]:
-    """(tenant, run id) of those whose retry was noted between these moments, and then never began."""
+def unsure(session: Session, before: float, limit: int = 500) -> Sequence[tuple[str, str, bool]]:
+    """(tenant, run id, whether the retry has begun) of those whose retry was noted before then, and not seen to begin yet."""
     retry = select(Run.id).where(
         col(Run.tenant_id) == col(DeadLetter.tenant_id), col(Run.id) == col(DeadLetter.retry_run)
     )
-    return session.exec(
-        select(DeadLetter.tenant_id, DeadLetter.run_id).where(
-            col(DeadLetter.done_at) >= since,
-            col(DeadLetter.done_at) < before,
-            DeadLetter.state == "retried",
-            ~retry.correlate(DeadLetter).exists(),
-        )
-    ).all()
+    began = retry.correlate(DeadLetter).exists()
+    query = select(DeadLetter.tenant_id, DeadLetter.run_id, began).where(_unsure(), col(DeadLetter.done_at) < before)
+    rows = session.exec(query.order_by(col(DeadLetter.done_at)).limit(limit)).all()
+    return [(tenant, run_id, bool(began)) for tenant, run_id, began in rows]
+
+
+def begun(session: TenantSession, run_ids: Sequence[str], at: float) -> None:
+    """The retries of these runs have begun."""
+    session.change(update(DeadLetter).where(col(DeadLetter.run_id).in_(run_ids), _unsure()).values(begun_at=at))
 
 
 def unannounced(session: Session, limit: int = 200) -> Sequence[tuple[str, str]]:
@@ -152,5 +163,9 @@ def _same_run() -> ColumnElement[bool]:
     return and_(col(DeadLetter.tenant_id) == col(Run.tenant_id), col(DeadLetter.run_id) == col(Run.id))
 
 
+def _unsure() -> ColumnElement[bool]:
+    return and_(col(DeadLetter.state) == literal_column("'retried'"), col(DeadLetter.begun_at).is_(None))
+
+
 def _blank() -> dict[str, Any]:
-    return {"reason": "", "retry_run": None}
+    return {"reason": "", "retry_run": None, "begun_at": None}

@@ -33,6 +33,13 @@ class Run(Owned, table=True):
         Index("run_of_blueprint", "blueprint_id", "id"),
         Index("run_in_state", "state", "tenant_id", "id"),
         Index(
+            "run_ended",
+            "blueprint_id",
+            "finished_at",
+            sqlite_where=text("finished_at IS NOT NULL"),
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
+        Index(
             "run_of_parent",
             "parent_run",
             "tenant_id",

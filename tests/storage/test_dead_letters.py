@@ -84,13 +84,14 @@ async def test_only_failed_runs_of_the_tenant_that_nobody_called_can_be_dealt_wi
     assert not await settle(failed, id)
 
 
-async def test_retries_that_never_began_are_found(failed: Database) -> None:
+async def test_retries_that_may_not_have_begun_are_found_until_they_are_known_to_have(failed: Database) -> None:
     await settle(failed, "run_1", to="retried", retry_run="run_8")
     await settle(failed, "run_2", to="retried", retry_run="run_never")
     await settle(failed, "run_3")
-    assert await failed.read_all(lambda s: dead_letter.never_begun(s, 0.0, 11.0)) == [("a", "run_2")]
-    assert await failed.read_all(lambda s: dead_letter.never_begun(s, 0.0, 10.0)) == []
-    assert await failed.read_all(lambda s: dead_letter.never_begun(s, 10.5, 11.0)) == []
+    assert await failed.read_all(lambda s: dead_letter.unsure(s, 11.0)) == [("a", "run_1", True), ("a", "run_2", False)]
+    assert await failed.read_all(lambda s: dead_letter.unsure(s, 10.0)) == []
+    await failed.write("a", lambda s: dead_letter.begun(s, ["run_1"], 12.0))
+    assert await failed.read_all(lambda s: dead_letter.unsure(s, 11.0)) == [("a", "run_2", False)]
 
 
 async def test_alarms_that_are_owed_are_found_until_they_are_given(ready: Database, new: New) -> None:

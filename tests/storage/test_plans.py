@@ -43,7 +43,7 @@ ALL: dict[str, Callable[[Any], Any]] = {
     "undelivered": approval.undelivered,
     "overdue": lambda s: approval.overdue(s, 1.0),
     "unannounced": dead_letter.unannounced,
-    "never begun": lambda s: dead_letter.never_begun(s, 1.0, 2.0),
+    "retries that may not have begun": lambda s: dead_letter.unsure(s, 2.0),
     "due schedules": lambda s: schedule.due(s, 1.0),
     "unstarted": lambda s: schedule.unstarted(s, 1.0),
     "an address": lambda s: hook.at(s, "p"),
