@@ -43,10 +43,44 @@ _TRIED_AGAIN: Final[dict[str, Any]] = {"retries": [1, 2, 3, 4, 5]}
 
 
 class Policy(_Part):
-    """How the engine treats one placed node: retries, time-out and what happens on an error."""
+    """How the engine treats one placed node: whom it asks first, how often it may start, and what happens on an error."""
 
+    ask_first: bool = Field(
+        default=False,
+        title="Ask a person first",
+        description="Before the step does anything, the run waits under “Approvals” until somebody has seen what it is about to do and says yes.",
+        json_schema_extra={"section": "When it runs"},
+    )
+    ask_hours: float = Field(
+        default=72.0,
+        ge=0,
+        le=2_160,
+        title="Wait for an answer at most",
+        description="Hours until no answer counts as a no; 0 waits for ever.",
+        json_schema_extra={"show_when": {"ask_first": True}},
+    )
+    at_most: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        title="Starts at most",
+        description="How often it may start in the time below, over all runs of this agent; more have to wait. 0: no limit.",
+    )
+    per: float = Field(
+        default=60.0,
+        ge=1,
+        le=86_400,
+        title="In so many seconds",
+        description="The time that “Starts at most” is about.",
+    )
+    timeout: float = Field(default=120.0, gt=0, le=3600, title="Time limit", description="Seconds one try may take.")
     retries: int = Field(
-        default=0, ge=0, le=5, title="Try again", description="How often to try again after a failure."
+        default=0,
+        ge=0,
+        le=5,
+        title="Try again",
+        description="How often to try again after a failure.",
+        json_schema_extra={"section": "If it fails"},
     )
     retry_on: list[Category] = Field(
         default_factory=list,
@@ -74,21 +108,6 @@ class Policy(_Part):
         title="Longest pause",
         description="Pauses double up to this many seconds.",
         json_schema_extra={"show_when": _TRIED_AGAIN},
-    )
-    timeout: float = Field(default=120.0, gt=0, le=3600, title="Time limit", description="Seconds one try may take.")
-    at_most: int = Field(
-        default=0,
-        ge=0,
-        le=10_000,
-        title="Starts at most",
-        description="How often it may start in the time below, over all runs of this agent; more have to wait. 0: no limit.",
-    )
-    per: float = Field(
-        default=60.0,
-        ge=1,
-        le=86_400,
-        title="In so many seconds",
-        description="The time that “Starts at most” is about.",
     )
     on_error: Literal["stop", "continue", "port"] = Field(
         default="stop",

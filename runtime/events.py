@@ -12,7 +12,7 @@ A fact is a plain JSON record, because it is written, sent and folded far more o
     step.retrying   {node, iteration, attempt, after, error}
     step.reused     {node, iteration, output, from_run, sets?: {variable: value}}
     step.skipped    {node, iteration}                only published: the fold derives it
-    step.waiting    {node, iteration, wait: until|turn|approval|call|start|run|event|doubt, until, data, worked}
+    step.waiting    {node, iteration, wait: until|turn|approval|consent|call|start|run|event|doubt, until, data, worked}
     step.resumed    {node, iteration, answer}
     step.held       {node, iteration, input, why: breakpoint|step}
     step.simulated  {node, iteration, sentence}

@@ -288,6 +288,9 @@ class Execution:
         """Something that a step waited for has come. A second answer changes nothing."""
         waiting = self.progress.waiting
         places = [(node, iteration)] if (node, iteration) in waiting else []
+        asked = answer.get("approval") if isinstance(answer, dict) else None
+        if places and asked is not None and waiting[places[0]]["data"].get("approval") != asked:
+            return  # a question of before: the step waits for something else by now
         if not places and isinstance(answer, dict) and "run" in answer:
             # It comes for the step that started the run; another one may wait for its end.
             ended = answer["run"]

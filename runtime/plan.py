@@ -217,7 +217,8 @@ class _Compiler:
             inline=effect is Effect.E0
             and not isinstance(node, Loop)
             and type(node).resume is Node.resume
-            and not placed.policy.at_most,
+            and not placed.policy.at_most
+            and not placed.policy.ask_first,
             enough=node.enough(),
             sets=node.sets_variable(),
             scope=scope,

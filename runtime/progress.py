@@ -15,6 +15,8 @@ from runtime.plan import Link, Plan, Scope, Step
 from runtime.talks import Call, Talk, result_of
 
 IDLE, READY, RUNNING, WAITING, DONE = range(5)
+CONSENT = "consent"
+"""What a step waits for whose policy is to ask a person first."""
 
 
 class Answer(NamedTuple):
@@ -102,6 +104,8 @@ class Progress:
         self.waiting: dict[tuple[str, str], Fact] = {}
         self.resumed: dict[tuple[str, str], Answer] = {}
         """Answers that came before a crash and were not used up."""
+        self.allowed: set[tuple[str, str]] = set()
+        """The steps to which a person said yes before they began."""
         self.root = Frame(plan.root, "", None)
         self._frames: dict[tuple[str, str], Frame] = {("", ""): self.root}
         self._loops: dict[tuple[str, str], LoopRun] = {}
@@ -152,6 +156,8 @@ class Progress:
         elif kind == "step.resumed":
             waited = self.waiting.pop((step.id, frame.path))
             self.resumed[step.id, frame.path] = Answer(waited["wait"], fact["answer"])
+            if waited["wait"] == CONSENT and fact["answer"].get("approved") is True:
+                self.allowed.add((step.id, frame.path))
             frame.status[step.index] = READY
             self.ready.append((frame, step))
         elif kind == "loop.started":

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from nodes.base import SKIP, Effect, Loop, NodeError, Pause
-from runtime import agents
+from runtime import agents, asking
 from runtime.context import StepContext
 from runtime.outcomes import explain, fired, is_big, retry_in, run_to_end, shown_input
 from runtime.pace import SHORT
 from runtime.plan import Step
-from runtime.progress import DONE, Answer, Frame
+from runtime.progress import CONSENT, DONE, Answer, Frame
 from storage.errors import AWAY, StorageError
 
 if TYPE_CHECKING:
@@ -74,6 +74,16 @@ async def work(
             _end_doubt(ex, frame, step, choice, started)
             return
         answer = None
+    if step.policy.ask_first:
+        question = await asking.ask(ex, frame, step, inputs, answer)
+        if isinstance(question, NodeError):
+            _fail(ex, frame, step, question, attempt, started)
+            return
+        if question is not None:
+            await begin_wait(ex, frame, step, CONSENT, *question)
+            return
+        if answer is not None and answer.wait == CONSENT:
+            answer = None
     paced = step.policy.at_most > 0 and answer is None
     if answer is not None and answer.wait == "turn":
         answer = None

@@ -16,6 +16,7 @@ from runtime.execution import Execution, Order
 from runtime.forks import Past, Reuse, reuse
 from runtime.orders import by_run
 from runtime.plan import Plan, Step
+from runtime.progress import CONSENT
 from runtime.states import ApprovalState
 from storage import approval, event_wait, run
 from storage.errors import StorageError
@@ -29,6 +30,9 @@ PREFIX = "resume/"
 KEPT_FOR = 7 * 86_400.0  # seconds that the mark of an event that was sent is kept, so that a repeat is known
 
 TOO_LATE = {"arrived": False, "value": None}
+QUESTIONS = frozenset({"approval", CONSENT, "doubt"})
+"""Waits that a person ends, under “Approvals”."""
+_DECIDED = frozenset({ApprovalState.APPROVED.value, ApprovalState.REJECTED.value, ApprovalState.EXPIRED.value})
 
 
 class Waits:
@@ -57,7 +61,7 @@ class Waits:
             other = ex.order.fork is not None and child is not None and child.state in run.FINISHED
             if child is None or (child.parent_run != ex.id and not other):
                 raise _unknown_run()
-        elif kind in ("approval", "doubt"):
+        elif kind in QUESTIONS:
             await self._prepare_question(ex, step, iteration, kind, until, data)
 
     async def begin(
@@ -70,8 +74,9 @@ class Waits:
             await self._look_at_event(ex.order.tenant, ex.id, step.id, iteration, data["wait"])
         elif kind == "run":
             await self._look_at_run(ex, data["run"])
-        elif kind in ("approval", "doubt"):
+        elif kind in QUESTIONS:
             self.engine.bus.publish(ex.order.tenant, ("approvals",), {"id": data["approval"], "state": "pending"})
+            await self._look_at_question(ex, step, iteration, data["approval"])
 
     async def _prepare_question(
         self, ex: Execution, step: Step, iteration: str, kind: str, until: float | None, data: dict[str, Any]
@@ -92,6 +97,12 @@ class Waits:
         }
         await ex.flush()
         await self.db.write(ex.order.tenant, lambda session: approval.put(session, id_, values))
+
+    async def _look_at_question(self, ex: Execution, step: Step, iteration: str, id_: str) -> None:
+        """Somebody may have decided before the wait was a fact: between a crash and the next start, or just now."""
+        row = await self.db.read(ex.order.tenant, lambda session: approval.get(session, id_))
+        if row is not None and row.state in _DECIDED:
+            await self.engine.answer(ex.order.tenant, ex.id, step.id, iteration, decision(row))
 
     def wake(self, ex: Execution) -> None:
         """Give the steps of a run whose time has come their answer."""
@@ -117,7 +128,7 @@ class Waits:
 
         if await self.db.write(tenant, write):
             self.engine.bus.publish(tenant, ("approvals",), {"id": id_, "state": ApprovalState.EXPIRED.value})
-            answer = {"approved": False, "expired": True, "by": "", "note": "", "choice": ""}
+            answer = {"approval": id_, "approved": False, "expired": True, "by": "", "note": "", "choice": ""}
             await self.engine.answer(tenant, ex.id, node, iteration, answer)
 
     async def cancel(self, tenant: str, run_id: str) -> None:
@@ -408,6 +419,7 @@ class SandboxEvents:
 def decision(row: approval.Approval) -> dict[str, Any]:
     """What a step that asked is told of the decision."""
     return {
+        "approval": row.id,
         "approved": row.state == ApprovalState.APPROVED.value,
         "expired": row.state == ApprovalState.EXPIRED.value,
         "by": row.decided_by or "",
