@@ -180,12 +180,22 @@ def check(file: Path, as_json: Annotated[bool, typer.Option("--json", help="Find
 def compile_(
     file: Path,
     out: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write it; else it is printed.")] = None,
+    agents: Annotated[
+        list[str] | None,
+        typer.Option("--agent", help="An agent that it calls, as ID=FILE; may be given several times."),
+    ] = None,
 ) -> None:
     """Write an agent in a file as one Python module, which runs without the factory and without its safeguards."""
     from nodes.catalog import catalog
     from runtime.compiling import compile_python
 
-    text = compile_python(read_blueprint(file), catalog())
+    called = {}
+    for one in agents or ():
+        id_, given, path = one.partition("=")
+        if not given:
+            raise FactoryError(f"“{one}” names no file.", fix="Write it as `--agent bp_1=other.json`.")
+        called[id_] = read_blueprint(Path(path))
+    text = compile_python(read_blueprint(file), catalog(), called)
     if out is None:
         print(text, end="")
         return

@@ -423,6 +423,18 @@ class Loop(Node):
         """Whether another round follows the one with this index, which came to `result`. Raises NodeError to fail."""
         return False
 
+    def until_as_python(self, w: Writer) -> None:
+        """Write whether the rounds are at their end, as `again` decides; for `factory compile`.
+
+        `result` is what the round came to, `index` its place.
+        """
+        from nodes.compiling import CannotCompile
+
+        raise CannotCompile(
+            f"“{self.title}” has no Python that says whether another round follows.",
+            fix="Put “Repeat until” in its place, or run this agent in the factory.",
+        )
+
     def at_once(self) -> int:
         """How many members are worked on together."""
         return 1

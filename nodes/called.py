@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic import Field, field_validator
 
 from nodes.base import BlueprintRef, Context, Json, Node, NodeError
+from nodes.compiling import Code, Writer
 from nodes.filling import check_filling, fill
 from nodes.formula.values import a_kind
 from nodes.listen import CalledField
@@ -64,6 +65,18 @@ def wrong_fields(declared: Collection[CalledField], given: Mapping[str, Any]) ->
     return problems
 
 
+def keep_promise(promised: Collection[CalledField], output: Any) -> Any:
+    """What an agent gives back. Raises NodeError when its callers were promised something else."""
+    given = output if isinstance(output, dict) else {}
+    if problems := wrong_fields(promised, given):
+        raise NodeError(
+            f"The agent does not give back what it says: {'; '.join(problems[:5])}."[:800],
+            category="configuration",
+            fix="Put “Respond” at its end with these fields, or correct “Gives back” in “When an agent calls”.",
+        )
+    return output
+
+
 class Calling(Node):
     """Base of steps that have another agent work: which one, and what it is given."""
 
@@ -83,6 +96,10 @@ class Calling(Node):
     def asked(self, ctx: Context, value: Any) -> dict[str, Any]:
         """What the pause is told: the agent, and its input."""
         return {"blueprint": self.blueprint, "input": fill(ctx, self.input) if self.input.strip() else value}
+
+    def asked_as_python(self, w: Writer) -> Code:
+        """The input as Python."""
+        return w.json(self.input) if self.input.strip() else w.arrived("value")
 
 
 def outcome_of_call(answer: Any, how: str) -> Any:

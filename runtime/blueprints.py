@@ -15,7 +15,7 @@ from nodes.check import Finding, Surroundings, check
 from nodes.errors import Conflict, NotFound
 from nodes.ids import new_id
 from nodes.listen import CalledField
-from runtime.compiling import compile_python
+from runtime.compiling import called_by, compile_python
 from runtime.environments import LIVE, SHARED, TEST
 from runtime.events import Bus
 from runtime.limits import Limits
@@ -175,9 +175,24 @@ class Blueprints:
         return await asyncio.to_thread(check, blueprint, self._types, around)
 
     async def python(self, who: Actor, blueprint: Blueprint) -> str:
-        """A document as one Python module. Raises PlanError, or CannotCompile naming the node that has no Python."""
+        """A document and the agents that it calls as one Python module.
+
+        Raises PlanError, or CannotCompile naming the node that has no Python.
+        """
         who.require(Permission.VIEW)
-        return await asyncio.to_thread(compile_python, blueprint, self._types)
+        called = await self._db.read(who.tenant, lambda session: self._called(session, blueprint))
+        return await asyncio.to_thread(compile_python, blueprint, self._types, called)
+
+    def _called(self, session: TenantSession, blueprint: Blueprint) -> Mapping[str, Blueprint]:
+        """The agents that a document calls, and those that they call, as calls find them now."""
+        found: dict[str, Blueprint] = {}
+        todo = called_by(blueprint, self._types)
+        while todo:
+            id_ = todo.pop()
+            if id_ not in found and (meant := meant_by_call(session, id_, LIVE)) is not None:
+                found[id_] = Blueprint.parse(meant[0], kept=True)
+                todo |= called_by(found[id_], self._types)
+        return found
 
     async def _row(self, who: Actor, id_: str) -> rows.Blueprint:
         row = await self._db.read(who.tenant, lambda session: rows.get(session, id_))
@@ -204,6 +219,15 @@ class Blueprints:
             triggers=tuple(triggers),
             deleted=row.deleted_at is not None,
         )
+
+
+def meant_by_call(session: TenantSession, blueprint_id: str, environment: str) -> tuple[str, int | None] | None:
+    """The document that a call of this agent means: the version deployed there, or its draft (version None)."""
+    live = deployment.live(session, blueprint_id, environment)
+    if live is not None and (kept := version.get(session, blueprint_id, live.version)) is not None:
+        return version.text(session, kept), live.version
+    row = rows.get(session, blueprint_id)
+    return (row.document, None) if row is not None and row.deleted_at is None else None
 
 
 class Installation:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from nodes.base import Effect, NodeError
-from nodes.called import wrong_fields
+from nodes.called import keep_promise
 from nodes.listen import CalledField
 from runtime import steps
 from runtime.context import Doors, StepContext, step_key
@@ -369,13 +369,9 @@ class Execution:
 
     def _keep_promise(self, promised: tuple[CalledField, ...]) -> None:
         """A run that gives its caller something else than its agent says has failed."""
-        given = self.output if isinstance(self.output, dict) else {}
-        if problems := wrong_fields(promised, given):
-            error = NodeError(
-                f"The agent does not give back what it says: {'; '.join(problems[:5])}."[:800],
-                category="configuration",
-                fix="Put “Respond” at its end with these fields, or correct “Gives back” in “When an agent calls”.",
-            )
+        try:
+            keep_promise(promised, self.output)
+        except NodeError as error:
             self.state, self.error = RunState.FAILED, explain(error, None)
 
     def _part(self) -> None:

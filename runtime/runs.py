@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from nodes.blueprint import Blueprint
 from nodes.errors import Conflict, NotFound
 from nodes.ids import new_id
+from runtime.blueprints import meant_by_call
 from runtime.engine import Engine
 from runtime.environments import LIVE, check_environment
 from runtime.events import Bus, Fact
@@ -20,8 +21,7 @@ from runtime.sandbox import Sandbox as Sandbox
 from runtime.sandbox import choose_trigger as choose_trigger
 from runtime.story import Story
 from runtime.views import RunInfo, RunView
-from storage import blueprint as blueprints
-from storage import dead_letter, deployment, journal, version
+from storage import dead_letter, deployment, journal
 from storage import run as rows
 from storage.database import Database
 from storage.tenancy import TenantSession
@@ -75,15 +75,7 @@ class Runs:
 
     async def target(self, tenant: str, blueprint_id: str, environment: str = LIVE) -> tuple[Plan, int | None]:
         """The plan that a call of this blueprint means: the version deployed there, or its draft (version None)."""
-
-        def read(session: TenantSession) -> tuple[str, int | None] | None:
-            live = deployment.live(session, blueprint_id, environment)
-            if live is not None and (kept := version.get(session, blueprint_id, live.version)) is not None:
-                return version.text(session, kept), live.version
-            row = blueprints.get(session, blueprint_id)
-            return (row.document, None) if row is not None and row.deleted_at is None else None
-
-        found = await self._db.read(tenant, read)
+        found = await self._db.read(tenant, lambda session: meant_by_call(session, blueprint_id, environment))
         if found is None:
             raise NotFound("There is no such agent.", fix="Choose an agent from the list.")
         blueprint = Blueprint.parse(found[0])

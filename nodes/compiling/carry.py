@@ -19,6 +19,7 @@ from nodes.compiling import kit
 
 _KIT = kit.__name__
 DOORS = "nodes.compiling.doors"
+CALLS = "nodes.compiling.calls"
 _OURS = ("nodes", "runtime")
 _PACKAGES = {"re2": "google-re2"}
 _UNTYPED = frozenset({"re2"})
@@ -206,8 +207,11 @@ class _Home:
 
 @functools.cache
 def _home(name: str) -> _Home:
+    # They bring libraries along that only compiling needs.
     if name == DOORS:
-        import nodes.compiling.doors  # noqa: F401 - brings libraries along that only compiling needs
+        import nodes.compiling.doors
+    elif name == CALLS:
+        import nodes.compiling.calls  # noqa: F401
     source = inspect.getsource(sys.modules[name])
     bindings: dict[str, ast.stmt | Elsewhere | ModuleType | str] = {}
     for node in ast.parse(source).body:

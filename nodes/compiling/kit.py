@@ -6,6 +6,8 @@ place of the product's own of the same name; `INSTEAD` says which.
 
 import asyncio
 import functools
+import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -58,6 +60,12 @@ class FormulaError(FactoryError):
     """A formula cannot be worked out with these values."""
 
     code = "formula.error"
+
+    @property
+    def category(self) -> str:
+        """Whether what arrived is the trouble, or the formula."""
+        said = self.code.removeprefix("formula.")
+        return "input" if said in ("type", "value", "unknown_name", "unknown_item", "empty") else "configuration"
 
 
 class Missing(FormulaError):
@@ -167,6 +175,14 @@ def edge(value: Any, which: str) -> Any:
 def named(value: Any, name: str, otherwise: Any) -> Any:
     """The field of what arrived, or what the name means otherwise."""
     return value[name] if type(value) is dict and name in value else otherwise
+
+
+def field_of_either(name: str, *values: Any) -> Any:
+    """The field of the first of these that has it."""
+    for value in values:
+        if type(value) is dict and name in value:
+            return value[name]
+    raise unknown_name(name)
 
 
 def of_item(item: Any, name: str, work: Callable[[Any], Any]) -> Any:
@@ -346,6 +362,12 @@ def yes_or_no(answer: Any, what: str = "The condition") -> bool:
     return answer
 
 
+def this_run(agent: str) -> dict[str, Any]:
+    """What formulas know of a run."""
+    about = {"id": uuid.uuid4().hex, "started_at": time.time(), "sandbox": False}
+    return {**about, "agent": agent, "environment": "live"}
+
+
 def explained(error: Exception, node: str, name: str) -> dict[str, Any]:
     """A failure as the record that an “error” port gives."""
     if isinstance(error, NodeError):
@@ -357,7 +379,7 @@ def explained(error: Exception, node: str, name: str) -> dict[str, Any]:
             "message": error.message,
             "fix": error.fix,
             "where": {"node": node},
-            "category": "configuration",
+            "category": error.category,
         }
     return {
         "code": "step.bug",
@@ -369,12 +391,12 @@ def explained(error: Exception, node: str, name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def item_of(name: str, index: int) -> Iterator[None]:
-    """An item that fails says which of the loop it was."""
+def item_of(name: str, index: int, what: str = "Item") -> Iterator[None]:
+    """An item that fails says which of the loop it was; so does a round."""
     try:
         yield
     except FactoryError as error:
-        error.message = f"Item {index + 1} of “{name}” failed: {error.message}"
+        error.message = f"{what} {index + 1} of “{name}” failed: {error.message}"
         error.args = (error.message,)
         raise
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import orjson
 
-from nodes.compiling.carry import DOORS, Library
+from nodes.compiling.carry import CALLS, DOORS, Library
 from nodes.compiling.layout import (
     STEP,
     WIDTH,
@@ -70,15 +70,25 @@ class Writer:
         """Whether it needs the world: the clock, the web, memory, a person."""
         self.answers = False
         """Whether it answers the caller."""
+        self.agents: Callable[[str], str] | None = None
+        """The function that another agent becomes, by its id."""
+        self.called: set[str] = set()
+        """The other agents that it calls or starts, and "" when it asks for one that was started."""
+        self.starts = False
         variables = {name: name for name in self.ports}
         self.formulas = Formulas(library, Scope(self.main or None, variables, fixed))
         self._depth = 1
 
     # What settings say
 
-    def formula(self, text: str, *, member: str = "") -> Code:
-        """A formula. `member`: the variable with one member of a list, whose fields it can name; its place is `index`."""
-        return self.formulas.formula(text.strip(), self._scope(member))
+    def formula(self, text: str, *, member: str = "", over: str = "") -> Code:
+        """A formula. `member`: the variable with one member of a list, whose fields it can name; its place is `index`.
+
+        `over`: the same with a result, whose fields go before all other names.
+        """
+        known = self.formulas.scope
+        scope = Scope(known.main, known.ports, known.fixed, over=over) if over else self._scope(member)
+        return self.formulas.formula(text.strip(), scope)
 
     def text(self, template: str, *, member: str = "") -> Code:
         """A text with formulas in it; one that is a single formula keeps its kind."""
@@ -155,6 +165,23 @@ class Writer:
         self.library.secrets[name] = variable
         return self.door("secret", quoted(name), quoted(variable))
 
+    # Other agents
+
+    def calls(self, what: str, *arguments: Code | str) -> Code:
+        """A call of what this run has to do with other agents, such as `end_of`."""
+        self.outside = True
+        self.called.add("")
+        self.library.place(CALLS, "Calls")
+        return call(f"calls.{what}", *arguments)
+
+    def other(self, what: str, blueprint: str, given: Code) -> Code:
+        """Call or start another agent, which becomes a function of the same module."""
+        assert self.agents is not None
+        found = self.calls(what, self.agents(blueprint), given)
+        self.called.add(blueprint)
+        self.starts = self.starts or what == "start"
+        return found
+
     # What is true
 
     def equal(self, name: str, text: str) -> Code:
@@ -217,6 +244,14 @@ class Writer:
             self.line(found, "answer: bool = ")
             found = atom("answer")
         self.line(found, "return ")
+
+    def answers_yes_no(self) -> None:
+        """Say that the lines return yes or no by themselves."""
+        self.gave = "yes_no"
+
+    def fail(self, error: Code) -> None:
+        """Raise an error."""
+        self.line(error, "raise ")
 
     def choose(self, ways: Sequence[tuple[str, Code]], otherwise: str, *, several: bool) -> None:
         """Return the first way that fits, or all of them; what arrived goes there."""

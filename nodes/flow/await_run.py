@@ -7,6 +7,7 @@ from pydantic import Field
 
 from nodes.base import SKIP, Context, Effect, Example, Family, Formula, Node, NodeError, Out, Pause, PortInfo
 from nodes.called import outcome_of_call
+from nodes.compiling import Writer, led, quoted
 from nodes.shape import ANY, Shape
 
 _SECONDS = {"minutes": 60, "hours": 3_600, "days": 86_400}
@@ -66,21 +67,23 @@ class AwaitRun(Node):
     unit: Literal["minutes", "hours", "days"] = Field(default="days", title="Unit", description="What is counted.")
 
     async def run(self, ctx: Context, value: Any = None) -> Ended | Pause:
-        wanted = ctx.evaluate(self.run_id) if self.run_id.strip() else value
-        if isinstance(wanted, dict):
-            wanted = wanted.get("run")
-        if not isinstance(wanted, str) or not wanted:
-            raise NodeError(
-                "There is no run to wait for.",
-                fix="Name the `run` that “Start an agent” gave, such as `steps.start_an_agent.run`.",
-            )
-        seconds = min(366 * 86_400, self.amount * _SECONDS[self.unit])
-        return Pause("run", ctx.now().timestamp() + seconds, {"run": wanted})
+        wanted = _run_of(ctx.evaluate(self.run_id) if self.run_id.strip() else value)
+        return Pause("run", ctx.now().timestamp() + self._seconds(), {"run": wanted})
 
     async def resume(self, ctx: Context, answer: Any, value: Any = None, **inputs: Any) -> Ended:
         if isinstance(answer, dict) and answer.get("state") == "too late":
             return Ended(too_late=value)
         return Ended(value=outcome_of_call(answer, "started"))
+
+    def as_python(self, w: Writer) -> None:
+        wanted = w.use(_run_of, w.formula(self.run_id) if self.run_id.strip() else w.arrived("value"))
+        w.let("ended", led("await ", w.calls("end_of", wanted, repr(self._seconds()))))
+        with w.when(w.equal('ended["state"]', "too late")):
+            w.gives(too_late=w.arrived("value"))
+        w.gives(value=w.use(outcome_of_call, "ended", quoted("started")))
+
+    def _seconds(self) -> float:
+        return min(366 * 86_400, self.amount * _SECONDS[self.unit])
 
     def ways(self) -> tuple[tuple[str, ...], ...]:
         return (("value",), ("too_late",))
@@ -94,3 +97,14 @@ class AwaitRun(Node):
     def describe(self) -> str:
         unit = self.unit.removesuffix("s") if self.amount == 1 else self.unit
         return f"at most {self.amount:g} {unit}"
+
+
+def _run_of(wanted: Any) -> str:
+    """The run that is meant. Raises NodeError when there is none."""
+    found = wanted.get("run") if isinstance(wanted, dict) else wanted
+    if not isinstance(found, str) or not found:
+        raise NodeError(
+            "There is no run to wait for.",
+            fix="Name the `run` that “Start an agent” gave, such as `steps.start_an_agent.run`.",
+        )
+    return found

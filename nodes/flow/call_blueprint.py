@@ -6,6 +6,7 @@ from pydantic import Field
 
 from nodes.base import BlueprintRef, Context, Effect, Example, Family, Out, Pause
 from nodes.called import Calling, outcome_of_call
+from nodes.compiling import Writer, led, quoted
 
 
 class Called(Out):
@@ -58,6 +59,10 @@ class CallBlueprint(Calling):
 
     async def resume(self, ctx: Context, answer: Any, value: Any = None, **inputs: Any) -> Called:
         return Called(outcome_of_call(answer, "called"))
+
+    def as_python(self, w: Writer) -> None:
+        answer = led("await ", w.other("call", self.blueprint, self.asked_as_python(w)))
+        w.give(w.use(outcome_of_call, answer, quoted("called")))
 
     def forecast_seconds(self) -> float:
         return 1.0

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from nodes.base import SKIP, Context, Effect, Example, Family, Formula, Loop, NodeError, Out, PortInfo
+from nodes.compiling import Writer, literal, quoted
 from nodes.shape import ANY, RESERVED, Shape, record, with_member
 
 MOST = 1_000
@@ -90,11 +91,21 @@ class Repeat(Loop):
             return True
         if self.at_most == "go on":
             return False
-        raise NodeError(
-            f"After {self.most:,} rounds it is still not so that {self.until}."[:500],
-            category="limit",
-            fix="Look at what the last round gave, correct the condition, or raise “At most”.",
-        )
+        raise _not_enough(self.most, self.until)
+
+    def as_python(self, w: Writer) -> None:
+        w.give(w.arrived("value"))
+
+    def until_as_python(self, w: Writer) -> None:
+        w.answers_yes_no()
+        with w.when(w.formula(self.until, over="result")):
+            w.line("True", "return ")
+        if self.at_most == "go on":
+            w.line(f"index + 1 >= {self.most}", "return ")
+            return
+        with w.when(f"index + 1 < {self.most}"):
+            w.line("False", "return ")
+        w.fail(w.use(_not_enough, literal(self.most), quoted(self.until)))
 
     def when_item_fails(self) -> Literal["stop", "continue", "drop"]:
         return "drop" if self.on_round_error == "again" else "stop"
@@ -116,3 +127,12 @@ class Repeat(Loop):
 
     def describe(self) -> str:
         return f"until {self.until}, at most {self.most:,} times"[:200]
+
+
+def _not_enough(most: int, until: str) -> NodeError:
+    """The error for a condition that does not hold after all the rounds there may be."""
+    return NodeError(
+        f"After {most:,} rounds it is still not so that {until}."[:500],
+        category="limit",
+        fix="Look at what the last round gave, correct the condition, or raise “At most”.",
+    )

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from nodes.base import BlueprintRef, Context, Effect, Example, Family, Out, Pause, PortInfo
 from nodes.called import Calling, outcome_of_call
+from nodes.compiling import Writer
 from nodes.shape import ANY, TEXT, Shape
 
 
@@ -55,6 +56,10 @@ class StartBlueprint(Calling):
         if said.get("state") == "failed":
             outcome_of_call(said, "started")
         return Started(value, str(said.get("run", "")))
+
+    def as_python(self, w: Writer) -> None:
+        run = w.let("run", w.other("start", self.blueprint, self.asked_as_python(w)))
+        w.gives(value=w.arrived("value"), run=run)
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return {"value": arriving.get("value", ANY), "run": TEXT}

@@ -39,6 +39,8 @@ class Scope:
     """Names that no field takes away, such as `input` and `steps`, with their expressions."""
     item: str | None = None
     """The variable of a list's member whose fields are names too."""
+    over: str | None = None
+    """The variable with a result whose fields go before all other names; its place is `index`."""
 
 
 class Formulas:
@@ -105,6 +107,9 @@ class _Reader:
         if self.around is not None:
             return self._item_path(name, keys)
         scope = self.scope
+        if scope.over is not None:
+            found = self._over(scope.over, name)
+            return self.kit("part", found, quoted(name), *names) if keys else found
         if (known := scope.fixed.get(name)) is not None and not (scope.item and name == "item"):
             self.formulas.used.add(name)
             return self.kit("part", known, quoted(name), *names) if keys else atom(known)
@@ -118,6 +123,18 @@ class _Reader:
         if name in scope.ports:
             return self._either(scope.main or "None", name, keys)
         return self.kit("field", scope.main or "None", quoted(name), *names)
+
+    def _over(self, result: str, name: str) -> Code:
+        """A name where the fields of a result go before everything else."""
+        scope = self.scope
+        if name in (result, "result", "item", "index"):
+            return atom("index" if name == "index" else result)
+        if (known := scope.fixed.get(name)) is not None:
+            self.formulas.used.add(name)
+            return self.kit("named", result, quoted(name), known)
+        if name in scope.ports:
+            return self.kit("named", result, quoted(name), self._either(scope.main or "None", name, ()))
+        return self.kit("field_of_either", quoted(name), result, scope.main or "None")
 
     def _either(self, owner: str, name: str, keys: tuple[str, ...]) -> Code:
         found = self.kit("named", owner, quoted(name), self.scope.ports[name])

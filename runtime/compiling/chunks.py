@@ -62,4 +62,4 @@ def _exclusive(chain: Sequence[Chunk], condition: str) -> bool:
 
 def moved_in(lines: Sequence[str]) -> list[str]:
     """The same lines, one level further in."""
-    return [STEP + line for line in lines]
+    return [STEP + line if line else line for line in lines]

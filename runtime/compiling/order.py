@@ -13,15 +13,21 @@ from nodes.compiling import CannotCompile
 from runtime.plan import Step
 
 if TYPE_CHECKING:
-    from runtime.compiling.module import Module
+    from runtime.compiling.drawing import Drawing
 
 _FIX = "Connect the steps so that one comes after the other, or run this agent in the factory."
 
 
-def check_order(module: Module) -> None:
+def check_order(drawing: Drawing) -> None:
     """Raises CannotCompile where the factory might set a variable earlier or later than the module would."""
-    order = _Order(module)
-    steps = [step for step in module.plan.steps.values() if not step.placed.disabled]
+    order = _Order(drawing)
+    steps = [step for step in drawing.plan.steps.values() if not step.placed.disabled]
+    for step in steps:
+        if step.policy.ask_first:
+            why = "it asks a person first, and only the factory knows whom to ask."
+            raise _refused(
+                step, why, "Put an “Approval” before it, which asks at the terminal, or run this agent in the factory."
+            )
     for setter in (step for step in steps if step.sets):
         around = _around(setter)
         for loop in around[1:]:
@@ -33,7 +39,7 @@ def check_order(module: Module) -> None:
         for other in steps:
             if other is setter or other in around or order.settled(setter, other):
                 continue
-            if other.id in module.readers or other.sets == setter.sets:
+            if other.id in drawing.readers or other.sets == setter.sets:
                 raise _refused(setter, f"no wire says whether “{other.name}” comes before or after it.", _FIX)
             if set(around[1:]) & set(_around(other)[1:]):
                 # Whether it still runs when the other one fails is a matter of which is first.
@@ -55,9 +61,9 @@ def _around(step: Step) -> list[Step]:
 
 
 class _Order:
-    def __init__(self, module: Module) -> None:
-        self.module = module
-        self.steps = module.plan.steps
+    def __init__(self, drawing: Drawing) -> None:
+        self.drawing = drawing
+        self.steps = drawing.plan.steps
         self.earlier: dict[str, set[str]] = {}
         self.needs: dict[str, set[tuple[str, str]]] = {}
 
@@ -75,7 +81,7 @@ class _Order:
             todo, sources = [step], set()
             while todo:
                 inside = todo.pop()
-                wires = [wire for ports in self.module.sources[inside.id].values() for wire in ports]
+                wires = [wire for ports in self.drawing.sources[inside.id].values() for wire in ports]
                 # What goes on with the first values that arrive does not wait for the others, if there can be others.
                 if not inside.enough or all(self.apart(*pair) for pair in combinations(wires, 2)):
                     sources |= {one for one, _ in wires}
@@ -103,15 +109,15 @@ class _Order:
         return False
 
     def one_way(self, id_: str) -> bool:
-        function = self.module.functions.get(id_)
+        function = self.drawing.functions.get(id_)
         return function is not None and function.gives in ("yes_no", "way")
 
     def needed(self, step: Step) -> set[tuple[str, str]]:
         """The ports that have fired whenever the step runs."""
         if step.id not in self.needs:
             self.needs[step.id] = set()
-            ports = self.module.sources[step.id]
-            back = {(edge.source, edge.source_port) for edge in self.module.plan.graph.back if edge.target == step.id}
+            ports = self.drawing.sources[step.id]
+            back = {(edge.source, edge.source_port) for edge in self.drawing.plan.graph.back if edge.target == step.id}
             each = {port: [one for one in ports[port] if one not in back] for port in ports}
             certain = {port: self.common(sources) for port, sources in each.items() if sources}
             wanted = [found for port, found in certain.items() if port in step.required]

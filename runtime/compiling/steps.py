@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from nodes.base import PortType
 from nodes.compiling import Code, atom, quoted
+from runtime.plan import Step
+
+SUB_PORTS = frozenset({PortType.MODEL, PortType.TOOL, PortType.MEMORY})
 
 
 @dataclass(slots=True)
@@ -40,3 +44,11 @@ def record_of(pairs: dict[str, Code]) -> Code:
         for k, v in pairs.items()
     ]
     return Code(f"{{{', '.join(part.flat for part in inside)}}}", "{", tuple(inside), "}")
+
+
+def loop_around(step: Step) -> Step | None:
+    """The innermost loop that a step is inside of; an agent whose tool it belongs to is none."""
+    around = step.scope.loop
+    while around is not None and around.body is None:
+        around = around.scope.loop
+    return around

@@ -6,15 +6,17 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from nodes.base import Loop
-from nodes.compiling import Code, atom, call, literal, quoted, statement
+from nodes.base import Loop, Node
+from nodes.called import keep_promise
+from nodes.compiling import Code, atom, call, listed, literal, quoted, statement
 from nodes.compiling.layout import STEP, WIDTH, docstring, loose, words_in
+from nodes.listen import CalledField
 from runtime.compiling.chunks import Chunk, laid_out, moved_in
-from runtime.compiling.steps import Fired, arguments, listed_names, record_of
+from runtime.compiling.steps import Fired, Function, arguments, listed_names, loop_around, record_of
 from runtime.plan import Scope, Step
 
 if TYPE_CHECKING:
-    from runtime.compiling.module import Module
+    from runtime.compiling.drawing import Drawing
 
 _EMPTY = {
     "ports": ": dict[str, Any] = {}",
@@ -28,38 +30,50 @@ _EMPTY = {
 class Wiring:
     """The body of `run`: the steps one after the other, each behind the condition under which the engine would run it."""
 
-    def __init__(self, module: Module) -> None:
-        self.module = module
-        self.plan = module.plan
+    def __init__(self, drawing: Drawing) -> None:
+        self.drawing = drawing
+        self.plan = drawing.plan
         self.items: dict[str, tuple[str, str]] = {}
         self.kinds: dict[str, str] = {}
         """What the variable of each step holds."""
         self.steps_name = "steps"
 
     def whole(self) -> str:
-        """The function `run`."""
-        module, plan = self.module, self.plan
-        triggers = plan.triggers()
+        """The function `run`, or that of an agent which is called."""
+        drawing, plan = self.drawing, self.plan
+        calls = bool(drawing.calls)
+        starts = drawing.is_main and calls and drawing.module.starts
         lines: list[str] = []
-        if module.waits:
-            lines += [f"{STEP}world = world or World()"]
-        if module.replies:
-            lines += [f"{STEP}replies: list[Any] = []"]
-        if module.named:
-            lines += [f"{STEP}steps: dict[str, Any] = {{}}"]
-        if module.sets:
-            lines += statement(literal(dict(plan.variables)), "variables: dict[str, Any] = ", depth=1)
-        body = self.scope(plan.root, 1)
-        ends = self.ends()
-        given = ["event: Any = None"]
-        if len(triggers) > 1:
-            given.append(f"trigger: str = {quoted(triggers[0].key)}")
-        if module.waits:
-            given.append("world: World | None = None")
-        head = f"{'async ' if module.waits else ''}def run("
+        if drawing.is_main and drawing.waits:
+            lines += ["world = world or World()"]
+        if drawing.is_main and calls and not starts:
+            lines += ["calls = Calls(world)"]
+        if drawing.about:
+            lines += loose(call(drawing.library.kit("this_run"), quoted(plan.blueprint.name)), "about = ")
+        if drawing.replies:
+            lines += ["replies: list[Any] = []"]
+        if drawing.named:
+            lines += ["steps: dict[str, Any] = {}"]
+        if drawing.sets:
+            lines += loose(literal(dict(plan.variables)), "variables: dict[str, Any] = ")
+        body = [*self.scope(plan.root, 0), *self.ends()]
+        if starts:
+            lines += ["async with Calls(world) as calls:", *moved_in(body)]
+        else:
+            lines += body
         said = f"{plan.blueprint.name}: from what starts it to its result."
-        signature = statement(arguments(head, given), "", " -> Any:")
-        return "\n".join([*signature, docstring(said, 1), *lines, *body, *ends])
+        return "\n".join([*self._head(), docstring(said, 1), *moved_in(lines)])
+
+    def _head(self) -> list[str]:
+        drawing = self.drawing
+        triggers, first = self.plan.triggers(), drawing.first_trigger()
+        given = ["event: Any = None"] if drawing.is_main else ["event: Any", "calls: Calls", "world: World"]
+        if len(triggers) > 1 and first is not None:
+            given.append(f"trigger: str = {quoted(first.key)}")
+        if drawing.is_main and drawing.waits:
+            given.append("world: World | None = None")
+        head = f"{'async ' if drawing.waits else ''}def {drawing.entry}("
+        return statement(arguments(head, given), "", " -> Any:")
 
     # --- one scope ------------------------------------------------------------------------------------------------------------
 
@@ -91,7 +105,7 @@ class Wiring:
         todo = [step]
         while todo:
             here = todo.pop()
-            for sources in self.module.sources[here.id].values():
+            for sources in self.drawing.sources[here.id].values():
                 found.update(source for source, _ in sources)
             if here.body is not None:
                 todo += here.body.steps
@@ -102,7 +116,7 @@ class Wiring:
     def step(self, step: Step) -> list[Chunk]:
         """The call of a step behind its condition."""
         condition, flags = self.condition(step)
-        variable = f"from_{self.module.names[step.id]}"
+        variable = f"from_{self.drawing.names[step.id]}"
         before: list[str] = []
         lines: list[str] = []
         if step.placed.disabled and not step.is_trigger:
@@ -113,7 +127,7 @@ class Wiring:
             )
             kind = "value"
             if step.out_ports:
-                self.module.outs[step.id, step.out_ports[0]] = Fired(condition, variable)
+                self.drawing.outs[step.id, step.out_ports[0]] = Fired(condition, variable)
         elif step.body is not None:
             kind = self.loop(step, condition, variable, lines)
         else:
@@ -122,7 +136,7 @@ class Wiring:
         self.kinds[step.id] = kind
         if condition and kind in _EMPTY:
             before.append(f"{variable}{_EMPTY[kind]}")
-        if step.key in self.module.named:
+        if step.key in self.drawing.named:
             lines += self.noted(step, kind, variable)
         chunks = [Chunk("", [], flags)] if flags else []
         return [*chunks, Chunk(condition, before, lines)]
@@ -131,14 +145,14 @@ class Wiring:
         """When the step runs ("" is always), and the line that works it out when that takes more than a name."""
         if step.is_trigger:
             return (f"trigger == {quoted(step.key)}" if len(self.plan.triggers()) > 1 else ""), []
-        sources = self.module.sources[step.id]
+        sources = self.drawing.sources[step.id]
         if not sources:
             return "", []
         wanted = [port for port in sources if port in step.required] or None
         ports = [self.any_of([self.out(*source).fired for source in sources[port]]) for port in wanted or sources]
         found = self.all_of(ports) if wanted else self.any_of(ports)
         if re.search(r" (and|or) ", found):
-            flag = f"runs_{self.module.names[step.id]}"
+            flag = f"runs_{self.drawing.names[step.id]}"
             return flag, loose(found, f"{flag} = ")
         return found, []
 
@@ -146,14 +160,14 @@ class Wiring:
         """What a port gives. A port that never fires is never true."""
         if port == "item" and source in self.items:
             return Fired("", self.items[source][0])
-        return self.module.outs.get((source, port), Fired("False", "None"))
+        return self.drawing.outs.get((source, port), Fired("False", "None"))
 
     def any_of(self, conditions: Iterable[str]) -> str:
         found = dict.fromkeys(one for one in conditions if one != "False")
         again = True
         while again and "" not in found:
             again = False
-            for group, whole in self.module.covers:
+            for group, whole in self.drawing.covers:
                 if group <= found.keys():
                     found = dict.fromkeys([one for one in found if one not in group] + [whole])
                     again = True
@@ -169,12 +183,12 @@ class Wiring:
     def given(self, step: Step, port: str, condition: str, lines: list[str]) -> Code:
         """What arrives at a port, as an expression; a port that gathers several needs lines of its own."""
         known = self.plan.graph.inputs[step.id].get(port)
-        sources = [self.out(*source) for source in self.module.sources[step.id].get(port, ())]
+        sources = [self.out(*source) for source in self.drawing.sources[step.id].get(port, ())]
         sources = [out for out in sources if out.fired != "False"]
         if known is not None and known.many:
             if all(out.fired in ("", condition) for out in sources):
                 return listed_names([out.value for out in sources])
-            name = f"{port}_of_{self.module.names[step.id]}"
+            name = f"{port}_of_{self.drawing.names[step.id]}"
             lines.append(f"{name}: list[Any] = []")
             for out in sources:
                 if out.fired in ("", condition):
@@ -182,7 +196,7 @@ class Wiring:
                 else:
                     lines += [f"if {out.fired}:", f"{STEP}{name}.append({out.value})"]
             return atom(name)
-        return atom(self.first_of(sources, condition, self.module.certain(step, port)))
+        return atom(self.first_of(sources, condition, self.drawing.certain(step, port)))
 
     @staticmethod
     def first_of(sources: Sequence[Fired], condition: str, required: bool) -> str:
@@ -202,26 +216,12 @@ class Wiring:
 
     def call(self, step: Step, condition: str, lines: list[str]) -> Code:
         """The call of the step's function."""
-        function = self.module.functions[step.id]
-        if step.is_trigger:
-            arguments = [atom("event")]
-        else:
-            arguments = [self.given(step, port, condition, lines) for port in function.ports]
-        loop = step.scope.loop
-        if loop is not None and loop.id in self.items:
-            item, index = self.items[loop.id]
-            arguments += [
-                atom({"item": item, "index": index}[name]) for name in function.extras if name in ("item", "index")
-            ]
-        arguments += [
-            atom(self.steps_name if name == "steps" else name)
-            for name in function.extras
-            if name not in ("item", "index")
-        ]
-        made = call(function.name, *arguments)
+        function = self.drawing.functions[step.id]
+        made = self.called_with(function, step, condition, lines)
         policy = step.policy
-        if policy.retries and function.waits:
-            again = self.module.library.kit("again")
+        # What a step waited for is not asked for again: neither does a run.
+        if policy.retries and function.waits and type(step.node).resume is Node.resume:
+            again = self.drawing.library.kit("again")
             only = [literal([str(one) for one in policy.retry_on])] if policy.retry_on else []
             made = call(
                 again,
@@ -235,16 +235,30 @@ class Wiring:
             return Code(f"await {made.flat}", f"await {made.head}", made.parts, made.close)
         return made
 
+    def called_with(self, function: Function, step: Step, condition: str, lines: list[str], *after: str) -> Code:
+        """The call of one of the step's functions; `after` are the result and the place of a round that has ended."""
+        if step.is_trigger:
+            arguments = [atom("event")]
+        else:
+            arguments = [self.given(step, port, condition, lines) for port in function.ports]
+        arguments += [atom(name) for name in after]
+        names = {"steps": self.steps_name}
+        loop = loop_around(step)
+        if loop is not None and loop.id in self.items:
+            names["item"], names["index"] = self.items[loop.id]
+        arguments += [atom(names.get(name, name)) for name in function.extras]
+        return call(function.name, *arguments)
+
     def called(self, step: Step, condition: str, variable: str, lines: list[str]) -> str:
         """Lines that call a step; what its ports give. Returns what the variable holds."""
-        function = self.module.functions[step.id]
+        function = self.drawing.functions[step.id]
         made, kind = self.call(step, condition, lines), function.gives
         what = self.passed(step, condition)
         if step.policy.on_error == "stop":
             lines += loose(made, "" if kind == "nothing" else f"{variable} = ")
             self._tell(step, condition, variable, kind, what)
             return kind
-        ports = self.module.ports_of(step)
+        ports = self.drawing.ports_of(step)
         first = step.out_ports[0] if step.out_ports else ""
         carried = step.policy.on_error == "continue"
         simple = carried and kind == "value"
@@ -271,20 +285,20 @@ class Wiring:
             lines += moved_in(loose(failed, f"{variable} = "))
         else:
             lines.append("except Exception as error:")
-            told = call(self.module.library.kit("explained"), "error", quoted(step.id), quoted(step.name))
+            told = call(self.drawing.library.kit("explained"), "error", quoted(step.id), quoted(step.name))
             lines += moved_in(loose(record_of({"error": told}), f"{variable} = "))
         kind = "value" if simple else "some"
         self._tell(step, condition, variable, kind, what, first_only=carried and kind == "value")
         if kind == "some" and len([port for port in ports if port != "error"]) == 1:
             group = frozenset(f"{quoted(port)} in {variable}" for port in ports)
-            self.module.covers.append((group, condition))
+            self.drawing.covers.append((group, condition))
         return kind
 
     def passed(self, step: Step, condition: str) -> str:
         """What a step that chooses a way passes on: what arrived at its first port."""
         if step.is_trigger:
             return "event"
-        sources = [self.out(*source) for source in self.module.sources[step.id].get(step.first_input, ())]
+        sources = [self.out(*source) for source in self.drawing.sources[step.id].get(step.first_input, ())]
         text = self.first_of(
             [out for out in sources if out.fired != "False"], condition, step.first_input in step.required
         )
@@ -294,7 +308,7 @@ class Wiring:
         self, step: Step, condition: str, variable: str, kind: str, what: str, *, first_only: bool = False
     ) -> None:
         """Note what each port gives, and when."""
-        outs, ports = self.module.outs, self.module.ports_of(step)
+        outs, ports = self.drawing.outs, self.drawing.ports_of(step)
         if kind == "value":
             outs[step.id, step.out_ports[0] if first_only else ports[0]] = Fired(condition, variable)
         elif kind == "ports":
@@ -307,26 +321,26 @@ class Wiring:
         elif kind == "yes_no":
             yes, no = (variable, f"{variable} is False") if condition else (variable, f"not {variable}")
             outs[step.id, ports[0]], outs[step.id, ports[1]] = Fired(yes, what), Fired(no, what)
-            self.module.covers.append((frozenset({yes, no}), condition))
+            self.drawing.covers.append((frozenset({yes, no}), condition))
         elif kind in ("way", "ways"):
             tests = [f"{variable} == {quoted(p)}" if kind == "way" else f"{quoted(p)} in {variable}" for p in ports]
             for port, test in zip(ports, tests, strict=True):
                 outs[step.id, port] = Fired(test, what)
             if kind == "way":
                 fired = [test for port, test in zip(ports, tests, strict=True) if port != "error"]
-                self.module.covers.append((frozenset(fired), condition))
+                self.drawing.covers.append((frozenset(fired), condition))
 
     def noted(self, step: Step, kind: str, variable: str) -> list[str]:
         """The line that lets formulas find what a step gave by the step's name."""
-        ports = [port for port in self.module.ports_of(step) if (step.id, port) in self.module.outs]
+        ports = [port for port in self.drawing.ports_of(step) if (step.id, port) in self.drawing.outs]
         target = f"{self.steps_name}[{quoted(step.key)}] = "
         if kind in ("ports", "some"):
             return [_kept_whole(f"{target}{variable}")]
-        pairs = {port: self.module.outs[step.id, port].value for port in ports}
+        pairs = {port: self.drawing.outs[step.id, port].value for port in ports}
         if kind == "value":
             return loose(record_of({port: atom(value) for port, value in pairs.items()}), target)
         tests = [
-            f"**({{{quoted(p)}: {v}}} if {self.module.outs[step.id, p].fired} else {{}})" for p, v in pairs.items()
+            f"**({{{quoted(p)}: {v}}} if {self.drawing.outs[step.id, p].fired} else {{}})" for p, v in pairs.items()
         ]
         return [f"{target}{{{', '.join(tests)}}}  # fmt: skip"] if tests else []
 
@@ -342,35 +356,39 @@ class Wiring:
 
     def loop(self, step: Step, condition: str, variable: str, lines: list[str]) -> str:
         """The members, and the steps of the body for each of them. Returns what the variable holds."""
-        module, node = self.module, step.node
+        drawing, node = self.drawing, step.node
         assert isinstance(node, Loop)
         assert step.body is not None
-        members, results = (f"{kind}_of_{module.names[step.id]}" for kind in ("members", "results"))
+        members, results = (f"{kind}_of_{drawing.names[step.id]}" for kind in ("members", "results"))
+        if node.rounds:
+            members, _ = self.items[step.id] = _item_names(step)
         work = loose(self.call(step, condition, lines), f"{members} = ")
-        waits = any(module.functions[one.id].waits for one in _inside(step.body) if one.id in module.functions)
-        if step.body.steps and waits and node.at_once() > 1:
+        waits = any(drawing.functions[one.id].waits for one in _inside(step.body) if one.id in drawing.functions)
+        if step.body.steps and node.rounds:
+            work += self.rounds(step, condition)
+        elif step.body.steps and waits and node.at_once() > 1:
             work += self.together(step, members, results, node.at_once())
         elif step.body.steps:
             work += self.turns(step, members, results)
-        done = results if step.collects else members
+        done = results if step.collects and not node.rounds else members
         on_error = step.policy.on_error
         if on_error == "stop":
             lines += [*work, f"{variable} = {done}"]
-            module.outs[step.id, "done"] = Fired(condition, variable)
+            drawing.outs[step.id, "done"] = Fired(condition, variable)
             return "value"
         lines += ["try:", *moved_in(work)]
         if on_error == "continue":
             lines += [f"{STEP}{variable} = {done}", "except Exception:"]
             lines += moved_in(loose(literal(step.policy.on_error_value), f"{variable} = "))
-            module.outs[step.id, "done"] = Fired(condition, variable)
+            drawing.outs[step.id, "done"] = Fired(condition, variable)
             return "value"
-        told = call(module.library.kit("explained"), "error", quoted(step.id), quoted(step.name))
+        told = call(drawing.library.kit("explained"), "error", quoted(step.id), quoted(step.name))
         lines += [f'{STEP}{variable} = {{"done": {done}}}', "except Exception as error:"]
         lines += moved_in(loose(record_of({"error": told}), f"{variable} = "))
         for port in ("done", "error"):
-            module.outs[step.id, port] = Fired(f"{quoted(port)} in {variable}", f"{variable}[{quoted(port)}]")
+            drawing.outs[step.id, port] = Fired(f"{quoted(port)} in {variable}", f"{variable}[{quoted(port)}]")
         both = frozenset(f"{quoted(port)} in {variable}" for port in ("done", "error"))
-        module.covers.append((both, condition))
+        drawing.covers.append((both, condition))
         return "some"
 
     def turns(self, step: Step, members: str, results: str) -> list[str]:
@@ -383,14 +401,27 @@ class Wiring:
         before = [f"{results}: list[Any] = []"] if step.collects else []
         return [*before, head, *moved_in(body)]
 
+    def rounds(self, step: Step, condition: str) -> list[str]:
+        """A `for` without an end, which the function that looks at the last result leaves."""
+        item, index = self.items[step.id]
+        lines = self.body(
+            step, lambda value: f"{item} = {value}" if value != item else "pass", f"{item} = None", "pass"
+        )
+        until = self.called_with(self.drawing.untils[step.id], step, condition, lines, item, index)
+        waits = "await " if self.drawing.untils[step.id].waits else ""
+        lines += [f"if {waits}{until.flat}:", f"{STEP}break"]
+        self.drawing.library.need("import itertools")
+        return [f"for {index} in itertools.count():", *moved_in(lines)]
+
     def together(self, step: Step, members: str, results: str, at_once: int) -> list[str]:
         """A function for one member, and several of them going on at once."""
         failed = "return [None]" if step.collects else "return []"
         body = self.body(step, lambda value: f"return [{value}]", failed, "return []")
         item, index = self.items[step.id]
-        name = f"one_of_{self.module.names[step.id]}"
-        made = call(self.module.library.kit("side_by_side"), name, members, str(at_once))
+        name = f"one_of_{self.drawing.names[step.id]}"
+        made = call(self.drawing.library.kit("side_by_side"), name, members, str(at_once))
         return [
+            "",
             f"async def {name}({index}: int, {item}: Any) -> list[Any]:",
             *moved_in(body),
             f"{STEP}return []",
@@ -400,15 +431,13 @@ class Wiring:
 
     def body(self, step: Step, keep: Callable[[str], str], failed: str, dropped: str) -> list[str]:
         """One iteration: its steps, how its result is kept, and what happens when one of them fails."""
-        module, node = self.module, step.node
+        drawing, node = self.drawing, step.node
         assert isinstance(node, Loop)
         assert step.body is not None
-        depth = _depth(step)
-        item, index = ("item", "index") if not depth else (f"item_{depth + 1}", f"index_{depth + 1}")
-        self.items[step.id] = (item, index)
+        _, index = self.items[step.id] = _item_names(step)
         outside, self.steps_name = self.steps_name, f"{self.steps_name}_inside"
         lines = self.scope(step.body, 0)
-        if any(one.key in module.named for one in step.body.steps):
+        if any(one.key in drawing.named for one in step.body.steps):
             lines.insert(0, f"{self.steps_name} = dict({outside})")
         else:
             lines = [_renamed(line, self.steps_name, outside) for line in lines]
@@ -416,7 +445,8 @@ class Wiring:
         lines += self.result(step, keep) if step.collects else []
         policy = node.when_item_fails()
         if policy == "stop":
-            name = call(module.library.kit("item_of"), quoted(step.name), index)
+            what = ['"Round"'] if node.rounds else []
+            name = call(drawing.library.kit("item_of"), quoted(step.name), index, *what)
             return [f"with {name.flat}:", *moved_in(lines)]
         return ["try:", *moved_in(lines), "except Exception:", f"{STEP}{failed if policy == 'continue' else dropped}"]
 
@@ -434,35 +464,51 @@ class Wiring:
 
     def ends(self) -> list[str]:
         """Lines that return what the run came to: the answer that a step gave, or what its last steps gave."""
-        module = self.module
+        drawing = self.drawing
         lines: list[str] = []
-        if module.replies:
-            lines += [f"{STEP}if replies:", f"{STEP * 2}return replies[0]"]
+        if drawing.replies:
+            lines += ["if replies:", *moved_in(self.returned("replies[0]"))]
         found: list[tuple[Step, str, str]] = []
         for step in self.plan.root.steps:
             found += [(step, test, value) for test, value in self.end(step)]
         if len(found) == 1 and not found[0][1]:
-            return [*lines, f"{STEP}return {found[0][2]}"]
+            return [*lines, *self.returned(found[0][2])]
         if not found:
-            return [*lines, f"{STEP}return None"]
-        lines.append(f"{STEP}ends: dict[str, Any] = {{}}")
+            return [*lines, *self.returned("None")]
+        lines.append("ends: dict[str, Any] = {}")
         chunks = [Chunk(test, [], [_kept_whole(f"ends[{quoted(step.key)}] = {value}")]) for step, test, value in found]
-        lines += laid_out(chunks, 1)
-        return [*lines, f"{STEP}return {module.library.kit('result_of')}(ends)"]
+        lines += laid_out(chunks, 0)
+        return [*lines, *self.returned(f"{drawing.library.kit('result_of')}(ends)")]
+
+    def returned(self, value: str) -> list[str]:
+        """Lines that return what it came to, once that is what its callers were promised."""
+        library, triggers = self.drawing.library, self.plan.triggers()
+        lines: list[str] = []
+        for step in triggers:
+            if fields := self.plan.returns.get(step.id):
+                promised = listed(
+                    call(library.use(CalledField), quoted(one.name), quoted(one.kind), literal(one.required))
+                    for one in fields
+                )
+                kept = loose(call(library.use(keep_promise), promised, value), "return ")
+                if len(triggers) == 1:
+                    return kept
+                lines += [f"if trigger == {quoted(step.key)}:", *moved_in(kept)]
+        return [*lines, f"return {value}"]
 
     def end(self, step: Step) -> list[tuple[str, str]]:
         """When a step is an end of the run, and what it gave."""
-        module, variable = self.module, f"from_{self.module.names[step.id]}"
-        ports = [port for port in self.module.ports_of(step) if (step.id, port) in module.outs]
+        drawing, variable = self.drawing, f"from_{self.drawing.names[step.id]}"
+        ports = [port for port in self.drawing.ports_of(step) if (step.id, port) in drawing.outs]
         linked = [port for port in ports if port in step.out]
-        outs = [module.outs[step.id, port] for port in ports]
+        outs = [drawing.outs[step.id, port] for port in ports]
         kind = self.kinds[step.id]
         if kind in ("value", "ports"):
             return [(outs[0].fired, outs[0].value)] if outs and not linked else []
         if kind in ("yes_no", "way"):
             free = [out for port, out in zip(ports, outs, strict=True) if port not in linked]
             if kind == "yes_no" and len(free) == 2:
-                base = next(whole for group, whole in module.covers if free[0].fired in group)
+                base = next(whole for group, whole in drawing.covers if free[0].fired in group)
                 return [(base, free[0].value)]
             return [(out.fired, out.value) for out in free]
         if kind == "nothing" or not outs:
@@ -494,6 +540,12 @@ def _depth(step: Step) -> int:
     while loop is not None:
         loop, depth = loop.scope.loop, depth + 1
     return depth
+
+
+def _item_names(step: Step) -> tuple[str, str]:
+    """What the present item of a loop and its place are called."""
+    depth = _depth(step)
+    return ("item", "index") if not depth else (f"item_{depth + 1}", f"index_{depth + 1}")
 
 
 def _bracketed(text: str) -> str:

@@ -28,11 +28,13 @@ from tests.nodes.fakes import FakeContext, outcome_of
 BUILT_IN = list(catalog())
 PARTS = {"context.memory", "context.model"}
 """Parts of an agent step, which run nothing by themselves."""
+TOGETHER = {"flow.call_blueprint", "flow.start_blueprint", "flow.await_run"}
+"""Steps that need another agent: tests of their own compile them with one."""
 REFUSED = sorted(cls.type for cls in BUILT_IN if cls.as_python is Node.as_python and cls.type not in PARTS)
 EXAMPLES = [
     pytest.param(cls, example, id=f"{cls.type}: {example.title}")
     for cls in BUILT_IN
-    if cls.type not in {*REFUSED, *PARTS}
+    if cls.type not in {*REFUSED, *PARTS, *TOGETHER}
     for example in cls.examples
 ]
 FOLDER = asset_path("templates")
@@ -188,7 +190,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in COMPILED:
         (folder / f"{name.replace('-', '_')}.py").write_text(compile_python(template(name), TYPES))
     for cls in BUILT_IN:
-        if cls.type not in {*REFUSED, *PARTS}:
+        if cls.type not in {*REFUSED, *PARTS, *TOGETHER}:
             text = compile_python(of_example(cls, cls.examples[0]), TYPES)
             (folder / f"{cls.type.replace('.', '_')}.py").write_text(text)
     return folder

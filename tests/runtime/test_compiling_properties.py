@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from itertools import count
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from nodes.base import NodeError
@@ -24,10 +25,12 @@ from runtime.journal import Plans
 from tests.nodes.test_formula_properties import FORMULAS, SCOPES
 from tests.runtime import test_engine_properties as small
 from tests.runtime.engines import open_rig
-from tests.runtime.test_engine_properties import Drawing, Painter, digest, members, plain
+from tests.runtime.test_engine_properties import Drawing, Painter, another, digest, members, plain
 
 GRAPHS = int(os.environ.get("FACTORY_SOAK_GRAPHS", "0")) or 40
-many = settings(max_examples=GRAPHS, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(
+    max_examples=GRAPHS, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+)
 numbers = count()
 
 
@@ -38,6 +41,7 @@ def module_of(text: str, folder: Path) -> Any:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
 
@@ -56,19 +60,21 @@ def on_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Ca
             stack.enter_async_context(open_rig(f"sqlite:///{tmp_path_factory.mktemp('engine') / 'factory.db'}"))
         )
 
-        async def run(types: Catalog, blueprint: Blueprint, event: Any) -> tuple[str, Any, Any]:
+        async def run(types: Catalog, blueprint: Blueprint, event: Any, **called: Blueprint) -> tuple[str, Any, Any]:
+            rig.called = called
             rig.plans = rig.engine.plans = rig.engine.journal.plans = Plans(rig.db, types)
             view = await rig.run(blueprint, event)
             return str(view.info.state), view.output, view.info.error
 
-        yield lambda types, blueprint, event: runner.run(run(types, blueprint, event))
+        yield lambda types, blueprint, event, **called: runner.run(run(types, blueprint, event, **called))
         runner.run(stack.aclose())
 
 
 def outcome(module: Any, event: Any) -> tuple[str, Any]:
     """How a compiled module ends, and what it gives."""
     try:
-        return "succeeded", plain(module.run(event))
+        found = module.run(event)
+        return "succeeded", plain(asyncio.run(found) if asyncio.iscoroutine(found) else found)
     except Exception as error:
         assert type(error).__name__ in ("NodeError", "FormulaError", "Missing"), repr(error)
         return "failed", None
@@ -130,7 +136,20 @@ class Each(small.Each):
         w.give(w.use(members_of, w.arrived("items"), str(self.salt)))
 
 
-SMALL = Catalog([Begin, Mix, Look, Choose, All, Any1, Each])
+def enough(result: Any, index: int, salt: int) -> bool:
+    """Whether a loop of rounds is at its end."""
+    return not another(plain(result), index, salt)
+
+
+class Again(small.Again):
+    def as_python(self, w: Writer) -> None:
+        w.give(w.use(plain, w.arrived("items")))
+
+    def until_as_python(self, w: Writer) -> None:
+        w.decide(w.use(enough, "result", "index", str(self.salt)))
+
+
+SMALL = Catalog([Begin, Mix, Look, Choose, All, Any1, Each, Again])
 
 
 @st.composite
@@ -235,10 +254,30 @@ RECORDS = st.fixed_dictionaries(
 )
 
 
+UNTIL = (
+    "total > 30",
+    "index == 1",
+    "result.n == 0 or index > 2",
+    "vars.v == 'x'",
+    "kind == 'b'",
+    "input.total > index",
+)
+GIVEN = ("", '{"total": "{{ total }}", "kind": "b", "items": [], "n": 1}', '{"n": "{{ n }}"}')
+BEGINS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("trigger.manual", {}),
+    (
+        "trigger.called",
+        {"fields": [{"name": "n", "kind": "number"}, {"name": "total", "kind": "any", "required": False}]},
+    ),
+    ("trigger.called", {"returns": [{"name": "total", "kind": "number"}]}),
+)
+
+
 @st.composite
-def agents(draw: Any) -> dict[str, Any]:
-    """A drawing of real steps, in which loops go over the items of what arrives."""
-    nodes: list[dict[str, Any]] = [{"id": "s", "type": "trigger.manual", "name": "s"}]
+def agents(draw: Any, others: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A drawing of real steps, in which loops go over the items of what arrives, and others are called."""
+    begin, fields = draw(st.sampled_from(BEGINS)) if others else BEGINS[0]
+    nodes: list[dict[str, Any]] = [{"id": "s", "type": begin, "name": "s", "settings": fields}]
     edges: list[dict[str, Any]] = []
 
     def pick(*options: Any) -> Any:
@@ -247,7 +286,7 @@ def agents(draw: Any) -> dict[str, Any]:
     def add(type_: str, settings: dict[str, Any], *wires: tuple[str, str, str]) -> str:
         id_ = f"n{len(nodes)}"
         on_error = pick("stop", "stop", "continue", "port")
-        policy = {"on_error": on_error} if type_ != "flow.for_each" else {}
+        policy = {"on_error": on_error} if type_ not in ("flow.for_each", "flow.repeat") else {}
         node = {"id": id_, "type": type_, "settings": settings, "policy": policy, "disabled": pick(*[False] * 9, True)}
         nodes.append(node)
         for source, out, into in wires:
@@ -255,10 +294,31 @@ def agents(draw: Any) -> dict[str, Any]:
             edges.append(edge)
         return id_
 
-    def step(near: list[tuple[str, str]], inside: bool) -> None:
-        kind = pick(
-            "set", "transform", "decide", "switch", "merge", "filter", "aggregate", "split", "text", "each", "note"
-        )
+    def body(loop: str, inside: int) -> None:
+        inner = [(loop, "item")]
+        for _ in range(draw(st.integers(0, 3))):
+            step(inner, inside + 1)
+        if inner[1:]:
+            back = pick(*inner[1:])
+            edge = {"id": f"e{len(edges)}", "source": back[0], "source_port": back[1]}
+            edges.append(edge | {"target": loop, "target_port": "result"})
+
+    def step(near: list[tuple[str, str]], inside: int) -> None:
+        kinds = [
+            "set",
+            "transform",
+            "decide",
+            "switch",
+            "merge",
+            "filter",
+            "aggregate",
+            "split",
+            "text",
+            "each",
+            "repeat",
+            "note",
+        ]
+        kind = pick(*kinds, *(["call", "call", "start"] if others else []))
         fitting = [one for one in near if kind not in ("filter", "aggregate") or one not in records]
         if not fitting:
             return
@@ -293,18 +353,24 @@ def agents(draw: Any) -> dict[str, Any]:
             made = add("flow.set_variable", {"name": pick("v", "w"), "to": pick(*SETS)}, wire)
         elif kind == "text":
             made = add("action.text_template", {"template": pick(*TEXTS)}, wire)
-        elif inside:
+        elif kind == "call":
+            made = add("flow.call_blueprint", {"blueprint": pick(*others), "input": pick(*GIVEN)}, wire)
+        elif kind == "start":
+            began = add("flow.start_blueprint", {"blueprint": pick(*others), "input": pick(*GIVEN)}, wire)
+            if pick(True, False):
+                return
+            made = add("flow.await_run", {}, (began, "run", "value"))
+        elif inside > 1:
             return
+        elif kind == "repeat":
+            until = {"until": pick(*UNTIL), "most": pick(1, 3, 4), "at_most": pick("stop", "go on")}
+            made = add("flow.repeat", {**until, "on_round_error": pick("stop", "again")}, wire)
+            body(made, inside)
+            outs["repeat"] = ("done",)
         else:
             failing = {"on_item_error": pick("stop", "continue", "drop"), "parallel": pick(1, 2)}
             made = add("flow.for_each", {"over": pick("items", ""), **failing}, (*source, "items"))
-            inner = [(made, "item")]
-            for _ in range(draw(st.integers(0, 3))):
-                step(inner, True)
-            if inner[1:]:
-                back = pick(*inner[1:])
-                edge = {"id": f"e{len(edges)}", "source": back[0], "source_port": back[1]}
-                edges.append(edge | {"target": made, "target_port": "result"})
+            body(made, inside)
             outs["each"] = ("done",)
         single = {"split": ("parts",), "text": ("text",)}
         if kind in ("set", "text"):
@@ -314,12 +380,35 @@ def agents(draw: Any) -> dict[str, Any]:
             near.append((made, "error"))
             records.add((made, "error"))
 
-    records: set[tuple[str, str]] = set()
+    records: set[tuple[str, str]] = {("s", "value")} if begin == "trigger.called" else set()
     near = [("s", "value")]
     for _ in range(draw(st.integers(1, 7))):
-        step(near, False)
+        step(near, 0)
     variables = [{"name": name, "value": name} for name in "vw"]
     return {"name": "Random", "nodes": nodes, "edges": edges, "variables": variables}
+
+
+@st.composite
+def teams(draw: Any) -> list[dict[str, Any]]:
+    """An agent, and others that call each other, also in circles."""
+    others = tuple(f"bp_{number}" for number in range(draw(st.integers(1, 2))))
+    return [draw(agents(others)) for _ in range(len(others) + 1)]
+
+
+def compared(
+    on_engine: Callable[..., Any], folder: Path, agent: dict[str, Any], event: Any, *others: dict[str, Any]
+) -> None:
+    """Run an agent in both worlds, unless it is one that cannot be compiled."""
+    types = catalog()
+    blueprint, called = Blueprint.parse(agent), {f"bp_{i}": Blueprint.parse(one) for i, one in enumerate(others)}
+    try:
+        text = compile_python(blueprint, types, called)
+    except CannotCompile as refused:
+        assert "no wire says" in refused.message or "several items at once" in refused.message
+        return
+    state, output, error = on_engine(types, blueprint, event, **called)
+    module = module_of(text, folder)
+    assert outcome(module, event) == (state, plain(output) if state == "succeeded" else None), error
 
 
 @many
@@ -327,12 +416,12 @@ def agents(draw: Any) -> dict[str, Any]:
 def test_a_random_agent_of_real_steps_gives_the_same_compiled(
     on_engine: Callable[..., Any], folder: Path, agent: dict[str, Any], event: dict[str, Any]
 ) -> None:
-    blueprint, types = Blueprint.parse(agent), catalog()
-    state, output, error = on_engine(types, blueprint, event)
-    try:
-        text = compile_python(blueprint, types)
-    except CannotCompile as refused:
-        assert "no wire says" in refused.message or "several items at once" in refused.message
-        return
-    module = module_of(text, folder)
-    assert outcome(module, event) == (state, plain(output) if state == "succeeded" else None), error
+    compared(on_engine, folder, agent, event)
+
+
+@many
+@given(team=teams(), event=RECORDS)
+def test_random_agents_that_call_each_other_give_the_same_compiled(
+    on_engine: Callable[..., Any], folder: Path, team: list[dict[str, Any]], event: dict[str, Any]
+) -> None:
+    compared(on_engine, folder, team[0], event, *team[1:])

@@ -1,0 +1,211 @@
+"""One drawing of a compiled module: its steps as functions, and what the wiring must know of them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from nodes.base import Loop
+from nodes.compiling import CannotCompile, Writer, identifier, literal, statement
+from nodes.compiling.carry import RESERVED
+from nodes.compiling.layout import docstring, words_in
+from nodes.errors import FactoryError
+from nodes.listen import Called
+from runtime.compiling.steps import SUB_PORTS, Fired, Function, arguments, loop_around
+from runtime.plan import Plan, Step
+
+if TYPE_CHECKING:
+    from runtime.compiling.module import Module
+
+_RETURNS = {
+    "value": "Any",
+    "ports": "dict[str, Any]",
+    "some": "dict[str, Any]",
+    "yes_no": "bool",
+    "way": "str",
+    "ways": "list[str]",
+    "nothing": "None",
+}
+_TYPED = {
+    "about": "dict[str, Any]",
+    "steps": "dict[str, Any]",
+    "variables": "dict[str, Any]",
+    "replies": "list[Any]",
+    "calls": "Calls",
+    "world": "World",
+    "index": "int",
+    "args": "dict[str, Any]",
+}
+
+
+class Drawing:
+    """A blueprint in a module. `entry` is the function that it becomes; the main drawing is `run`."""
+
+    def __init__(self, module: Module, plan: Plan, entry: str = "run") -> None:
+        self.module = module
+        self.plan = plan
+        self.entry = entry
+        self.library = module.library
+        taken = self.library.taken
+        self.names: dict[str, str] = {}
+        for step in plan.steps.values():
+            self.names[step.id] = identifier(step.key, taken | RESERVED)
+            taken |= {self.names[step.id], f"from_{self.names[step.id]}"}
+        self.values = "VARIABLES" if self.is_main else identifier(f"variables_of_{entry}", taken).upper()
+        """The constant with the variables."""
+        self.sources: dict[str, dict[str, list[tuple[str, str]]]] = defaultdict(lambda: defaultdict(list))
+        for edge in plan.graph.edges:
+            self.sources[edge.target][edge.target_port].append((edge.source, edge.source_port))
+        self.functions: dict[str, Function] = {}
+        self.untils: dict[str, Function] = {}
+        """The functions that say whether a loop's rounds are at their end."""
+        self.texts: dict[str, str] = {}
+        self.outs: dict[tuple[str, str], Fired] = {}
+        self.covers: list[tuple[frozenset[str], str]] = []
+        """Conditions of which one is always true where the other condition is."""
+        self.named: set[str] = set()
+        """The steps that formulas ask for by name."""
+        self.about = False
+        """Whether a formula asks for something of the run."""
+        self.replies = False
+        self.waits = not self.is_main
+        self.calls: dict[str, set[str]] = {}
+        """Which other agents each step calls or starts."""
+        self.sets = any(step.sets and not step.placed.disabled for step in plan.steps.values())
+        """Whether a step sets a variable of the run."""
+        self.readers: set[str] = set()
+        """The steps whose formulas read variables."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it is the one that the module is made of, and not one that it calls."""
+        return self.entry == "run"
+
+    def read(self) -> None:
+        """Write the functions of its steps."""
+        for step in self.plan.steps.values():
+            if not step.placed.disabled:
+                self._step(step)
+        self.module.waits = self.module.waits or self.waits
+
+    def first_trigger(self) -> Step | None:
+        """The trigger that it begins with unless another one is asked for; called agents have one made for that."""
+        triggers = self.plan.triggers()
+        made = [] if self.is_main else [step for step in triggers if isinstance(step.node.listens(), Called)]
+        return next(iter(made or triggers), None)
+
+    def constants(self) -> list[str]:
+        """The lines with its variables, where formulas read them."""
+        if self.values not in words_in("\n".join(self.texts.values())):
+            return []
+        return ["\n".join(statement(literal(dict(self.plan.variables)), f"{self.values}: dict[str, Any] = "))]
+
+    def ports_of(self, step: Step) -> list[str]:
+        """The ports by which values leave a step."""
+        ports = self.plan.graph.outputs[step.id].values()
+        return [port.name for port in ports if port.type not in SUB_PORTS]
+
+    def certain(self, step: Step, port: str) -> bool:
+        """Whether something arrives at a port whenever the step runs."""
+        return port in step.required or (not step.required and len(self.sources[step.id]) == 1)
+
+    def calls_to(self, agent: Drawing) -> Iterator[str]:
+        """The steps from which calls lead to another agent, also through others."""
+        for step, ids in self.calls.items():
+            seen: set[str] = set()
+            todo = list(ids)
+            while todo:
+                id_ = todo.pop()
+                if self.module.agents[id_] is agent:
+                    yield step
+                    break
+                if id_ not in seen:
+                    seen.add(id_)
+                    todo += [one for more in self.module.agents[id_].calls.values() for one in more]
+
+    # --- a function for each step -----------------------------------------------------------------------------------------
+
+    def _step(self, step: Step) -> None:
+        fed = tuple(port for port in self.plan.graph.inputs[step.id] if port in self.sources[step.id])
+        ports = ("event",) if step.is_trigger else tuple(dict.fromkeys((*fed, *step.blank)))
+        about = step.node.describe()
+        said = _sentence(f"{step.node.title}: {about}" if about else step.node.title)
+        if step.placed.name and step.placed.name != step.node.title:
+            said = f"{_sentence(step.placed.name)} {said}"
+        self.functions[step.id] = self._function(step, self.names[step.id], ports, said, step.node.as_python)
+        if isinstance(step.node, Loop) and step.node.rounds and step.body is not None and step.body.steps:
+            taken = self.library.taken
+            name = identifier(f"until_{self.names[step.id]}", taken | RESERVED)
+            taken.add(name)
+            said = _sentence(f"Whether “{' '.join(step.name.split())}” is at its end: {about or 'it says so itself'}")
+            write = step.node.until_as_python
+            self.untils[step.id] = self._function(step, name, ports, said, write, ("result", "index"))
+
+    def _function(
+        self,
+        step: Step,
+        name: str,
+        ports: tuple[str, ...],
+        said: str,
+        write: Callable[[Writer], Any],
+        after: tuple[str, ...] = (),
+    ) -> Function:
+        """A function of a step; `after` are parameters of a round that has ended."""
+        writer = self._writer(step, ports)
+        try:
+            write(writer)
+        except FactoryError as error:
+            raise CannotCompile(
+                f"“{step.name}” cannot be compiled: {error.message}",
+                fix=error.fix or "Run this agent in the factory, or put other steps in its place.",
+                where={"node": step.id},
+            ) from None
+        used, body = writer.formulas.used, "\n".join(writer.lines)
+        if after:
+            ports = tuple(port for port in ports if port in words_in(body))
+        fixed = writer.formulas.scope.fixed
+        extras: list[str] = [
+            one for one in ("item", "index", "args") if one in used and one in fixed and one not in after
+        ]
+        extras += ["steps"] if "steps" in used else []
+        extras += ["variables"] if "vars" in used and self.sets else []
+        extras += ["about"] if "run" in used else []
+        extras += ["replies"] if writer.answers else []
+        extras += ["calls"] if writer.called else []
+        extras += ["world"] if writer.outside and "world" in words_in(body) else []
+        self.readers |= {step.id} if "vars" in used else set()
+        self.about = self.about or "run" in used
+        self.replies = self.replies or writer.answers
+        self.waits = self.waits or writer.outside
+        self.module.starts = self.module.starts or writer.starts
+        if writer.called:
+            self.calls.setdefault(step.id, set()).update(writer.called - {""})
+        if "steps" in used:
+            by_name = re.findall(r'\bsteps\)?, "steps", "(\w+)"', body)
+            self.named.update(by_name or (one.key for one in self.plan.steps.values()))
+        found = Function(name, writer.gave, "await " in body, extras, ports)
+        given = [f"{one}: {_TYPED.get(one, 'Any')}" for one in dict.fromkeys((*ports, *after, *extras))]
+        head = f"{'async ' if found.waits else ''}def {name}("
+        signature = statement(arguments(head, given), "", f" -> {_RETURNS[found.gives]}:")
+        self.texts[name] = "\n".join([*signature, docstring(said, 1), *writer.lines])
+        return found
+
+    def _writer(self, step: Step, ports: tuple[str, ...]) -> Writer:
+        main = "" if step.is_trigger or step.first_input not in ports else step.first_input
+        fixed = {"input": main or "None", "steps": "steps", "run": "about"}
+        fixed["vars"] = "variables" if self.sets else self.values
+        if loop_around(step) is not None:
+            fixed |= {"item": "item", "index": "index"}
+        writer = Writer(self.library, ports, main, time_zone=self.plan.blueprint.time_zone, fixed=fixed)
+        writer.agents = self.module.agent
+        if step.is_trigger:
+            # A trigger's formulas, if it had any, would know nothing.
+            writer.formulas.scope.ports = {}
+        return writer
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split())
+    return text if text.endswith((".", "?", "!", "…")) else f"{text}."
