@@ -164,6 +164,7 @@ def _waits(fact: Fact) -> str:
 
 
 _WAITS = {
+    "consent": "waits until a person says yes",
     "turn": "waits for its turn: it may start only so often",
     "call": "waits for the agent it called",
     "start": "starts another agent",

@@ -162,6 +162,8 @@ class Form:
     def _draw_fields(self, schema: dict[str, Any], owner: Path) -> None:
         required = set(schema.get("required", ()))
         for name, raw in schema.get("properties", {}).items():
+            if section := raw.get("section"):
+                ui.label(str(section)).classes("st-section").props("role=heading aria-level=3")
             self.draw_field(raw, (*owner, name), required=name in required)
 
     def draw_field(self, raw: dict[str, Any], path: Path, *, required: bool = False, bare: bool = False) -> None:

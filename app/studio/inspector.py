@@ -1,4 +1,4 @@
-"""The panel on the right: the selected node's settings, its data in the last test, what happens on an error, and its help."""
+"""The panel on the right: the selected node's settings, its data in the last test, the rules by which it runs, and its help."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from app.studio.form import UNSET, Form
 from app.studio.known import outputs_of
 from app.studio.next_times import next_times
 from app.studio.words import item_words
-from nodes.base import Effect, Node
+from nodes.agents import is_attachment
+from nodes.base import Effect, Family, Node
 from nodes.blueprint import Placed, Policy
 from nodes.catalog import BadSettings, UnknownNode, describe
 from runtime.policy import Permission
 from runtime.views import StepView
 
-TABS = (("settings", "Settings"), ("data", "Data"), ("errors", "On error"), ("help", "Help"))
+TABS = (("settings", "Settings"), ("data", "Data"), ("errors", "Rules"), ("help", "Help"))
 EFFECTS = {
     Effect.E0: "It only calculates.",
     Effect.E1: "It reads data from elsewhere, and changes nothing.",
@@ -30,6 +31,11 @@ EFFECTS = {
     Effect.E4: "It does something outside that cannot be taken back. A test only says what it would do.",
     Effect.E5: "It changes who may do what.",
 }
+
+
+def may_ask_first(cls: type[Node]) -> bool:
+    """Whether asking a person first makes sense: for steps that do something, and do not ask by themselves."""
+    return cls.family is not Family.TRIGGER and not cls.gate and not is_attachment(cls)
 
 
 class Inspector:
@@ -238,9 +244,17 @@ class Inspector:
         if self.shown and self.shown.disabled is working:
             self.desk.change({"op": "set", "id": self.shown.id, "patch": {"disabled": not working}})
 
-    # --- on error ----------------------------------------------------------------------------------------------------
+    # --- rules -------------------------------------------------------------------------------------------------------
 
     def _errors(self, node: Placed) -> None:
+        cls = self.desk.types.get(node.type)
+        schema = Policy.model_json_schema()
+        if not may_ask_first(cls):
+            shown = {name: raw for name, raw in schema["properties"].items() if name not in ("ask_first", "ask_hours")}
+            first = next(iter(shown))
+            shown[first] = shown[first] | {"section": schema["properties"]["ask_first"]["section"]}
+            schema["properties"] = shown
+
         def change(name: str, value: Any) -> None:
             given = Policy.model_fields[name].get_default(call_default_factory=True) if value is UNSET else value
             self.desk.change({"op": "set", "id": node.id, "patch": {"policy": {name: given}}}, merge=True)
@@ -248,7 +262,7 @@ class Inspector:
         self.policy = Form(
             self.desk,
             node.id,
-            Policy.model_json_schema(),
+            schema,
             node.policy.model_dump(),
             change,
             dict,

@@ -129,6 +129,5 @@ class Outside:
         """The steps where a person decides."""
         types = self.desk.types
         nodes = self.desk.session.graph.nodes.values()
-        return [(one.id, self.desk.title(one.id)) for one in nodes if one.type in types and types.get(one.type).gate][
-            :30
-        ]
+        asking = (one for one in nodes if one.policy.ask_first or (one.type in types and types.get(one.type).gate))
+        return [(one.id, self.desk.title(one.id)) for one in asking if not one.disabled][:30]

@@ -148,7 +148,7 @@ def _read_rule_of_two(reading: Reading, findings: Findings) -> None:
             leaving[id_] = _NONE if gate else arriving[id_] | (own.get(id_, _NONE) & _BOTH)
         going = bool(graph.agents.heads) and before != leaving
     for id_, labels in own.items():
-        if Label.EXTERNAL not in labels or not arriving[id_] >= _BOTH:
+        if Label.EXTERNAL not in labels or not arriving[id_] >= _BOTH or graph.placed[id_].policy.ask_first:
             continue
         untrusted = _way(came[Label.UNTRUSTED], id_, Label.UNTRUSTED, own)
         private = _way(came[Label.PRIVATE], id_, Label.PRIVATE, own)
@@ -162,7 +162,7 @@ def _read_rule_of_two(reading: Reading, findings: Findings) -> None:
             "error",
             "rule_of_two.broken",
             f"{sources}, and {reading.name(id_)} acts outside on both: what others wrote could make it give private data away.",
-            f"Put an “Approval” before {reading.name(id_)}, or take one of the three away.",
+            f"Let {reading.name(id_)} ask a person first, put an “Approval” before it, or take one of the three away.",
             node=id_,
             path=dict.fromkeys((*untrusted, *private)),
             repair=_approved(reading, id_),
@@ -199,16 +199,11 @@ def _way(came: dict[str, tuple[int, str]], target: str, label: Label, own: dict[
 
 
 def _approved(reading: Reading, id_: str) -> list[Operation]:
-    """Put an approval into the only connection of a step."""
+    """Put an approval into the only connection of a step; where there is none such, let the step ask by itself."""
     type_, graph = "validation.approve", reading.graph
     edges = reading.routes.into[id_]
-    as_tool = [
-        edge for edge in graph.agents.edges if edge.source == id_ and graph.agents.agent_of.get(id_) == edge.target
-    ]
-    if as_tool and not edges:
-        edges = as_tool
     if type_ not in reading.types or len(edges) != 1:
-        return []
+        return [{"op": "set", "id": id_, "patch": {"policy": {"ask_first": True}}}]
     edge, placed = edges[0], graph.placed[id_]
     taken = reading.ids | {other.id for other in reading.blueprint.edges}
     new = next(name for number in range(len(taken) + 1) if (name := f"approval-{number + 1}") not in taken)
@@ -216,12 +211,10 @@ def _approved(reading: Reading, id_: str) -> list[Operation]:
     if {into, out} & taken:
         return []
     beside: dict[str, Any] = {"id": new, "type": type_, "x": placed.x, "y": placed.y}
-    # An approval before a tool becomes the tool: the agent calls it, and the step follows when a person says yes.
-    port = edge.target_port if not as_tool else next(iter(graph.inputs[id_]), "")
-    if as_tool:
-        ends = [(into, new, "tool", edge.target, edge.target_port), (out, new, "approved", id_, port)]
-    else:
-        ends = [(into, edge.source, edge.source_port, new, "value"), (out, new, "approved", id_, port)]
+    ends = [
+        (into, edge.source, edge.source_port, new, "value"),
+        (out, new, "approved", id_, edge.target_port),
+    ]
     return [
         {"op": "remove_edge", "id": edge.id},
         {"op": "add_node", "node": beside},

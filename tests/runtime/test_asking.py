@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from nodes.blueprint import Blueprint
+from nodes.catalog import catalog
+from nodes.compiling import CannotCompile
+from runtime.compiling import compile_python
 from runtime.execution import Order
 from runtime.forks import Past, reuse
 from runtime.views import ApprovalInfo, RunView
@@ -259,3 +262,28 @@ async def test_what_is_pinned_or_switched_off_does_nothing_and_so_asks_nobody(ri
     blueprint.nodes[1].disabled = True
     assert states(await rig.run(blueprint, "x"))["it"] == "succeeded"
     assert not await rig.approvals.list(WHO)
+
+
+def test_a_module_that_left_the_factory_has_nobody_to_ask() -> None:
+    with pytest.raises(CannotCompile) as refused:
+        compile_python(
+            Blueprint.parse(
+                {
+                    "nodes": [
+                        {"id": "go", "type": "trigger.manual"},
+                        {
+                            "id": "it",
+                            "type": "action.text_template",
+                            "policy": {"ask_first": True},
+                            "settings": {"template": "x"},
+                        },
+                    ],
+                    "edges": [
+                        {"id": "e", "source": "go", "source_port": "value", "target": "it", "target_port": "value"}
+                    ],
+                }
+            ),
+            catalog(),
+        )
+    assert "it asks a person first" in refused.value.message
+    assert refused.value.where == {"node": "it"}

@@ -74,6 +74,13 @@ AGENT_CASES = [
     ),
     Case(
         "rule_of_two.broken", "error", "security", "m",
+        draw(MAILING, "t.body > a.value, w.tool > a.tools, m.tool > a.tools"),
+        draw(MAILING | {"m": (*TELL, {"policy": {"ask_first": True}})},
+             "t.body > a.value, w.tool > a.tools, m.tool > a.tools"),
+        words="“Send e-mail” acts outside on both",
+    ),
+    Case(
+        "rule_of_two.broken", "error", "security", "m",
         draw({"t": HOOK, "a": AGENT, "k": ("context.memory", {"name": "x"}), "m": TELL},
              "t.body > a.value, k.memory > a.memory, m.tool > a.tools"),
         draw({"t": HOOK, "a": AGENT, "m": TELL}, "t.body > a.value, m.tool > a.tools"),
