@@ -153,6 +153,12 @@ class Drawing:
         after: tuple[str, ...] = (),
     ) -> Function:
         """A function of a step; `after` are parameters of a round that has ended."""
+        if step.policy.ask_first:
+            raise CannotCompile(
+                f"“{step.name}” cannot be compiled: it asks a person first, and only the factory knows whom to ask.",
+                fix="Put an “Approval” before it, which asks at the terminal, or run this agent in the factory.",
+                where={"node": step.id},
+            )
         writer = self._writer(step, ports)
         try:
             write(writer)

@@ -22,12 +22,6 @@ def check_order(drawing: Drawing) -> None:
     """Raises CannotCompile where the factory might set a variable earlier or later than the module would."""
     order = _Order(drawing)
     steps = [step for step in drawing.plan.steps.values() if not step.placed.disabled]
-    for step in steps:
-        if step.policy.ask_first:
-            why = "it asks a person first, and only the factory knows whom to ask."
-            raise _refused(
-                step, why, "Put an “Approval” before it, which asks at the terminal, or run this agent in the factory."
-            )
     for setter in (step for step in steps if step.sets):
         around = _around(setter)
         for loop in around[1:]:
