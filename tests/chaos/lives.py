@@ -122,6 +122,7 @@ async def takes_orders(
     url: str | None = None,
     exceptions: str = "",
     most: int = 1_000_000,
+    tell: Callable[..., None] = say,
 ) -> None:
     """Take orders as fast as it goes until killed, and light work of so many clients; each is said when it was acknowledged."""
     async with Factory(options(home, url, exceptions)) as factory:
@@ -133,11 +134,11 @@ async def takes_orders(
                 try:
                     reply = await factory.hooks.handle(path, "POST", [(b"content-type", b"application/json")], body)
                 except FactoryError as error:
-                    say(refused=order, code=error.code)
+                    tell(refused=order, code=error.code)
                     await asyncio.sleep(0.01)
                     continue
                 run = orjson.loads(reply.body)["run"]
-                say(accepted=order, path=path, run=run)
+                tell(accepted=order, path=path, run=run)
                 # The next one is asked for when this one has ended or rests, so that what a kill leaves stays within bounds.
                 while (active := factory.engine.active.get(run)) is not None:
                     if path == "light":
@@ -149,6 +150,25 @@ async def takes_orders(
             *(client(number, "orders") for number in range(clients)),
             *(client(clients + number, "light") for number in range(light)),
         )
+
+
+async def is_recorded(home: str, name: str, log: str, exceptions: str = "", pages: int = 60, **more: Any) -> None:
+    """Take orders while everything that SQLite asks of the disk is noted, with what was promised; it checkpoints often."""
+    from sqlalchemy import Engine, event
+
+    from tests.chaos import recorder
+
+    def often(connection: Any) -> None:
+        connection.connection.driver_connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+
+    def promises(**words: Any) -> None:
+        if "accepted" in words:
+            recorder.promise(f"{words['path']} {words['accepted']} {words['run']}")
+        say(**words)
+
+    event.listen(Engine, "engine_connect", often)
+    recorder.start(log)
+    await takes_orders(home, name, exceptions=exceptions, tell=promises, **more)
 
 
 async def ends_all(home: str, url: str | None = None, exceptions: str = "", seconds: float = 240) -> None:
@@ -171,4 +191,5 @@ async def warms_up(home: str) -> None:
 
 KINDS: dict[str, Callable[..., Awaitable[None]]] = {
     "deploys": deploys, "carries": carries, "takes orders": takes_orders, "ends all": ends_all,
+    "is recorded": is_recorded,
 }  # fmt: skip

@@ -88,7 +88,7 @@ async def _add(db: Database, before: dict[str, Any], history: int, listener: Any
 
     def also(session: TenantSession) -> None:
         for number, id_ in enumerate(ids):
-            at, base = now - 2 * 86_400 - number, {"run_id": id_, "node": "n"}
+            at, base = now - 2 * 86_400 - number, dict[str, Any](run_id=id_, node="n")
             session.add(
                 Approval(
                     id=id_, blueprint_id="b", blueprint_name="B", title="?", state="approved", created_at=at, **base
