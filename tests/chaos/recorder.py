@@ -23,7 +23,7 @@ SECTOR = 512
 WRITE, SYNC, CUT, PROMISE = 0, 1, 2, 3
 HEAD = struct.Struct("<BBqI")
 
-_Open = CFUNCTYPE(c_int, c_void_p, c_char_p, c_void_p, c_int, c_void_p)
+_Open = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)
 _Write = CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int64)
 _Cut = CFUNCTYPE(c_int, c_void_p, c_int64)
 _Sync = CFUNCTYPE(c_int, c_void_p, c_int)
@@ -68,7 +68,8 @@ def start(log: str) -> None:
     real_open = _Open(vfs.open)
     tables: dict[int, _Methods] = {}
 
-    def opened(of: int, name: bytes, file: int, flags: int, out: int) -> int:
+    def opened(of: int, name: int, file: int, flags: int, out: int) -> int:
+        # The name goes on as the address that it came as: SQLite keeps it for as long as the file is open.
         result = int(real_open(of, name, file, flags, out))
         kind = 0 if flags & MAIN else 1 if flags & WAL else None
         if result == 0 and kind is not None:
