@@ -43,6 +43,18 @@ class Settings(BaseSettings):
     model: str = Field(default="", description="The default language model, as litellm names it.")
     model_base_url: str = Field(default="", description="Address of the model's service, when it is not the usual one.")
     model_key: SecretStr = Field(default=SecretStr(""), description="Key for the model's service.")
+    model_price: Annotated[tuple[float, float] | None, NoDecode] = Field(
+        default=None,
+        description="What the model costs, where the price list does not know it: dollars for a million tokens read and written, as in 0.15,0.60.",
+    )
+    run_budget: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e9,
+        description="What the models of a run may cost, in dollars; teams can only lower it.",
+    )
+    day_budget: float | None = Field(default=None, ge=0, le=1e9, description="The same for a team's day.")
+    month_budget: float | None = Field(default=None, ge=0, le=1e9, description="The same for a team's month.")
     smtp_url: SecretStr = Field(default=SecretStr(""), description="Mail server: smtp://user:password@host:587")
     allow_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Inside addresses that agents may call, separated by commas."
@@ -52,6 +64,22 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("model_price", mode="before")
+    @classmethod
+    def _is_price(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if not value.strip():
+            return None
+        parts = value.split(",")
+        try:
+            prices = [float(part) for part in parts]
+        except ValueError:
+            prices = []
+        if len(prices) != 2 or not all(0 <= each < 1e6 for each in prices):
+            raise ValueError("it must be two amounts in dollars, as in 0.15,0.60")
+        return tuple(prices)
 
     @field_validator("home")
     @classmethod

@@ -64,7 +64,7 @@ class RunDoors(Doors):
         self._tenant = tenant
         self._run = ex.id
         self.http: Http = outside.egress.door(tenant, ex.plan.blueprint.allowed_hosts, reveal)
-        self.llm: Llm = outside.llms.door(tenant, ex.sandbox)
+        self.llm: Llm = outside.llms.door(tenant, ex.sandbox, run=ex.id, agent=ex.order.blueprint_id)
         self.worker: Worker = _Worker(outside.jobs, tenant)
         self.mail: Mail = outside.mailer
         self._sandbox_memory = SandboxMemory(_Memory(outside.db, tenant, "")) if ex.sandbox else None

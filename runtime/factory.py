@@ -21,10 +21,12 @@ from runtime.happenings import Happenings
 from runtime.held import Held
 from runtime.journal import Plans
 from runtime.leases import LEASE
+from runtime.ledger import LIMIT_OF, Ledger
 from runtime.limits import Limits
 from runtime.llm import Llms, ModelSettings
 from runtime.mail import Mailer
 from runtime.preferences import Preferences
+from runtime.prices import Price, micro
 from runtime.runs import Runs
 from runtime.sandbox import Sandbox
 from runtime.shelves import Shelves
@@ -49,6 +51,12 @@ class Options:
     model: str = ""
     model_base_url: str = ""
     model_key: str = field(default="", repr=False)
+    model_price: tuple[float, float] | None = None
+    """What the model costs, in dollars for a million tokens of question and of answer, where the price list does not know it."""
+    run_budget: float | None = None
+    day_budget: float | None = None
+    month_budget: float | None = None
+    """What a team's models may cost at most, in dollars; a team can only lower it. None: the product's own."""
     smtp_url: str = field(default="", repr=False)
     allow_private_hosts: tuple[str, ...] = ()
     lease_seconds: float = LEASE
@@ -67,18 +75,29 @@ class Factory:
         self.catalog = types or catalog()
         self.bus = Bus()
         self.db = Database(options.database_url)
-        self.limits = Limits(self.db)
+        budgets = {
+            LIMIT_OF["run"]: options.run_budget,
+            LIMIT_OF["day"]: options.day_budget,
+            LIMIT_OF["month"]: options.month_budget,
+        }
+        own = {name: micro(dollars) for name, dollars in budgets.items() if dollars is not None}
+        self.limits = Limits(self.db, own)
         self.plans = Plans(self.db, self.catalog)
         self.vault = Vault(self.db, options.vault_key)
         self.variables = Variables(self.db, self.bus)
         self.shelves = Shelves(self.db, self.limits)
         self.egress = Egress(exceptions=options.allow_private_hosts)
         self.preferences = Preferences(self.db, self.vault)
+        self.ledger = Ledger(self.db, self.limits, self.bus, server=lambda: self.engine.lease.id)
+        self.limits.spent = self.ledger.used
+        price = Price(*options.model_price) if options.model_price is not None else None
         self.llms = Llms(
-            ModelSettings(options.model, options.model_base_url, options.model_key),
+            ModelSettings(options.model, options.model_base_url, options.model_key, price),
             settings_of=self.preferences.model_of,
             permit=self.egress.permit,
             limits=self.limits,
+            ledger=self.ledger,
+            prices_of=self.preferences.prices_of,
         )
         self.mailer = Mailer(options.smtp_url)
         self.fleet = Fleet(options.docker, home=options.home, size=options.pool_size)
@@ -133,6 +152,7 @@ class Factory:
             await self.limits.load()
             await self.variables.load()
             stack.push_async_callback(self.egress.stop)
+            stack.push_async_callback(self.ledger.stop)
             stack.push_async_callback(self.llms.stop)
             if self.llms.configured:
                 await self.llms.warm()
@@ -141,7 +161,9 @@ class Factory:
             stack.push_async_callback(self.engine.stop)
             self._mark = await self.db.read_all(changes.mark)
             self.engine.lease.on_look.append(self._refresh)
+            self.engine.lease.on_recover.append(self.ledger.recover)
             await self.engine.start()
+            await self.ledger.recover()
             await self.hooks.reload()
             await self.held.start()
             await self.alarms.start(ticking=self.options.ticking)

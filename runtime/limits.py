@@ -1,8 +1,8 @@
 """Everything has a limit: one table of them, what each team lowered, and one kind of refusal."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from nodes.base import NodeError
@@ -17,7 +17,7 @@ from storage.tenancy import TenantSession
 
 Unit = Literal[
     "bytes", "seconds", "runs", "nodes", "connections", "levels", "items", "tries", "tokens", "messages a second",
-    "processes", "percent of a processor",
+    "processes", "percent of a processor", "micro-dollars", "days",
 ]  # fmt: skip
 
 TOO_LARGE: Final = "request.too_large"
@@ -27,7 +27,10 @@ MIB: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit. `status` is what a refusal answers over HTTP; one that is not `lowerable` holds for everybody alike."""
+    """One limit. `status` is what a refusal answers over HTTP; one that is not `lowerable` holds for everybody alike.
+
+    A team may set it between `least` and `most`, which is the product's own unless it says otherwise.
+    """
 
     name: str
     title: str
@@ -39,6 +42,12 @@ class Limit:
     lowerable: bool = True
     least: int = 1
     code: str = ""
+    more: int = 0
+
+    @property
+    def most(self) -> int:
+        """The highest that a team may set."""
+        return max(self.default, self.more)
 
     @property
     def error_code(self) -> str:
@@ -80,6 +89,11 @@ LIMITS: Final[Mapping[str, Limit]] = {
             "Filter the list first, or split it into batches.",
         ),
         Limit(
+            "run_days", "Days that runs are kept", 90, "days",
+            "Runs that ended longer ago are removed, with every step and answer. What failed and nobody has dealt with stays.",
+            "Nothing: old runs go by themselves.", least=2, more=3_650,
+        ),
+        Limit(
             "call_depth", "Agents that call each other", 5, "levels",
             "An agent may call another, which calls another, so many levels deep.",
             "Look for an agent that calls itself, directly or through others.",
@@ -101,6 +115,21 @@ LIMITS: Final[Mapping[str, Limit]] = {
             "model_run_tokens", "Model tokens of a run", 100_000, "tokens",
             "Questions and answers of all models in one run may come to so much.",
             "Give the models less to read, or split the agent.",
+        ),
+        Limit(
+            "run_money", "Budget of a run", 5_000_000, "micro-dollars",
+            "The models of one run may cost so much. What a question can cost is set aside before it is asked.",
+            "Let an admin raise the budget of a run.", least=0,
+        ),
+        Limit(
+            "day_money", "Budget of a day", 50_000_000, "micro-dollars",
+            "All models that your team asks in one day may cost so much, in tests too; then no model is asked until midnight (UTC).",
+            "Wait for tomorrow, or let an admin raise the budget of a day.", least=0,
+        ),
+        Limit(
+            "month_money", "Budget of a month", 500_000_000, "micro-dollars",
+            "All models that your team asks in one month may cost so much; then no model is asked until the first (UTC).",
+            "Wait for the next month, or let an admin raise the budget of a month.", least=0,
         ),
         Limit(
             "graph_nodes", "Nodes of an agent", MAX_NODES, "nodes",
@@ -196,17 +225,27 @@ class LimitInfo:
 class Limits:
     """What holds for whom. Asked on every run, so it answers from memory; `load` reads what teams lowered."""
 
-    def __init__(self, db: Database | None = None) -> None:
+    def __init__(self, db: Database | None = None, own: Mapping[str, int] | None = None) -> None:
         self._db = db
+        self._own = dict(own or {})
+        self.table: Mapping[str, Limit] = LIMITS
+        if own:
+            self.table = dict(LIMITS) | {name: replace(LIMITS[name], default=value) for name, value in own.items()}
         self._lowered: dict[tuple[str, str], int] = {}
         self._listeners: list[Callable[[str], None]] = []
         self.used: Callable[[str], Mapping[str, int]] = lambda _: {}
         """The present use of a team, by name of the limit."""
+        self.spent: Callable[[str], Awaitable[Mapping[str, int]]] | None = None
+        """The same, where it has to be read."""
 
     def of(self, tenant: str, name: str) -> int:
         """What holds for a team."""
         found = self._lowered.get((tenant, name)) if self._lowered else None
-        return LIMITS[name].default if found is None else found
+        return self.table[name].default if found is None else found
+
+    def chosen(self, tenant: str, name: str) -> bool:
+        """Whether somebody decided on it: the team, or who runs the installation."""
+        return name in self._own or (tenant, name) in self._lowered
 
     def lowered(self, tenant: str, name: str) -> int | None:
         """What the team set, if it did."""
@@ -234,16 +273,20 @@ class Limits:
     async def list(self, who: Actor) -> Sequence[LimitInfo]:
         """Every limit with what holds for the team."""
         who.require(Permission.VIEW)
-        used = self.used(who.tenant)
+        used = await self._used(who.tenant)
         return [
             LimitInfo(each, self.of(who.tenant, name), self.lowered(who.tenant, name) is not None, used.get(name))
-            for name, each in LIMITS.items()
+            for name, each in self.table.items()
         ]
+
+    async def _used(self, tenant: str) -> Mapping[str, int]:
+        read = await self.spent(tenant) if self.spent is not None else {}
+        return {**self.used(tenant), **read}
 
     async def set(self, who: Actor, name: str, value: int | None) -> LimitInfo:
         """Lower a limit of the team, or with None go back to the product's own. Raises FactoryError."""
         who.require(Permission.ADMIN)
-        limit = LIMITS.get(name)
+        limit = self.table.get(name)
         if limit is None:
             raise FactoryError(
                 "There is no such limit.", code="limit.unknown", status=404, fix="See the list of limits."
@@ -252,13 +295,13 @@ class Limits:
             raise FactoryError(
                 f"“{limit.title}” holds for everybody alike.", code="limit.fixed", status=422, fix="Choose another one."
             )
-        if value is not None and not limit.least <= value <= limit.default:
+        if value is not None and not limit.least <= value <= limit.most:
             raise FactoryError(
                 f"“{limit.title}” can be between {in_words(limit.least, limit.unit)} and "
-                f"{in_words(limit.default, limit.unit)}.",
+                f"{in_words(limit.most, limit.unit)}.",
                 code="limit.range",
                 status=422,
-                fix="Limits can be lowered, not raised.",
+                fix="Choose a number in between." if limit.more else "Limits can be lowered, not raised.",
             )
         assert self._db is not None
         now, key = time.time(), (who.tenant, name)
@@ -275,7 +318,7 @@ class Limits:
         else:
             self._lowered[key] = value
         self._tell(who.tenant)
-        return LimitInfo(limit, self.of(*key), key in self._lowered, self.used(who.tenant).get(name))
+        return LimitInfo(limit, self.of(*key), key in self._lowered, (await self._used(who.tenant)).get(name))
 
     # --- refusing -----------------------------------------------------------------------------------------------------------
 
@@ -314,6 +357,8 @@ def in_words(value: int, unit: str) -> str:
             if value >= size:
                 return f"{value / size:,.4g} {name}" if value % size else f"{value // size:,} {name}"
         return f"{value:,} bytes"
+    if unit == "micro-dollars":
+        return in_dollars(value)
     if unit == "seconds" and value >= 60 and value % 60 == 0:
         return f"{value // 60:,} minute{'s' if value != 60 else ''}"
     if value == 1:
@@ -321,3 +366,10 @@ def in_words(value: int, unit: str) -> str:
             unit, unit.removesuffix("s")
         )
     return f"{value:,} {unit}"
+
+
+def in_dollars(micro: int) -> str:
+    """An amount of money: “$5.00”, “$0.0042”, “less than $0.0001”."""
+    if micro % 10_000 == 0 or micro >= 1_000_000:
+        return f"${micro / 1_000_000:,.2f}"
+    return f"${micro / 1_000_000:.4f}" if micro >= 100 else "less than $0.0001"

@@ -19,9 +19,12 @@ import jsonschema
 import orjson
 
 from nodes.base import LlmReply, NodeError, ToolCall
+from runtime.ledger import Ledger, Payer, held_by_others
 from runtime.limits import Limits
 from runtime.llm_errors import content_refused, cut_off, explain, misfit, no_model, other_provider, spent_all
 from runtime.llm_sample import sample_reply
+from runtime.prices import Price, likely_tokens, listed, named
+from runtime.purse import Call, Purse
 from runtime.scrub import Scrubber
 
 MAX_TIMEOUT: Final = 600.0
@@ -39,22 +42,25 @@ _PARTS = (
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """Which model to ask: its name as `provider/model`, where it is when not at its provider's, and the key."""
+    """Which model to ask: its name as `provider/model`, where it is when not at its provider's, the key, and its price."""
 
     model: str = ""
     base_url: str = ""
     key: str = field(default="", repr=False)
+    price: Price | None = None
 
 
 SettingsOf = Callable[[str], Awaitable[ModelSettings | None]]
 Permit = Callable[[str], Awaitable[None]]
+PricesOf = Callable[[str], Awaitable[Mapping[str, Price]]]
 OnText = Callable[[str], None]
 
 
 class Llms:
     """The models of all tenants: the operator's, or a tenant's own where `settings_of` knows one.
 
-    `permit` is asked before a tenant's own address is called; the operator's is trusted.
+    `permit` is asked before a tenant's own address is called; the operator's is trusted. What is asked is paid for through
+    `ledger`; `prices_of` knows the prices that a tenant entered.
     """
 
     def __init__(
@@ -64,9 +70,14 @@ class Llms:
         settings_of: SettingsOf | None = None,
         permit: Permit | None = None,
         limits: Limits | None = None,
+        ledger: Ledger | None = None,
+        prices_of: PricesOf | None = None,
     ) -> None:
         self.operator = operator or ModelSettings()
         self.limits = limits or Limits()
+        self.ledger = ledger
+        self._prices_of = prices_of
+        self._listed: dict[tuple[str, str], Price | None] = {}
         self._settings_of = settings_of
         self._permit = permit
         self._library: Any = None
@@ -87,9 +98,12 @@ class Llms:
             await self._library.close_litellm_async_clients()
             self._library.in_memory_llm_clients_cache.flush_cache()  # or the next to start here would be given closed ones
 
-    def door(self, tenant: str, sandbox: bool = False) -> LlmDoor:
-        """A tenant's way to its model; in the sandbox it answers with a marked sample when no model is set up."""
-        return LlmDoor(self, tenant, sandbox)
+    def door(self, tenant: str, sandbox: bool = False, *, run: str = "", agent: str = "") -> LlmDoor:
+        """A tenant's way to its model; in the sandbox it answers with a marked sample when no model is set up.
+
+        What it costs counts for the tenant, and for the run and the agent where they are named.
+        """
+        return LlmDoor(self, Payer(tenant, run, agent), sandbox)
 
     async def settings(self, tenant: str) -> ModelSettings:
         """The tenant's model, else the operator's. Asks permission for an address that is the tenant's own."""
@@ -99,6 +113,24 @@ class Llms:
         if own.base_url and own.base_url != self.operator.base_url and self._permit:
             await self._permit(own.base_url)
         return own
+
+    async def price(self, tenant: str, settings: ModelSettings, override: str = "") -> Price | None:
+        """What the model costs; None: nobody knows. What we know of the operator's model a tenant cannot make cheaper."""
+        library = await self.library()
+        model, provider = _named(library, settings, override)
+        operators = settings is self.operator
+        if operators and settings.price is not None and (not override or override == settings.model):
+            return settings.price
+        if operators and (found := self._in_list(library, model, provider)) is not None:
+            return found
+        given = await self._prices_of(tenant) if self._prices_of else {}
+        return named(given, model, provider) or self._in_list(library, model, provider)
+
+    def _in_list(self, library: Any, model: str, provider: str) -> Price | None:
+        key = model, provider
+        if key not in self._listed:
+            self._listed[key] = listed(library, model, provider)
+        return self._listed[key]
 
     async def library(self) -> Any:
         """The library, imported once."""
@@ -135,9 +167,10 @@ def _import() -> Any:
 class LlmDoor:
     """One tenant's `ctx.llm`."""
 
-    def __init__(self, llms: Llms, tenant: str, sandbox: bool) -> None:
+    def __init__(self, llms: Llms, payer: Payer, sandbox: bool) -> None:
         self._llms = llms
-        self._tenant = tenant
+        self._payer = payer
+        self._tenant = payer.tenant
         self._sandbox = sandbox
         self.spent = 0
         """Tokens that the models of this run took so far."""
@@ -170,7 +203,9 @@ class LlmDoor:
         library = await self._llms.library()
         limit = min(max_tokens, self._llms.limits.of(self._tenant, "model_output_tokens"))
         ambient = settings is self._llms.operator
-        asking = _Asking(library, settings, model, temperature, limit, on_text, ambient=ambient)
+        price = await self._llms.price(self._tenant, settings, model)
+        purse = Purse(self._llms.ledger, self._payer, model or settings.model, price)
+        asking = _Asking(library, settings, model, temperature, limit, on_text, purse, price, ambient=ambient)
         try:
             async with asyncio.timeout(min(timeout, MAX_TIMEOUT)):
                 if tools is not None:
@@ -180,12 +215,19 @@ class LlmDoor:
                 else:
                     reply = await asking.fitting(messages, schema)
         except TimeoutError:
+            if purse.waits:
+                raise held_by_others(timeout) from None
+            await purse.written()
             raise NodeError(
                 f"The model did not answer within {timeout:g} seconds.",
                 category="timeout",
                 retry=True,
                 fix="Try again, allow it more time, or ask for a shorter answer.",
             ) from None
+        except NodeError:
+            await purse.written()
+            raise
+        await purse.written()
         self.spent += reply.tokens_in + reply.tokens_out
         return reply
 
@@ -201,9 +243,13 @@ class _Asking:
         temperature: float | None,
         max_tokens: int,
         on_text: OnText | None,
+        purse: Purse,
+        price: Price | None,
         *,
         ambient: bool,
     ) -> None:
+        self._purse = purse
+        self._price = price
         self._library = library
         self._settings = settings
         self._on_text = on_text
@@ -227,15 +273,17 @@ class _Asking:
     async def once(self, messages: Sequence[Mapping[str, Any]], **more: Any) -> LlmReply:
         """One exchange with the model."""
         options = {**self._options, "messages": [dict(message) for message in messages], **more}
-        try:
-            if self._on_text is not None:
-                return await self._streamed(options)
-            response = await self._library.acompletion(**options)
-        except NodeError:
-            raise
-        except Exception as error:  # whatever a provider's adapter raises; told apart by its kind
-            raise explain(error, self._library, self._model, Scrubber((self._settings.key,))) from None
-        return self._reply(response)
+        async with self._purse.call(options) as call:
+            try:
+                if self._on_text is not None:
+                    response = await self._streamed(options, call)
+                else:
+                    response = await self._library.acompletion(**options)
+            except NodeError:
+                raise
+            except Exception as error:  # whatever a provider's adapter raises; told apart by its kind
+                raise explain(error, self._library, self._model, Scrubber((self._settings.key,))) from None
+            return self._reply(response, options, call)
 
     async def with_tools(
         self,
@@ -274,12 +322,13 @@ class _Asking:
             reply.text, reply.model, reply.tokens_in, reply.tokens_out, reply.cost, reply.finish_reason, data=data
         )
 
-    async def _streamed(self, options: dict[str, Any]) -> LlmReply:
+    async def _streamed(self, options: dict[str, Any], call: Call) -> Any:
         assert self._on_text is not None
         stream = await self._library.acompletion(**options, stream=True, stream_options={"include_usage": True})
         chunks = []
         async for chunk in stream:
             chunks.append(chunk)
+            call.begun = True
             text = chunk.choices[0].delta.content if chunk.choices else None
             if text:
                 self._on_text(text)
@@ -288,33 +337,46 @@ class _Asking:
             raise NodeError(
                 "The model's answer broke off in the middle.", category="remote", retry=True, fix="Try again."
             )
-        return self._reply(self._library.stream_chunk_builder(chunks, messages=options["messages"]))
+        return self._library.stream_chunk_builder(chunks, messages=options["messages"])
 
-    def _reply(self, response: Any) -> LlmReply:
+    def _reply(self, response: Any, options: Mapping[str, Any], call: Call) -> LlmReply:
+        usage = getattr(response, "usage", None)
+        tokens_in = int(getattr(usage, "prompt_tokens", 0) or 0)
+        tokens_out = int(getattr(usage, "completion_tokens", 0) or 0)
+        cost = self._cost(response, options, tokens_in, tokens_out)
+        call.took(tokens_in, tokens_out, cost)
         if not response.choices:
             raise NodeError("The model gave no answer.", category="model", retry=True, fix="Try again.")
         choice = response.choices[0]
         reason = str(choice.finish_reason or "stop")
         if reason == "content_filter":
             raise content_refused()
-        usage = getattr(response, "usage", None)
         return LlmReply(
             text=choice.message.content or "",
             model=self._model,
-            tokens_in=int(getattr(usage, "prompt_tokens", 0) or 0),
-            tokens_out=int(getattr(usage, "completion_tokens", 0) or 0),
-            cost=self._cost(response),
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            cost=cost,
             finish_reason=reason,
             calls=tuple(_call(call) for call in getattr(choice.message, "tool_calls", None) or ()),
         )
 
-    def _cost(self, response: Any) -> float:
-        try:
-            return float(
-                self._library.completion_cost(response, model=self._model, custom_llm_provider=self._provider) or 0.0
-            )
-        except Exception:  # the price list does not know every model, and says so in many ways
+    def _cost(self, response: Any, options: Mapping[str, Any], tokens_in: int, tokens_out: int) -> float:
+        """In dollars; 0 where nobody knows the price."""
+        if self._price is None or self._price.free:
             return 0.0
+        if not tokens_in and not tokens_out:  # a server that does not count; by length then
+            asked = len(orjson.dumps(options["messages"], default=str))
+            said = sum(len(str(choice.message).encode()) for choice in response.choices)
+            return self._price.of(likely_tokens(asked), likely_tokens(said))
+        if self._price.listed:
+            try:  # it knows of cached and of long prompts
+                names = {"model": self._model, "custom_llm_provider": self._provider}
+                if (cost := self._library.completion_cost(response, **names)) is not None:
+                    return float(cost)
+            except Exception:  # the price list does not know every model, and says so in many ways
+                return self._price.of(tokens_in, tokens_out)
+        return self._price.of(tokens_in, tokens_out)
 
 
 def _named(library: Any, settings: ModelSettings, override: str) -> tuple[str, str]:
