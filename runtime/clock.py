@@ -11,6 +11,7 @@ import structlog
 from nodes.errors import FactoryError
 from runtime.engine import Engine
 from runtime.journal import Plans
+from runtime.retention import Retention
 from runtime.schedules import Schedules
 from storage import event_seen, event_wait, happening, schedule
 from storage import session as web_session
@@ -45,6 +46,7 @@ class Clock:
         self._engine = engine
         self._now = now
         self.schedules = Schedules(db, engine, plans, now=lambda: self._now())
+        self.retention = Retention(db, engine.limits, now=lambda: self._now())
         self.recovers: list[Recovers] = [self.schedules]
         self._ticked = self._looked = time.monotonic()
         self._cleaned = time.monotonic()
@@ -102,6 +104,7 @@ class Clock:
                 if self._ticked - self._cleaned > CLEAN_EVERY:
                     self._cleaned = self._ticked
                     await self.clean()
+                    self._engine.spawn(self.retention.forget())
             except FactoryError as error:
                 log.warning("the clock could not do everything that is due", error=error.message)
         self._ticked = time.monotonic()

@@ -195,3 +195,14 @@ async def test_limits_are_said_in_words_and_an_admin_lowers_one(house: House, ad
     await sees(admin, "Use the product's own")
     admin.find(marker="limit-reset").click()
     await eventually(lambda: house.factory.limits.of(ada.tenant, "concurrent_runs") == 200)
+
+
+async def test_an_admin_keeps_runs_for_longer(house: House, admin: User, ada: Actor) -> None:
+    await admin.open("/settings/limits")
+    await sees(admin, "Days that runs are kept")
+    admin.find(marker="change-run_days").click()
+    await sees(admin, "a team's can be up to 3,650 days")
+    admin.find(marker="limit-value").clear().type("365")
+    admin.find(marker="limit-save").click()
+    await sees(admin, "raised from 90 days")
+    assert house.factory.limits.of(ada.tenant, "run_days") == 365
