@@ -78,10 +78,7 @@ def _limit(node: AgentNode, talk: Talk) -> NodeError | None:
 
 
 def _told(toolbox: "Toolbox") -> list[dict[str, Any]]:
-    return [
-        {"name": tool.name, "description": tool.description, "parameters": tool.arguments.json_schema()}
-        for tool in toolbox.tools.values()
-    ]
+    return [tool.arguments.told(tool.name, tool.description) for tool in toolbox.tools.values()]
 
 
 async def _ask(

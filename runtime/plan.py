@@ -10,12 +10,11 @@ from nodes.base import Effect, Family, Loop, Node
 from nodes.blueprint import Blueprint, Edge, Placed, Policy
 from nodes.catalog import Catalog
 from nodes.categories import Category
-from nodes.check.arguments import Arguments, arguments
+from nodes.check.arguments import Arguments
+from nodes.check.tools import tools_of
 from nodes.errors import FactoryError
 from nodes.graph import Graph, read_graph, step_keys
 from nodes.listen import Called, CalledField
-
-MAX_NAME = 64  # characters of a tool's name, as models take them
 
 
 class PlanError(FactoryError):
@@ -100,8 +99,8 @@ class Tool:
     name: str
     head: Step
     scope: Scope
-    description: str = ""
-    arguments: Arguments = field(default_factory=Arguments)
+    description: str
+    arguments: Arguments
 
 
 @dataclass(slots=True, eq=False)
@@ -183,7 +182,7 @@ class _Compiler:
                 if port.required and not port.back and name not in self.fed[id_]
             }
             if step.toolbox is not None:
-                self._describe_tools(step.toolbox)
+                self._add_tools(step, step.toolbox, keys)
         for scope in {id(s.scope): s.scope for s in self.steps.values()}.values():
             scope.counts = [step.incoming for step in scope.steps]
             scope.sources = [step for step in scope.steps if not step.incoming]
@@ -235,11 +234,6 @@ class _Compiler:
                 step.effect = max(effect, Effect.E2)
         scope.steps.append(step)
         self.steps[id_] = step
-        if self.tools.get(id_) is scope and scope.loop is not None and not placed.disabled:
-            toolbox = scope.loop.toolbox
-            assert toolbox is not None
-            name = key if len(key) <= MAX_NAME else f"{key[: MAX_NAME - 4]}_{len(toolbox.tools)}"
-            toolbox.tools[name] = Tool(name, step, scope)
 
     def _toolbox(self, id_: str) -> Toolbox:
         hung = {port: node for port, node in self.graph.agents.attached.get(id_, {}).items() if not self._is_off(node)}
@@ -259,15 +253,11 @@ class _Compiler:
             self.tools[head] = scope
         return self.tools[head]
 
-    def _describe_tools(self, toolbox: Toolbox) -> None:
-        """What the model is told of each tool that is switched on."""
-        for tool in toolbox.tools.values():
-            steps = tool.scope.steps
-            summaries = ((type(step.node).__doc__ or "").strip().partition("\n")[0] for step in steps)
-            said = (f"{step.name}: {summary}" for step, summary in zip(steps, summaries, strict=True))
-            tool.description = " Then ".join(said)[:1_000]
-            inputs = tuple(self.graph.inputs[tool.head.id].values())
-            tool.arguments = arguments([step.node for step in steps], inputs, self.fed[tool.head.id])
+    def _add_tools(self, agent: Step, toolbox: Toolbox, keys: Mapping[str, str]) -> None:
+        """The tools that are switched on, with what the model is told of each."""
+        for told in tools_of(self.graph, agent.id, keys):
+            scope = self.tools[told.head]
+            toolbox.tools[told.name] = Tool(told.name, self.steps[told.head], scope, told.description, told.arguments)
 
     def _add_edge(self, edge: Edge, number: int) -> None:
         if edge.source not in self.steps:

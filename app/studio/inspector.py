@@ -9,6 +9,7 @@ from nicegui import ui
 from app.permissions import on
 from app.pieces import duration, empty_state, json_tree, notice, status_chip
 from app.sentences import spoken
+from app.studio.belongings import belongings
 from app.studio.desk import Desk, tell
 from app.studio.fields import draw_leaf
 from app.studio.form import UNSET, Form
@@ -33,6 +34,10 @@ EFFECTS = {
 }
 
 
+def _nothing() -> None:
+    return
+
+
 def may_ask_first(cls: type[Node]) -> bool:
     """Whether asking a person first makes sense: for steps that do something, and do not ask by themselves."""
     return cls.family is not Family.TRIGGER and not cls.gate and not is_attachment(cls)
@@ -47,6 +52,7 @@ class Inspector:
         self.shown: Placed | None = None
         self.form: Form | None = None
         self.policy: Form | None = None
+        self._belongings = _nothing
         self.root = ui.element("aside").classes("st-inspector").props('aria-label="Settings of the selected node"')
         desk.chosen.append(self.select)
         desk.changed.append(self.follow)
@@ -70,6 +76,7 @@ class Inspector:
         before, self.shown = self.shown, node
         if node.name != before.name:
             self._name.set_value(node.name)
+        self._belongings()
         form_is_old = self.tab == "settings" and self.form is not None and node.settings != self.form.values
         policy_is_old = (
             self.tab == "errors" and self.policy is not None and node.policy.model_dump() != self.policy.values
@@ -172,6 +179,7 @@ class Inspector:
         if node is None:
             return
         self.form = self.policy = None
+        self._belongings = _nothing
         self._body.clear()
         with self._body:
             if node.type not in self.desk.types and self.tab != "data":
@@ -201,6 +209,7 @@ class Inspector:
     def _settings(self, node: Placed) -> None:
         cls = self.desk.types.get(node.type)
         schema = cls.model_json_schema()
+        self._belongings = belongings(self.desk, node)
         if not schema.get("properties"):
             ui.label("There is nothing to set up here.").classes("st-help")
             return

@@ -54,6 +54,10 @@ class Arguments:
         required = [parameter.name for parameter in self.parameters if parameter.required]
         return {"type": "object", "properties": properties, "required": required}
 
+    def told(self, name: str, description: str) -> dict[str, Any]:
+        """A tool with these arguments, as models are told of it."""
+        return {"name": name, "description": description, "parameters": self.json_schema()}
+
     def shape(self) -> Shape:
         """What formulas know of `args`."""
         optional = [parameter.name for parameter in self.parameters if not parameter.required]

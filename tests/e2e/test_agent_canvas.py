@@ -93,3 +93,25 @@ def test_the_help_desk_is_tried_out_in_the_studio(studio: Studio, shot: Callable
     expect(page.locator('.afc-card[data-node="order"]')).to_have_attribute("data-state", "done")
     expect(page.locator('.afc-card[data-node="agent"]')).to_have_attribute("data-state", "done")
     shot("agent-tested")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1024, 768)])
+def test_the_form_of_an_agent_leads_to_its_tools_and_a_tool_asks_a_person_first(
+    studio: Studio, shot: Callable[..., None], width: int, height: int
+) -> None:
+    page = studio.page
+    page.set_viewport_size({"width": width, "height": height})
+    document = json.loads((asset_path("templates") / "help-desk.json").read_text())
+    studio.new(document)
+    inspector = studio.select("action.agent")
+    expect(inspector).to_contain_text("What the model sees")
+    shot(f"agent-tools-{width}")
+    inspector.get_by_text("What the model sees").first.click()
+    expect(inspector).to_contain_text("parameters")
+    shot(f"agent-tools-open-{width}")
+    inspector.get_by_role("button", name="Select").nth(1).click()
+    expect(inspector).not_to_have_attribute("data-node", "agent")
+    inspector.get_by_role("tab", name="Rules").click()
+    inspector.get_by_text("Ask a person first").click()
+    expect(inspector).to_contain_text("Wait for an answer at most")
+    shot(f"ask-first-{width}")
