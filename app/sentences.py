@@ -10,6 +10,8 @@ from app.pieces import duration
 from nodes.base import Effect, Node
 from nodes.blueprint import Blueprint, Placed
 from nodes.catalog import BadSettings, Catalog
+from runtime.ledger import Cost
+from runtime.limits import in_dollars
 
 STUDIO = "/studio/"
 RUN_STATES = {
@@ -79,6 +81,16 @@ def family_of(type_: str) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """“1 run”, “2 runs”."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def cost_words(cost: Cost | None) -> str:
+    """What models cost: “$0.42 for models”, also where the price of some answers is not known; empty when none was asked."""
+    if cost is None:
+        return ""
+    if not cost.unpriced:
+        return f"{in_dollars(cost.spent)} for models"
+    known = f"{in_dollars(cost.spent)} for models, and " if cost.spent else ""
+    return f"{known}{count(cost.unpriced, 'answer')} of unknown price"
 
 
 def listed(words: Sequence[str], most: int = 3) -> str:

@@ -19,6 +19,7 @@ from app.forms import TheAuth
 from app.permissions import TheFactory, TheVisit
 from nodes.blueprint import Blueprint
 from runtime.events import Fact
+from runtime.prices import MICRO
 from runtime.runs import SAME_INPUT, Version
 from runtime.states import RunState
 
@@ -71,6 +72,9 @@ class WholeRun(RunShown):
     input: Any
     output: Any
     steps: list[StepShown]
+    cost: float | None = Field(
+        description="What its models cost so far, in US dollars, with every try; null when it asked none."
+    )
     effects: list[str] = Field(description="Test runs only: what would have been done outside, in sentences.")
     blueprint: Blueprint | None = None
 
@@ -102,7 +106,9 @@ async def get(
     view = await factory.runs.get(who, id)
     info = {name: getattr(view.info, name) for name in RunShown.model_fields}
     whole = {name: getattr(view, name) for name in ("input", "output", "steps", "effects")}
-    return info | whole | {"blueprint": view.blueprint if document else None}
+    cost = await factory.ledger.of_run(who, id)
+    more = {"cost": cost.spent / MICRO if cost is not None else None, "blueprint": view.blueprint if document else None}
+    return info | whole | more
 
 
 @router.post("/{id}/cancel", status_code=204, responses=refuses(404), summary="Cancel a run")

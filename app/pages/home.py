@@ -15,7 +15,9 @@ from app.live import follow
 from app.permissions import Permission, current_actor, current_factory, on, page
 from app.pieces import Action, button, heading, notice, relative_time, status_chip
 from app.sentences import RUN_STATES, count, error_words
+from app.team.budgets import warnings
 from runtime.environments import LIVE, TEST
+from runtime.ledger import MONEY
 from runtime.views import ApprovalInfo, RunInfo
 
 DAY = 86_400.0
@@ -131,6 +133,7 @@ async def home() -> None:
                 button("Bin", on(lambda: bin_dialog(state.again)), quiet=True, icon="delete").classes("mt-6")
             with ui.element("aside").classes("af-aside min-w-0"):
                 await _needs_attention()
+                await _money()
                 await _waits()
                 await _ran()
 
@@ -190,6 +193,21 @@ async def _needs_attention() -> None:
 
     await refresh()
     follow((("dead-letters",),), refresh, pause=1.0)
+
+
+async def _money() -> None:
+    """A budget that is nearly or all used up; nothing while there is enough."""
+    box = ui.element("div").classes("w-full").mark("home-money")
+
+    async def refresh() -> None:
+        standing = await current_factory().ledger.standing(current_actor())
+        box.clear()
+        box.set_visibility(standing.today.near or standing.month.near)
+        with box, ui.link(target="/settings/limits").classes("af-plain-link"):
+            warnings(standing)
+
+    await refresh()
+    follow((MONEY,), refresh, pause=2.0)
 
 
 async def _waits() -> None:

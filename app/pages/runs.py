@@ -17,7 +17,7 @@ from app.live import follow
 from app.permissions import Permission, current_actor, current_factory, on, page
 from app.pieces import button, confirm, duration, heading, json_tree, relative_time, status_chip
 from app.problems import recorded
-from app.sentences import ENDED, RUN_STATES, count, error_words, step_name, studio, took, trigger_words
+from app.sentences import ENDED, RUN_STATES, cost_words, count, error_words, step_name, studio, took, trigger_words
 from app.timeline import Timeline
 from app.visit import SignedOut
 from nodes.errors import FactoryError, NotFound
@@ -241,6 +241,7 @@ class Sheet:
         self.plan = plan
         self.finished = False
         self.answered: Fact | None = None
+        self.cost = ""
         self.cards: dict[str, ui.element] = {}
         self._due = asyncio.Event()
         with ui.element("div").classes("af-head"):
@@ -257,6 +258,7 @@ class Sheet:
 
     async def begin(self) -> None:
         """Show the head, then follow what happens."""
+        self.cost = cost_words(await current_factory().ledger.of_run(current_actor(), self.info.id))
         self._head()
         await self._ask()
         follow((("approvals",),), self._ask)
@@ -314,6 +316,7 @@ class Sheet:
         self.timeline.draw()
         if ended:
             self.info = (await current_factory().runs.get(who, self.info.id)).info
+            self.cost = cost_words(await current_factory().ledger.of_run(who, self.info.id))
         else:
             waits = any(step.state in ("waiting", "in doubt") for step in story.steps.values())
             busy = any(step.state in ("running", "retrying") for step in story.steps.values())
@@ -345,6 +348,8 @@ class Sheet:
                 relative_time(info.started_at)
             self._length = ui.label(took(info.seconds if info.finished_at else self.timeline.total()))
             self._length.classes("af-number").props('aria-label="Duration"')
+            if self.cost:
+                ui.label(self.cost).classes("af-number").mark("run-cost")
         self.actions.clear()
         with self.actions:
             if info.state not in ENDED and who.may(Permission.RUN):

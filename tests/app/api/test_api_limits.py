@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runtime.ledger import Payer
 from runtime.limits import LIMITS
 from tests.app.api.conftest import Caller, error_of
 from tests.app.conftest import House
@@ -56,3 +57,26 @@ async def test_too_many_runs_are_refused_with_the_time_to_come_again(house: Hous
     assert (await api.get("/runs")).json()["items"] == []
     queue.withdraw(tenant)
     assert (await api.post(f"/blueprints/{agent}/runs", json={"input": {"total": 1}})).status_code in (201, 202)
+
+
+async def test_a_team_sees_what_its_models_cost_and_sets_budgets(house: House, api: Caller) -> None:
+    lowered = await api.put("/settings/limits/day_money", json={"value": 2_000_000})
+    assert (lowered.json()["value"], lowered.json()["unit"], lowered.json()["used"]) == (2_000_000, "micro-dollars", 0)
+    refused = await api.put("/settings/limits/day_money", json={"value": 51_000_000})
+    assert refused.status_code == 422 and "between $0.00 and $50.00" in error_of(refused)["message"]
+    [tenant] = {tenant for tenant, _ in house.factory.limits._lowered}
+    held = await house.factory.ledger.hold(Payer(tenant, agent="bp_1"), 1_000_000)
+    assert (await api.get("/settings/spending")).json()["today"]["held"] == 1.0
+    await house.factory.ledger.pay(held, 250_000, tokens_in=7)
+    shown = (await api.get("/settings/spending")).json()
+    assert (shown["today"]["spent"], shown["today"]["limit"], shown["today"]["held"]) == (0.25, 2.0, 0)
+    assert shown["agents"] == [{"blueprint_id": "bp_1", "spent": 0.25, "answers": 1}]
+
+
+async def test_prices_of_own_models_are_entered_and_forgotten(api: Caller) -> None:
+    price = {"model": "ollama/llama3.2", "tokens_in": 0.1, "tokens_out": 0.2}
+    assert (await api.put("/settings/prices", json=price)).json()["items"] == [price]
+    assert (await api.get("/settings/prices")).json()["items"] == [price]
+    assert (await api.put("/settings/prices", json=price | {"tokens_in": -1})).status_code == 422
+    gone = await api.put("/settings/prices", json=price | {"tokens_in": None, "tokens_out": None})
+    assert gone.json()["items"] == []

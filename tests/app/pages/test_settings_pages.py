@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from nicegui import ui
 from nicegui.testing import User
 
+from runtime.ledger import Payer
 from runtime.policy import Actor, Role
 from runtime.preferences import ModelChoice
 from tests.app.conftest import House, running
@@ -206,3 +208,36 @@ async def test_an_admin_keeps_runs_for_longer(house: House, admin: User, ada: Ac
     admin.find(marker="limit-save").click()
     await sees(admin, "raised from 90 days")
     assert house.factory.limits.of(ada.tenant, "run_days") == 365
+
+
+async def test_an_admin_sets_a_budget_in_dollars_and_sees_what_was_spent(house: House, admin: User, ada: Actor) -> None:
+    ledger = house.factory.ledger
+    await admin.open("/settings/limits")
+    await sees(admin, "of $50.00")
+    await admin.should_see("Days and months are counted in UTC.")
+    admin.find(marker="change-day_money").click()
+    await sees(admin, "At most (dollars)")
+    admin.find(marker="limit-value").clear().type("1.5")
+    admin.find(marker="limit-save").click()
+    await sees(admin, "of $1.50")
+    assert house.factory.limits.of(ada.tenant, "day_money") == 1_500_000
+    await ledger.pay(await ledger.hold(Payer(ada.tenant), 10), 1_230_000)
+    await sees(admin, "82% of the budget for today is used up: $1.23 of $1.50.")
+    await ledger.pay(await ledger.hold(Payer(ada.tenant), 10), 300_000)
+    await sees(admin, "The budget for today is used up ($1.53 of $1.50): no model is asked until tomorrow, UTC.")
+
+
+async def test_the_price_of_an_own_model_is_entered_and_forgotten(house: House, admin: User, ada: Actor) -> None:
+    await house.factory.ledger.note(Payer(ada.tenant), priced=False)
+    await admin.open("/settings/limits")
+    await sees(admin, "1 answer of this month came from models whose price is not known")
+    admin.find(marker="add-price").click()
+    admin.find(marker="price-model").type("ollama/llama3.2")
+    admin.find(marker="price-save").click()
+    await sees(admin, "A million tokens: nothing")
+    assert (await house.factory.preferences.prices(ada))["ollama/llama3.2"].free
+    admin.find(kind=ui.button, content="Change").click()
+    await sees(admin, "What does a model cost?")
+    admin.find(marker="price-out").clear().type("2.5")
+    admin.find(marker="price-save").click()
+    await sees(admin, "A million tokens: $0 read, $2.5 written")
