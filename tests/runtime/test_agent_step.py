@@ -384,6 +384,28 @@ async def test_an_approval_before_a_tool_holds_the_model_back(
         assert '"approved":false' in view.output
 
 
+@pytest.mark.parametrize("approved", [True, False])
+async def test_a_tool_can_ask_a_person_first_and_the_agent_is_told_what_they_said(
+    tmp_path: Path, server: OpenAiServer, approved: bool
+) -> None:
+    blueprint = drawn({}, {"pay": ("t.effect", {}, {"ask_first": True})})
+    async with opened(tmp_path, server) as factory:
+        run_id = await begun(factory, blueprint, '#turns #call pay {"input": "5 €"} #then #tools')
+        await until(lambda: run_id not in factory.engine.active)
+        assert not world.calls
+    async with opened(tmp_path, server) as factory:
+        [asked] = await factory.approvals.list(WHO)
+        assert asked.title == "May “Agent” use “Pay”?"
+        assert asked.details["What the agent asks for"] == {"input": "5 €"}
+        await factory.approvals.decide(WHO, asked.id, approve=approved, note="not today")
+        view = await ended(factory, run_id)
+    assert view.info.state == "succeeded"
+    assert world.calls == (["5 €"] if approved else [])
+    assert len(server.bodies) == 2, "no turn was paid for twice"
+    if not approved:
+        assert "Ada said no to “Pay”: not today. Do not try the same again." in view.output
+
+
 async def test_after_a_crash_the_conversation_goes_on_where_it_was(tmp_path: Path, server: OpenAiServer) -> None:
     blueprint = drawn({}, {"echo": ECHO, "effect": ("t.effect", {"hold": True})})
     async with opened(tmp_path, server) as factory:
