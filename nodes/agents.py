@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from nodes.base import Context, Family, Node, Port, PortType
 from nodes.blueprint import Edge
 
+if TYPE_CHECKING:
+    from nodes.compiling import CannotCompile, Code, Writer
+
 TOOL_PORT: Final = Port(
     "tool", PortType.TOOL, "tool", "Connect it with “tools” of an agent, which may then use this step."
 )
@@ -83,6 +86,18 @@ class MemoryNode(Node):
         """Remember one exchange more; a repetition by the same step changes nothing."""
         raise NotImplementedError
 
+    def key_as_python(self, w: "Writer") -> "Code":
+        """`key` as Python, in the function of the agent; for `factory compile`."""
+        raise _no_python(self)
+
+    def recall_as_python(self, w: "Writer", key: str) -> "Code":
+        """`recall` as Python; `key` is a variable."""
+        raise _no_python(self)
+
+    def keep_as_python(self, w: "Writer", key: str, said: str, answered: str) -> "Code":
+        """`keep` as Python; all are variables."""
+        raise _no_python(self)
+
 
 class AgentNode(Node):
     """Base of a node that asks a model in turns, between which the engine runs the tools that the model calls."""
@@ -108,6 +123,20 @@ class AgentNode(Node):
     def close(self, ending: Ending) -> Any:
         """The outputs, made from the end of the conversation."""
         raise NotImplementedError
+
+    def opening_as_python(self, w: "Writer", memory: MemoryNode | None) -> None:
+        """Write the variables `task` and `messages`, and `key` when there is a memory; for `factory compile`."""
+        raise _no_python(self)
+
+    def close_as_python(self, w: "Writer") -> None:
+        """Write what is returned when `talk` has ended."""
+        raise _no_python(self)
+
+
+def _no_python(node: Node) -> "CannotCompile":
+    from nodes.compiling import CannotCompile
+
+    return CannotCompile(f"“{node.title}” has no Python of its own.", fix="Run this agent in the factory.")
 
 
 def may_be_tool(cls: type[Node]) -> bool:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from nodes.action.ask_model import AnswerField, check_fields, schema_of, shape_of_fields
 from nodes.agents import AgentNode, Ending, MemoryNode, Opening, Spent
 from nodes.base import SKIP, Context, Effect, Example, Family, LongText, NodeError, Out, PortInfo, PortType
+from nodes.compiling import Writer, atom, led, listed, literal, mapping
 from nodes.formula.values import a_kind
 from nodes.shape import ANY, NUMBER, TEXT, YES_NO, Shape, list_of, record
 from nodes.texts import filled, quoted
@@ -158,7 +159,7 @@ class Agent(AgentNode):
         return self.close(Ending(reply.text, reply.data, (), spent))
 
     async def opening(self, ctx: Context, memory: MemoryNode | None) -> Opening:
-        system = f"{filled(ctx, self.role).strip()}\n\n{_HOUSE}".strip()
+        system = _system(filled(ctx, self.role))
         key = memory.key(ctx) if memory is not None else ""
         before = await memory.recall(ctx, key) if memory is not None else []
         task = {"role": "user", "content": filled(ctx, self.task)}
@@ -178,15 +179,22 @@ class Agent(AgentNode):
             "cost": spent.cost,
             "sample": spent.sample,
         }
-        if self.answer == "text":
-            return Done(ending.text, [dict(step) for step in ending.steps], usage)
-        if not isinstance(ending.data, dict):
-            raise NodeError(
-                f"The model gave {a_kind(ending.data)} instead of fields.",
-                category="model",
-                fix="Say more exactly in the task what to answer, or choose a stronger model.",
-            )
-        return Done(ending.data, [dict(step) for step in ending.steps], usage)
+        value = ending.text if self.answer == "text" else _fields(ending.data)
+        return Done(value, [dict(step) for step in ending.steps], usage)
+
+    def opening_as_python(self, w: Writer, memory: MemoryNode | None) -> None:
+        system = mapping([("role", literal("system")), ("content", w.use(_system, w.words(self.role)))])
+        w.let("task", w.words(self.task))
+        asked = mapping([("role", literal("user")), ("content", atom("task"))])
+        before = []
+        if memory is not None:
+            w.let("key", memory.key_as_python(w))
+            before = [led("*", memory.recall_as_python(w, "key"))]
+        w.let("messages", listed([system, *before, asked]))
+
+    def close_as_python(self, w: Writer) -> None:
+        value = atom("talk.text") if self.answer == "text" else w.use(_fields, "talk.data")
+        w.gives(value=value, steps="talk.used", usage="talk.usage")
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         value = TEXT if self.answer == "text" else shape_of_fields(self.fields)
@@ -197,3 +205,19 @@ class Agent(AgentNode):
 
     def describe(self) -> str:
         return quoted(self.task)
+
+
+def _system(role: str) -> str:
+    """Who the model is, and what it always holds to."""
+    return f"{role.strip()}\n\n{_HOUSE}".strip()
+
+
+def _fields(data: Any) -> dict[str, Any]:
+    """The answer as fields. Raises NodeError when it is none."""
+    if isinstance(data, dict):
+        return data
+    raise NodeError(
+        f"The model gave {a_kind(data)} instead of fields.",
+        category="model",
+        fix="Say more exactly in the task what to answer, or choose a stronger model.",
+    )

@@ -50,6 +50,8 @@ class Library:
     """Packages that are imported only when they are used."""
     notes: set[str] = field(default_factory=set)
     """Sentences for the top of the module."""
+    tools: bool = False
+    """Whether models may ask for tools."""
 
     def use(self, thing: Callable[..., Any] | type) -> str:
         """The name by which a function or class can be used; it is copied with all that it needs."""
@@ -73,20 +75,30 @@ class Library:
         roots = {line.split()[1].partition(".")[0] for line in self.imports} | self.late
         return sorted(_PACKAGES.get(root, root) for root in roots - set(sys.stdlib_module_names))
 
-    def model(self) -> None:
-        """The door to language models."""
-        if "llm" not in self.doors:
-            self.doors["llm"] = (DOORS, "Llm")
-            self.names[DOORS, "Llm"] = "Llm"
-            self.taken.add("Llm")
-            for name in ("LlmReply", "NodeError"):
-                self.place("nodes.base", name)
-            for line in ("import json", "import os", "from collections.abc import Mapping, Sequence"):
-                self.need(line)
-            from nodes.compiling.doors import MODEL
+    def model(self, *, tools: bool = False) -> None:
+        """The door to language models, which may ask for tools."""
+        self.tools = self.tools or tools
+        self.doors["llm"] = (DOORS, "Llm")
+        self.names[DOORS, "Llm"] = "Llm"
+        self.taken.add("Llm")
 
-            self.late |= {line.split()[1] for line in MODEL.splitlines() if line.strip().startswith("import ")}
-            self.texts.append(MODEL)
+    def finish(self) -> None:
+        """Add the door to language models, once it is known what is asked of it."""
+        if "llm" not in self.doors:
+            return
+        from nodes.compiling.doors import MODEL, MODEL_WITH_TOOLS
+
+        for name in ("LlmReply", "NodeError"):
+            self.place("nodes.base", name)
+        for line in ("import json", "import os", "from collections.abc import Mapping, Sequence"):
+            self.need(line)
+        text = MODEL
+        if self.tools:
+            self.need("from typing import Any")
+            told, read = self.place("runtime.llm", "_told"), self.place("runtime.llm", "_call")
+            text = MODEL_WITH_TOOLS.replace("told(", f"{told}(").replace("read_call(", f"{read}(")
+        self.late |= {line.split()[1] for line in text.splitlines() if line.strip().startswith("import ")}
+        self.texts.append(text)
 
     def import_lines(self) -> list[str]:
         """The imports as they stand at the top of a file."""

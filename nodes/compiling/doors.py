@@ -205,6 +205,58 @@ MODEL = '''class Llm:
         return LlmReply(text, reply.model, reply.usage.prompt_tokens, reply.usage.completion_tokens, data=data)'''
 """The door to language models, as text: only the one door of the product itself imports that library."""
 
+MODEL_WITH_TOOLS = '''class Llm:
+    """The language model in MODEL, such as openai/gpt-4o-mini; its key where its provider has it."""
+
+    async def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        model: str = "",
+        temperature: float | None = None,
+        max_tokens: int = 1024,
+        schema: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        timeout: float = 60.0,
+    ) -> LlmReply:
+        """One question and its answer, which may ask for tools."""
+        import litellm
+
+        more: dict[str, Any] = {}
+        if tools:
+            more["tools"] = [{"type": "function", "function": dict(tool)} for tool in tools]
+        if schema and tools is not None:
+            messages = told(messages, schema, bool(tools))
+        elif schema:
+            form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+            more["response_format"] = form
+        try:
+            reply = await litellm.acompletion(
+                model=model or os.environ["MODEL"],
+                messages=[dict(message) for message in messages],
+                temperature=temperature,
+                max_tokens=max_tokens,
+                timeout=timeout,
+                drop_params=True,
+                **more,
+            )
+        except KeyError:
+            raise NodeError("No model is set up.", category="configuration", fix="Set the variable MODEL.") from None
+        choice, used = reply.choices[0], reply.usage
+        text = choice.message.content or ""
+        data = json.loads(text) if schema and tools is None else None
+        calls = tuple(read_call(one) for one in choice.message.tool_calls or ())
+        return LlmReply(
+            text,
+            reply.model,
+            used.prompt_tokens,
+            used.completion_tokens,
+            finish_reason=str(choice.finish_reason or "stop"),
+            data=data,
+            calls=calls,
+        )'''
+"""The same for modules with agents, whose models may ask for tools."""
+
 
 class Terminal:
     """A person at the terminal, who decides."""

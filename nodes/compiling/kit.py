@@ -433,6 +433,11 @@ def result_of(ends: Mapping[str, Any]) -> Any:
     return next(iter(ends.values())) if len(ends) == 1 else dict(ends) or None
 
 
+def given_by(ports: Mapping[str, Any]) -> Any:
+    """What a step gave: the value itself when it left by one port, else all by the names of the ports."""
+    return next(iter(ports.values())) if len(ports) == 1 else dict(ports)
+
+
 INSTEAD: Mapping[tuple[str, str], str] = {
     ("nodes.errors", "FactoryError"): "FactoryError",
     ("nodes.base", "NodeError"): "NodeError",

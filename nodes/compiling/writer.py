@@ -144,10 +144,16 @@ class Writer:
         door = name.partition(".")[0]
         self.library.notes |= {_SAID[door]} if door in _SAID else set()
         if door == "llm":
-            self.library.model()
+            self.model()
         else:
             self.library.doors[door] = (DOORS, _CLASSES[door])
         return led("await ", call(f"world.{name}", *arguments))
+
+    def model(self, *, tools: bool = False) -> None:
+        """Say that it asks a language model, which may ask for tools."""
+        self.outside = True
+        self.library.notes.add(_SAID["llm"])
+        self.library.model(tools=tools)
 
     def now(self) -> Code:
         """The present moment."""

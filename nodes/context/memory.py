@@ -6,7 +6,8 @@ from pydantic import Field
 
 from nodes.agents import MemoryNode, Message
 from nodes.base import Context, Effect, Example, Family, Label, Out, Port, PortInfo, PortType, Text
-from nodes.context.remember import memory_key
+from nodes.compiling import Code, Writer
+from nodes.context.remember import checked_key
 
 _PREFIX = "conversation "
 _LONGEST = 4_000  # characters of what is kept of one message
@@ -64,22 +65,45 @@ class Memory(MemoryNode):
         return Kept(memory=self.model_dump())
 
     def key(self, ctx: Context) -> str:
-        return f"{_PREFIX}{memory_key(ctx, self.name)}"[:200]
+        return _key(ctx.render(self.name))
 
     async def recall(self, ctx: Context, key: str) -> list[Message]:
-        found = await ctx.memory.get(key, [])
-        messages: list[Message] = []
-        for entry in found[-self.exchanges :] if isinstance(found, list) else ():
-            if isinstance(entry, dict) and {"said", "answered"} <= entry.keys():
-                messages.append({"role": "user", "content": str(entry["said"])})
-                messages.append({"role": "assistant", "content": str(entry["answered"])})
-        return messages
+        return _recalled(await ctx.memory.get(key, []), self.exchanges)
 
     async def keep(self, ctx: Context, key: str, said: str, answered: str) -> None:
-        await ctx.memory.append(key, {"said": said[:_LONGEST], "answered": answered[:_LONGEST]}, self.exchanges)
+        await ctx.memory.append(key, _exchange(said, answered), self.exchanges)
+
+    def key_as_python(self, w: Writer) -> Code:
+        return w.use(_key, w.text(self.name))
+
+    def recall_as_python(self, w: Writer, key: str) -> Code:
+        return w.use(_recalled, w.world("memory.get", key, "[]"), str(self.exchanges))
+
+    def keep_as_python(self, w: Writer, key: str, said: str, answered: str) -> Code:
+        return w.world("memory.append", key, w.use(_exchange, said, answered), str(self.exchanges))
 
     def labels(self) -> frozenset[Label]:
         return frozenset({Label.PRIVATE})
 
     def describe(self) -> str:
         return self.name[:200]
+
+
+def _key(name: Any) -> str:
+    """The name under which a conversation is kept."""
+    return f"{_PREFIX}{checked_key(name)}"[:200]
+
+
+def _recalled(found: Any, exchanges: int) -> list[Message]:
+    """What was said before, as a model is told of it."""
+    messages: list[Message] = []
+    for entry in found[-exchanges:] if isinstance(found, list) else ():
+        if isinstance(entry, dict) and {"said", "answered"} <= entry.keys():
+            messages.append({"role": "user", "content": str(entry["said"])})
+            messages.append({"role": "assistant", "content": str(entry["answered"])})
+    return messages
+
+
+def _exchange(said: str, answered: str) -> dict[str, str]:
+    """A question and its answer, as they are kept."""
+    return {"said": said[:_LONGEST], "answered": answered[:_LONGEST]}

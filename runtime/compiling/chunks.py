@@ -25,12 +25,12 @@ def laid_out(chunks: Sequence[Chunk], depth: int) -> list[str]:
             lines.extend(STEP * depth + line for line in chunk.before)
         for number, chunk in enumerate(chain):
             if not chunk.condition:
-                lines.extend(STEP * depth + line for line in chunk.lines)
+                lines.extend(STEP * depth + line if line else line for line in chunk.lines)
                 continue
             contrary = number and len(chain) == 2 and _contrary(chain[0].condition, chunk.condition)
             head = "else:" if contrary else f"{'elif' if number else 'if'} {chunk.condition}:"
             lines.append(STEP * depth + head)
-            lines.extend(STEP * (depth + 1) + line for line in chunk.lines or ["pass"])
+            lines.extend(STEP * (depth + 1) + line if line else line for line in chunk.lines or ["pass"])
         chain.clear()
 
     for chunk in chunks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nodes.base import Loop
@@ -13,7 +14,8 @@ from nodes.compiling.carry import RESERVED
 from nodes.compiling.layout import docstring, words_in
 from nodes.errors import FactoryError
 from nodes.listen import Called
-from runtime.compiling.steps import SUB_PORTS, Fired, Function, arguments, loop_around
+from runtime.compiling.agents import feeds_of, write_agent
+from runtime.compiling.steps import SUB_PORTS, Fired, Function, agent_around, arguments, loop_around
 from runtime.plan import Plan, Step
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ _TYPED = {
     "world": "World",
     "index": "int",
     "args": "dict[str, Any]",
+    "tools": "dict[str, Callable[[dict[str, Any]], Awaitable[Any]]]",
 }
 
 
@@ -58,6 +61,11 @@ class Drawing:
         self.sources: dict[str, dict[str, list[tuple[str, str]]]] = defaultdict(lambda: defaultdict(list))
         for edge in plan.graph.edges:
             self.sources[edge.target][edge.target_port].append((edge.source, edge.source_port))
+        self.feeds: dict[str, dict[str, Fired]] = {}
+        """What a model gives the first step of a tool, by its ports."""
+        for tools in (step.toolbox.tools.values() for step in plan.steps.values() if step.toolbox is not None):
+            for tool in tools:
+                self.feeds[tool.head.id] = feeds_of(tool)
         self.functions: dict[str, Function] = {}
         self.untils: dict[str, Function] = {}
         """The functions that say whether a loop's rounds are at their end."""
@@ -86,7 +94,7 @@ class Drawing:
     def read(self) -> None:
         """Write the functions of its steps."""
         for step in self.plan.steps.values():
-            if not step.placed.disabled:
+            if not step.placed.disabled and not self._never_used(step):
                 self._step(step)
         self.module.waits = self.module.waits or self.waits
 
@@ -128,13 +136,18 @@ class Drawing:
     # --- a function for each step -----------------------------------------------------------------------------------------
 
     def _step(self, step: Step) -> None:
-        fed = tuple(port for port in self.plan.graph.inputs[step.id] if port in self.sources[step.id])
+        fed = tuple(
+            port
+            for port in self.plan.graph.inputs[step.id]
+            if port in self.sources[step.id] or port in self.feeds.get(step.id, {})
+        )
         ports = ("event",) if step.is_trigger else tuple(dict.fromkeys((*fed, *step.blank)))
         about = step.node.describe()
         said = _sentence(f"{step.node.title}: {about}" if about else step.node.title)
         if step.placed.name and step.placed.name != step.node.title:
             said = f"{_sentence(step.placed.name)} {said}"
-        self.functions[step.id] = self._function(step, self.names[step.id], ports, said, step.node.as_python)
+        write = step.node.as_python if step.toolbox is None else partial(write_agent, step)
+        self.functions[step.id] = self._function(step, self.names[step.id], ports, said, write)
         if isinstance(step.node, Loop) and step.node.rounds and step.body is not None and step.body.steps:
             taken = self.library.taken
             name = identifier(f"until_{self.names[step.id]}", taken | RESERVED)
@@ -142,6 +155,15 @@ class Drawing:
             said = _sentence(f"Whether “{' '.join(step.name.split())}” is at its end: {about or 'it says so itself'}")
             write = step.node.until_as_python
             self.untils[step.id] = self._function(step, name, ports, said, write, ("result", "index"))
+
+    def _never_used(self, step: Step) -> bool:
+        """Whether it belongs to a tool that is switched off."""
+        scope = step.scope
+        while (around := scope.loop) is not None:
+            if around.toolbox is not None and all(tool.scope is not scope for tool in around.toolbox.tools.values()):
+                return True
+            scope = around.scope
+        return False
 
     def _function(
         self,
@@ -180,6 +202,7 @@ class Drawing:
         extras += ["about"] if "run" in used else []
         extras += ["replies"] if writer.answers else []
         extras += ["calls"] if writer.called else []
+        extras += ["tools"] if step.toolbox is not None and step.toolbox.tools else []
         extras += ["world"] if writer.outside and "world" in words_in(body) else []
         self.readers |= {step.id} if "vars" in used else set()
         self.about = self.about or "run" in used
@@ -204,6 +227,8 @@ class Drawing:
         fixed["vars"] = "variables" if self.sets else self.values
         if loop_around(step) is not None:
             fixed |= {"item": "item", "index": "index"}
+        if agent_around(step) is not None:
+            fixed["args"] = "args"
         writer = Writer(self.library, ports, main, time_zone=self.plan.blueprint.time_zone, fixed=fixed)
         writer.agents = self.module.agent
         if step.is_trigger:

@@ -108,6 +108,7 @@ class Module:
                 done.append(agent)
         bodies = [text for one in done for text in (Wiring(one).whole(), *one.texts.values())]
         self.library.need("from typing import Any")
+        self.library.finish()
         end = closing(self.library, waits=self.waits)
         constants = [line for one in done for line in one.constants()]
         names = [name for one in done for name in one.names.values()]

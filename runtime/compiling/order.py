@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nodes.base import Loop
 from nodes.compiling import CannotCompile
+from runtime.compiling.steps import steps_in
 from runtime.plan import Step
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def check_order(drawing: Drawing) -> None:
     for setter in (step for step in steps if step.sets):
         around = _around(setter)
         for loop in around[1:]:
+            if loop.toolbox is not None:
+                why = f"it sets a variable as part of a tool of “{loop.name}”, which may use several at once."
+                raise _refused(setter, why, "Set the variable behind the agent, or run this agent in the factory.")
             if isinstance(loop.node, Loop) and not loop.node.rounds and loop.node.at_once() > 1:
                 why = f"it sets a variable inside of “{loop.name}”, which works on several items at once."
                 raise _refused(
@@ -79,7 +83,7 @@ class _Order:
                 # What goes on with the first values that arrive does not wait for the others, if there can be others.
                 if not inside.enough or all(self.apart(*pair) for pair in combinations(wires, 2)):
                     sources |= {one for one, _ in wires}
-                todo += inside.body.steps if inside.body is not None else []
+                todo += steps_in(inside)
             direct = [self.steps[one] for one in sources if self.steps[one].scope is step.scope and one != step.id]
             self.earlier[step.id] = {one.id for one in direct}.union(*(self.before(one) for one in direct))
         return self.earlier[step.id]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from nodes.base import PortType
 from nodes.compiling import Code, atom, quoted
-from runtime.plan import Step
+from runtime.plan import Scope, Step
 
 SUB_PORTS = frozenset({PortType.MODEL, PortType.TOOL, PortType.MEMORY})
 
@@ -52,3 +52,23 @@ def loop_around(step: Step) -> Step | None:
     while around is not None and around.body is None:
         around = around.scope.loop
     return around
+
+
+def agent_around(step: Step) -> Step | None:
+    """The innermost agent of which a step is part of a tool."""
+    around = step.scope.loop
+    while around is not None and around.toolbox is None:
+        around = around.scope.loop
+    return around
+
+
+def scopes_in(step: Step) -> list[Scope]:
+    """What stands inside of a step: the body of a loop, the tools of an agent."""
+    if step.body is not None:
+        return [step.body]
+    return [tool.scope for tool in step.toolbox.tools.values()] if step.toolbox is not None else []
+
+
+def steps_in(step: Step) -> list[Step]:
+    """The steps right inside of a step."""
+    return [one for scope in scopes_in(step) for one in scope.steps]

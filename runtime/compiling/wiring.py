@@ -12,8 +12,17 @@ from nodes.compiling import Code, atom, call, listed, literal, quoted, statement
 from nodes.compiling.layout import STEP, WIDTH, docstring, loose, words_in
 from nodes.listen import CalledField
 from runtime.compiling.chunks import Chunk, laid_out, moved_in
-from runtime.compiling.steps import Fired, Function, arguments, listed_names, loop_around, record_of
-from runtime.plan import Scope, Step
+from runtime.compiling.steps import (
+    Fired,
+    Function,
+    arguments,
+    listed_names,
+    loop_around,
+    record_of,
+    scopes_in,
+    steps_in,
+)
+from runtime.plan import Scope, Step, Tool
 
 if TYPE_CHECKING:
     from runtime.compiling.drawing import Drawing
@@ -107,8 +116,7 @@ class Wiring:
             here = todo.pop()
             for sources in self.drawing.sources[here.id].values():
                 found.update(source for source, _ in sources)
-            if here.body is not None:
-                todo += here.body.steps
+            todo += steps_in(here)
         return (found & inside) - {step.id}
 
     # --- one step -------------------------------------------------------------------------------------------------------------
@@ -131,6 +139,7 @@ class Wiring:
         elif step.body is not None:
             kind = self.loop(step, condition, variable, lines)
         else:
+            lines += self.tools(step)
             kind = self.called(step, condition, variable, lines)
             lines += self.remembered(step, kind, variable)
         self.kinds[step.id] = kind
@@ -150,6 +159,8 @@ class Wiring:
             return "", []
         wanted = [port for port in sources if port in step.required] or None
         ports = [self.any_of([self.out(*source).fired for source in sources[port]]) for port in wanted or sources]
+        if not wanted:
+            ports += [out.fired for out in self.drawing.feeds.get(step.id, {}).values()]
         found = self.all_of(ports) if wanted else self.any_of(ports)
         if re.search(r" (and|or) ", found):
             flag = f"runs_{self.drawing.names[step.id]}"
@@ -183,6 +194,8 @@ class Wiring:
     def given(self, step: Step, port: str, condition: str, lines: list[str]) -> Code:
         """What arrives at a port, as an expression; a port that gathers several needs lines of its own."""
         known = self.plan.graph.inputs[step.id].get(port)
+        if (fed := self.drawing.feeds.get(step.id, {}).get(port)) is not None:
+            return atom(self.first_of([fed], "", required=False))
         sources = [self.out(*source) for source in self.drawing.sources[step.id].get(port, ())]
         sources = [out for out in sources if out.fired != "False"]
         if known is not None and known.many:
@@ -220,7 +233,7 @@ class Wiring:
         made = self.called_with(function, step, condition, lines)
         policy = step.policy
         # What a step waited for is not asked for again: neither does a run.
-        if policy.retries and function.waits and type(step.node).resume is Node.resume:
+        if policy.retries and function.waits and type(step.node).resume is Node.resume and step.toolbox is None:
             again = self.drawing.library.kit("again")
             only = [literal([str(one) for one in policy.retry_on])] if policy.retry_on else []
             made = call(
@@ -246,6 +259,9 @@ class Wiring:
         loop = loop_around(step)
         if loop is not None and loop.id in self.items:
             names["item"], names["index"] = self.items[loop.id]
+        if step.toolbox is not None:
+            uses = {tool.name: self.tool_name(step, tool) for tool in step.toolbox.tools.values()}
+            names["tools"] = record_of({name: atom(use) for name, use in uses.items()}).flat
         arguments += [atom(names.get(name, name)) for name in function.extras]
         return call(function.name, *arguments)
 
@@ -435,13 +451,7 @@ class Wiring:
         assert isinstance(node, Loop)
         assert step.body is not None
         _, index = self.items[step.id] = _item_names(step)
-        outside, self.steps_name = self.steps_name, f"{self.steps_name}_inside"
-        lines = self.scope(step.body, 0)
-        if any(one.key in drawing.named for one in step.body.steps):
-            lines.insert(0, f"{self.steps_name} = dict({outside})")
-        else:
-            lines = [_renamed(line, self.steps_name, outside) for line in lines]
-        self.steps_name = outside
+        lines = self.inside(step.body)
         lines += self.result(step, keep) if step.collects else []
         policy = node.when_item_fails()
         if policy == "stop":
@@ -460,25 +470,57 @@ class Wiring:
             lines += [f"{'elif' if lines else 'if'} {out.fired}:", f"{STEP}{keep(out.value)}"]
         return lines
 
+    # --- agents ---------------------------------------------------------------------------------------------------------------
+
+    def tools(self, step: Step) -> list[str]:
+        """A function for each tool of an agent, which is given what the model says."""
+        lines: list[str] = []
+        for tool in step.toolbox.tools.values() if step.toolbox is not None else ():
+            name = self.tool_name(step, tool)
+            lines += [
+                *([] if lines else [""]),
+                f"async def {name}(args: dict[str, Any]) -> Any:",
+                *moved_in(self.inside(tool.scope)),
+            ]
+            ends = self.ends(tool.scope)
+            lines += [*moved_in(ends), ""]
+        return lines
+
+    def tool_name(self, step: Step, tool: Tool) -> str:
+        """The function of a tool."""
+        return f"use_{self.drawing.names[tool.head.id]}"
+
+    def inside(self, scope: Scope) -> list[str]:
+        """The steps of a scope inside of another, which see what the steps around them gave."""
+        outside, self.steps_name = self.steps_name, f"{self.steps_name}_inside"
+        lines = self.scope(scope, 0)
+        if any(one.key in self.drawing.named for one in scope.steps):
+            lines.insert(0, f"{self.steps_name} = dict({outside})")
+        else:
+            lines = [_renamed(line, self.steps_name, outside) for line in lines]
+        self.steps_name = outside
+        return lines
+
     # --- the end --------------------------------------------------------------------------------------------------------------
 
-    def ends(self) -> list[str]:
-        """Lines that return what the run came to: the answer that a step gave, or what its last steps gave."""
-        drawing = self.drawing
+    def ends(self, tool: Scope | None = None) -> list[str]:
+        """Lines that return what the run, or a tool, came to: the answer that a step gave, or what its last steps gave."""
+        drawing, scope = self.drawing, tool or self.plan.root
         lines: list[str] = []
-        if drawing.replies:
+        if drawing.replies and tool is None:
             lines += ["if replies:", *moved_in(self.returned("replies[0]"))]
         found: list[tuple[Step, str, str]] = []
-        for step in self.plan.root.steps:
-            found += [(step, test, value) for test, value in self.end(step)]
+        for step in scope.steps:
+            found += [(step, test, value) for test, value in self.end(step, whole=tool is not None)]
+        returned = self.returned if tool is None else _plainly
         if len(found) == 1 and not found[0][1]:
-            return [*lines, *self.returned(found[0][2])]
+            return [*lines, *returned(found[0][2])]
         if not found:
-            return [*lines, *self.returned("None")]
+            return [*lines, *returned("None")]
         lines.append("ends: dict[str, Any] = {}")
         chunks = [Chunk(test, [], [_kept_whole(f"ends[{quoted(step.key)}] = {value}")]) for step, test, value in found]
         lines += laid_out(chunks, 0)
-        return [*lines, *self.returned(f"{drawing.library.kit('result_of')}(ends)")]
+        return [*lines, *returned(f"{drawing.library.kit('result_of')}(ends)")]
 
     def returned(self, value: str) -> list[str]:
         """Lines that return what it came to, once that is what its callers were promised."""
@@ -496,13 +538,15 @@ class Wiring:
                 lines += [f"if trigger == {quoted(step.key)}:", *moved_in(kept)]
         return [*lines, f"return {value}"]
 
-    def end(self, step: Step) -> list[tuple[str, str]]:
-        """When a step is an end of the run, and what it gave."""
+    def end(self, step: Step, *, whole: bool = False) -> list[tuple[str, str]]:
+        """When a step is an end of the run, and what it gave: by its first port, or by all where there are several."""
         drawing, variable = self.drawing, f"from_{self.drawing.names[step.id]}"
         ports = [port for port in self.drawing.ports_of(step) if (step.id, port) in drawing.outs]
         linked = [port for port in ports if port in step.out]
         outs = [drawing.outs[step.id, port] for port in ports]
         kind = self.kinds[step.id]
+        if kind == "ports" and whole and len(outs) > 1 and not linked:
+            return [(outs[0].fired, variable)]
         if kind in ("value", "ports"):
             return [(outs[0].fired, outs[0].value)] if outs and not linked else []
         if kind in ("yes_no", "way"):
@@ -514,11 +558,18 @@ class Wiring:
         if kind == "nothing" or not outs:
             return []
         value = f"next(iter({variable}.values()))" if kind == "some" else outs[0].value
+        if whole:
+            given = variable if kind == "some" else f"dict.fromkeys({variable}, {outs[0].value})"
+            value = f"{self.drawing.library.kit('given_by')}({given})"
         if linked:
             names = ", ".join(quoted(port) for port in linked)
             here = f"{variable}.keys()" if kind == "some" else f"set({variable})"
             return [(f"{variable} and not {here} & {{{names}}}", value)]
         return [(variable, value)]
+
+
+def _plainly(value: str) -> list[str]:
+    return [f"return {value}"]
 
 
 def _kept_whole(line: str) -> str:
@@ -530,8 +581,8 @@ def _inside(scope: Scope) -> Iterator[Step]:
     """All steps of a loop's body, and of the loops in it."""
     for step in scope.steps:
         yield step
-        if step.body is not None:
-            yield from _inside(step.body)
+        for inner in scopes_in(step):
+            yield from _inside(inner)
 
 
 def _depth(step: Step) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from app.assets import asset_path
+from nodes.agents import AgentNode
 from nodes.base import Context, Effect, Example, Family, Node, Port, Value
 from nodes.blueprint import Blueprint
 from nodes.catalog import Catalog, catalog
@@ -30,7 +31,11 @@ PARTS = {"context.memory", "context.model"}
 """Parts of an agent step, which run nothing by themselves."""
 TOGETHER = {"flow.call_blueprint", "flow.start_blueprint", "flow.await_run"}
 """Steps that need another agent: tests of their own compile them with one."""
-REFUSED = sorted(cls.type for cls in BUILT_IN if cls.as_python is Node.as_python and cls.type not in PARTS)
+REFUSED = sorted(
+    cls.type
+    for cls in BUILT_IN
+    if cls.as_python is Node.as_python and cls.type not in PARTS and not issubclass(cls, AgentNode)
+)
 EXAMPLES = [
     pytest.param(cls, example, id=f"{cls.type}: {example.title}")
     for cls in BUILT_IN
