@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 from sqlalchemy import BigInteger, Column, Index, delete, tuple_
 from sqlmodel import Field, Session, col, or_, select, update
 
+from storage.run import Run
 from storage.server import Server
 from storage.tenancy import Owned, TenantSession
 
@@ -227,9 +228,8 @@ def by_agent(session: TenantSession, month: str, limit: int = 20) -> Sequence[Sp
     return session.exec(query.order_by(col(Spending.spent).desc(), col(Spending.subject)).limit(limit)).all()
 
 
-def purge_tests(session: Session, before: float) -> int:
-    """Forget what single test runs cost, which nobody can open any more; through Database.write_all."""
-    old = delete(Spending).where(
-        col(Spending.period) == LIFE, col(Spending.subject).startswith("test_"), col(Spending.updated_at) < before
-    )
-    return session.exec(old.where(col(Spending.held) == 0)).rowcount
+def purge(session: Session, before: float) -> int:
+    """Forget what runs cost that nobody can open any more, such as tests; through Database.write_all."""
+    there = select(Run.id).where(col(Run.tenant_id) == col(Spending.tenant_id), col(Run.id) == col(Spending.subject))
+    old = delete(Spending).where(col(Spending.period) == LIFE, col(Spending.held) == 0)
+    return session.exec(old.where(col(Spending.updated_at) < before, ~there.exists())).rowcount

@@ -22,9 +22,10 @@ from hypothesis.stateful import (
 from sqlmodel import select
 
 from nodes.ids import new_id
-from storage import server, spending
+from storage import document, run, server, spending
 from storage.database import Database
 from storage.spending import Ask, Paid, Spending, SpendingHold, Verdict
+from tests.storage.conftest import HASH
 
 DAY, MONTH = "2026-11-21", "2026-11"
 SERVERS = ("srv_1", "srv_2")
@@ -178,16 +179,21 @@ def test_the_ledger_neither_leaks_nor_overspends(books: Books) -> None:
     run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=20, deadline=None))
 
 
-def test_what_single_test_runs_cost_is_forgotten_and_all_else_kept(books: Books) -> None:
-    asks = [Ask(run, 10, DAY, MONTH, run) for run in ("test_old", "test_busy", "run_old")]
+def test_what_runs_cost_that_are_gone_is_forgotten_and_all_else_kept(
+    books: Books, row: Callable[..., dict[str, Any]]
+) -> None:
+    asks = [Ask(run, 10, DAY, MONTH, run) for run in ("test_old", "test_busy", "run_there", "run_gone")]
     generous: dict[spending.Which, int] = dict.fromkeys(("run", "day", "month"), 1_000)
     books.write_all(lambda session: server.join(session, "srv", 1.0))
-    books.write("team", lambda session: spending.admit(session, asks, generous, server="srv", at=1.0))
+    books.write("a", lambda session: spending.admit(session, asks, generous, server="srv", at=1.0))
     paid = [Paid(ask, "srv", 4, calls=1) for ask in asks if ask.run != "test_busy"]
-    books.write("team", lambda session: spending.settle(session, paid, server="srv", at=1.0))
-    assert books.write_all(lambda session: spending.purge_tests(session, 2.0)) == 1
-    left = books.write("team", lambda session: [row.subject for row in session.exec(select(Spending))])
-    assert sorted(left) == ["", "", "run_old", "test_busy"]
+    books.write("a", lambda session: spending.settle(session, paid, server="srv", at=1.0))
+    books.write("a", lambda session: document.put(session, HASH, "{}", 1.0))
+    books.write("a", lambda session: session.add(run.Run(**row("run_there"))))
+    assert books.write_all(lambda session: spending.purge(session, 0.5)) == 0
+    assert books.write_all(lambda session: spending.purge(session, 2.0)) == 2
+    left = books.write("a", lambda session: [row.subject for row in session.exec(select(Spending))])
+    assert sorted(left) == ["", "", "run_there", "test_busy"]
 
 
 def test_who_came_first_goes_first_however_dear(books: Books) -> None:
