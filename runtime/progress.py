@@ -6,7 +6,7 @@ runs the steps; after a crash, and for the screens, `apply` moves one on from th
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, NamedTuple
 
 from nodes.base import SKIP, Loop
@@ -14,6 +14,7 @@ from runtime.events import Fact
 from runtime.plan import Link, Plan, Scope, Step
 from runtime.talks import Call, Talk, result_of
 
+_NONE: Set[int] = frozenset()
 IDLE, READY, RUNNING, WAITING, DONE = range(5)
 CONSENT = "consent"
 """What a step waits for whose policy is to ask a person first."""
@@ -59,6 +60,7 @@ class Frame:
         "parent",
         "path",
         "pending",
+        "reached",
         "result",
         "scope",
         "status",
@@ -81,6 +83,8 @@ class Frame:
         self.loop: LoopRun | None = None
         self.call: Call | None = None
         """Of the steps of a tool: the use of it that they are run for."""
+        self.reached: Set[int] = _NONE
+        """Agents, by step index, of which a tool was given something."""
         self.gone = False
 
     def inside(self, which: Callable[["Frame"], bool]) -> bool:
@@ -271,16 +275,20 @@ class Progress:
                 entries.setdefault(link.port, []).append((link.order, value))
             elif link.port not in entries or entries[link.port][0] > link.order:
                 entries[link.port] = (link.order, value)
+        elif value is not SKIP and target.toolbox is not None:
+            # Nothing for the agent itself, but for one of its tools: that is reason enough to run.
+            frame.reached = {*frame.reached, index}
         frame.pending[index] -= 1
         if frame.status[index] != IDLE:
             return
         live = frame.arrived[index]
         if frame.pending[index] == 0:
+            runs = bool(live) or index in frame.reached
             for port in target.required:
                 if port not in live:
-                    live = {}
+                    runs = False
                     break
-            if live:
+            if runs:
                 self._make_ready(frame, target)
             else:
                 self._dead.append((frame, target))

@@ -175,6 +175,28 @@ async def test_a_tool_may_be_several_steps_and_use_what_came_before(factory: Fac
     assert [step.iteration for step in steps(view, "then")] == ["0"]
 
 
+@pytest.mark.parametrize("given", [True, False])
+async def test_an_agent_that_only_its_tools_are_given_something_runs_when_that_has_come(
+    factory: Factory, given: bool
+) -> None:
+    nodes = [
+        {"id": "start", "type": "t.start"},
+        {"id": "way", "type": "t.branch", "settings": {"formula": "input"}},
+        {"id": "agent", "type": "action.agent", "settings": {"task": '#turns #call both {"input": 1} #then Both: #tools'}},
+        {"id": "both", "type": "t.both", "name": "Both"},
+    ]
+    wires = ["start.value > way.value", "way.yes > both.b", "both.tool > agent.tools"]
+    edges = []
+    for number, wire in enumerate(wires):
+        (source, out), (target, into) = (end.split(".") for end in wire.split(" > "))
+        edges.append({"id": f"e{number}", "source": source, "source_port": out, "target": target, "target_port": into})
+    view = await run(factory, Blueprint.parse({"name": "Small", "nodes": nodes, "edges": edges}), given)  # type: ignore[arg-type]
+    assert view.info.state == "succeeded"
+    assert steps(view, "agent")[0].state == ("succeeded" if given else "skipped")
+    if given:
+        assert steps(view, "agent")[0].output["value"] == "Both: [1,true]"
+
+
 async def test_an_agent_can_be_the_tool_of_another(factory: Factory) -> None:
     clerk = {"task": '#turns #call echo {"what": "hi"} #then Clerk: #tools', "max_calls": 5}
     tools = {"clerk": ("action.agent", clerk), "echo": ECHO}
