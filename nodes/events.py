@@ -4,6 +4,7 @@ import re
 from typing import Any, Final
 
 from nodes.base import NodeError
+from nodes.compiling import Code, Writer, atom
 from nodes.texts import as_key
 
 EVENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}")
@@ -19,3 +20,8 @@ def event_key(given: Any) -> str:
             f"The key of an event has at most {_LONGEST} characters.", fix="Use an id as the key, such as `order.id`."
         )
     return key
+
+
+def written_key(w: Writer, formula: str) -> Code:
+    """The key that a formula gives, as Python."""
+    return w.use(event_key, w.formula(formula)) if formula.strip() else atom('""')

@@ -10,6 +10,7 @@ import hmac
 import json
 import mimetypes
 import os
+import secrets
 import smtplib
 import sys
 import time
@@ -275,3 +276,76 @@ class Clock:
     async def wait_until(self, moment: datetime) -> None:
         """Return when the moment has come."""
         await asyncio.sleep(max(0.0, moment.timestamp() - time.time()))
+
+
+class Events:
+    """Events between agents of this module and the program around them, and addresses at which that program takes calls.
+
+    The program that calls `run` holds the same world: `send` there lets an agent go on that waits, `call` says that an address
+    was called. Addresses are below the one in AGENT_URL.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, str], list[asyncio.Future[Any]]] = {}
+        self._addresses: dict[str, tuple[asyncio.Future[Any], float]] = {}
+        self._held: set[str] = set()
+
+    async def send(self, name: str, key: str, value: Any) -> int:
+        """Let all go on that wait for this event now; how many there were."""
+        heard = [one for one in self._waiting.pop((name, key), []) if not one.done()]
+        for one in heard:
+            one.set_result(value)
+        return len(heard)
+
+    async def wait(self, name: str, key: str, seconds: float) -> dict[str, Any]:
+        """Wait for an event: whether it came in time, and what came along."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault((name, key), []).append(future)
+        return await self._outcome(future, seconds)
+
+    async def address(self, *, seconds: float) -> str:
+        """A new address that nobody can guess."""
+        if "AGENT_URL" not in os.environ:
+            raise NodeError(
+                "Nobody takes calls for this program, so it cannot give out addresses.",
+                category="configuration",
+                fix="Set AGENT_URL to where your program takes calls, and hand them on with `world.events.call`.",
+            )
+        address = f"{os.environ['AGENT_URL'].rstrip('/')}/{secrets.token_urlsafe(24)}"
+        self._addresses[address] = asyncio.get_running_loop().create_future(), time.time() + seconds
+        return address
+
+    async def wait_at(self, address: str, seconds: float) -> dict[str, Any]:
+        """Wait until an address is called, which may have happened already: whether it was, and the call."""
+        if address not in self._addresses or address in self._held:
+            raise NodeError(
+                "This is no reply address, or another step has waited at it already.",
+                category="configuration",
+                fix="Wait once at each address that “Make a reply address” gave.",
+            )
+        self._held.add(address)
+        return await self._outcome(self._addresses[address][0], seconds)
+
+    def call(
+        self,
+        address: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        method: str = "POST",
+    ) -> bool:
+        """Say that an address was called. False: there is no such address, it is too late, or it was called before."""
+        future, until = self._addresses.get(address, (None, 0.0))
+        late = address not in self._held and time.time() > until
+        if future is None or future.done() or late:
+            return False
+        future.set_result({"body": body, "query": dict(query or {}), "headers": dict(headers or {}), "method": method})
+        return True
+
+    @staticmethod
+    async def _outcome(future: asyncio.Future[Any], seconds: float) -> dict[str, Any]:
+        try:
+            return {"arrived": True, "value": await asyncio.wait_for(future, seconds)}
+        except TimeoutError:
+            return {"arrived": False, "value": None}

@@ -39,11 +39,13 @@ _CLASSES = {
     "mail": "Mail",
     "people": "Terminal",
     "clock": "Clock",
+    "events": "Events",
 }
 _SAID = {
     "memory": "Memory is the file memory.json in the folder AGENT_FOLDER, or here.",
     "tables": "Tables (as JSON) and files are in the folder AGENT_FOLDER, or here.",
     "mail": "Mail goes through SMTP_HOST and SMTP_PORT, as SMTP_USER with SMTP_PASSWORD, from MAIL_FROM.",
+    "events": "Events come from agents of this module, or from the program around it: see the class Events.",
     "llm": "The language model is the one in MODEL, such as openai/gpt-4o-mini; its key is where its provider wants it.",
 }
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from nodes.base import Context, Effect, Example, Family, Node, Out, PortInfo
+from nodes.compiling import Writer, atom, led
 from nodes.shape import ANY, TEXT, Shape
 
 _SECONDS = {"minutes": 60, "hours": 3_600, "days": 86_400}
@@ -56,8 +57,14 @@ class ReplyAddress(Node):
     unit: Literal["minutes", "hours", "days"] = Field(default="days", title="Unit", description="What is counted.")
 
     async def run(self, ctx: Context, value: Any = None) -> Made:
-        seconds = min(_YEAR, self.amount * _SECONDS[self.unit])
-        return Made(value, await ctx.events.address(seconds=seconds))
+        return Made(value, await ctx.events.address(seconds=self._seconds()))
+
+    def as_python(self, w: Writer) -> None:
+        seconds = led("seconds=", atom(repr(self._seconds())))
+        w.gives(value=w.arrived("value"), address=w.world("events.address", seconds))
+
+    def _seconds(self) -> float:
+        return min(_YEAR, self.amount * _SECONDS[self.unit])
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return {"value": arriving.get("value", ANY), "address": TEXT}

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from nodes.base import Context, Effect, Example, Family, Formula, Json, Node, Out, PortInfo
-from nodes.events import EVENT, event_key
+from nodes.compiling import Writer, quoted
+from nodes.events import EVENT, event_key, written_key
 from nodes.filling import check_filling, fill
 from nodes.shape import ANY, NUMBER, Shape
 
@@ -80,6 +81,11 @@ class SendEvent(Node):
         key = event_key(ctx.evaluate(self.key) if self.key.strip() else None)
         content = fill(ctx, self.content) if self.content.strip() else value
         return Sent(value, await ctx.events.send(self.event, key, content))
+
+    def as_python(self, w: Writer) -> None:
+        content = w.json(self.content) if self.content.strip() else w.arrived("value")
+        heard = w.world("events.send", quoted(self.event), written_key(w, self.key), content)
+        w.gives(value=w.arrived("value"), heard=heard)
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return {"value": arriving.get("value", ANY), "heard": NUMBER}

@@ -21,7 +21,8 @@ from nodes.base import (
     Pause,
     PortInfo,
 )
-from nodes.events import EVENT, event_key
+from nodes.compiling import Writer, quoted
+from nodes.events import EVENT, event_key, written_key
 from nodes.filling import check_json
 from nodes.shape import ANY, TEXT, Shape, record, shape_of
 
@@ -113,28 +114,37 @@ class WaitEvent(Node):
             raise ValueError("give the event a name of letters, digits, dots and dashes, such as “order.paid”")
         if self.mode == "call" and not self.address.strip():
             raise ValueError("say which address: the one that “Make a reply address” gave")
-        if self.amount * _SECONDS[self.unit] > _YEAR:
+        if self._seconds() > _YEAR:
             raise ValueError("wait at most a year")
         return self
 
     async def run(self, ctx: Context, value: Any = None) -> Came | Pause:
-        until = ctx.now().timestamp() + self.amount * _SECONDS[self.unit]
+        until = ctx.now().timestamp() + self._seconds()
         sample = orjson.loads(self.sample_json) if self.sample_json.strip() else None
         if self.mode == "event":
             key = event_key(ctx.evaluate(self.key) if self.key.strip() else None)
             return Pause("event", until, {"name": self.event.strip(), "key": key, "sample": sample})
-        address = ctx.evaluate(self.address)
-        if not isinstance(address, str) or "/" not in address:
-            raise NodeError(
-                "There is no address to wait at.",
-                fix="Put “Make a reply address” before, and name its `address` in the settings.",
-            )
+        address = _address(ctx.evaluate(self.address))
         call: dict[str, Any] = {"body": sample, "query": {}, "headers": {}, "method": "POST"}
         return Pause("event", until, {"address": address, "sample": call})
 
     async def resume(self, ctx: Context, answer: Any, value: Any = None, **inputs: Any) -> Came:
         said = answer if isinstance(answer, dict) else {}
         return Came(arrived=said.get("value")) if said.get("arrived") else Came(too_late=value)
+
+    def as_python(self, w: Writer) -> None:
+        if self.mode == "event":
+            name, key = quoted(self.event.strip()), written_key(w, self.key)
+            w.let("said", w.world("events.wait", name, key, repr(self._seconds())))
+        else:
+            address = w.use(_address, w.formula(self.address))
+            w.let("said", w.world("events.wait_at", address, repr(self._seconds())))
+        with w.when('said["arrived"]'):
+            w.gives(arrived='said["value"]')
+        w.gives(too_late=w.arrived("value"))
+
+    def _seconds(self) -> float:
+        return self.amount * _SECONDS[self.unit]
 
     def ways(self) -> tuple[tuple[str, ...], ...]:
         return (("arrived",), ("too_late",))
@@ -157,3 +167,13 @@ class WaitEvent(Node):
         unit = self.unit.removesuffix("s") if self.amount == 1 else self.unit
         what = f"{self.event} of {self.key}" if self.key.strip() else self.event
         return f"{what if self.mode == 'event' else 'a call'}, at most {self.amount:g} {unit}"[:200]
+
+
+def _address(found: Any) -> str:
+    """The address that is meant. Raises NodeError when there is none."""
+    if not isinstance(found, str) or "/" not in found:
+        raise NodeError(
+            "There is no address to wait at.",
+            fix="Put “Make a reply address” before, and name its `address` in the settings.",
+        )
+    return found

@@ -17,7 +17,7 @@ from nodes.compiling import CannotCompile, Library, identifier
 from nodes.compiling.carry import RESERVED
 from nodes.errors import FactoryError
 from runtime.compiling.drawing import Drawing
-from runtime.compiling.order import check_order
+from runtime.compiling.order import check_events, check_order
 from runtime.compiling.text import closing, opening
 from runtime.compiling.wiring import Wiring
 from runtime.plan import Plan, compile_plan
@@ -121,6 +121,7 @@ class Module:
     @staticmethod
     def _read(drawing: Drawing) -> None:
         drawing.read()
+        check_events(drawing)
         if drawing.sets:
             check_order(drawing)
 

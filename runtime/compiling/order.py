@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from nodes.base import Loop
 from nodes.compiling import CannotCompile
+from nodes.flow.send_event import SendEvent
+from nodes.flow.wait_event import WaitEvent
 from runtime.compiling.steps import steps_in
 from runtime.plan import Step
 
@@ -43,6 +45,17 @@ def check_order(drawing: Drawing) -> None:
                 # Whether it still runs when the other one fails is a matter of which is first.
                 why = f"no wire says whether “{other.name}” in the same loop comes before or after it."
                 raise _refused(setter, why, _FIX)
+
+
+def check_events(drawing: Drawing) -> None:
+    """Raises CannotCompile where an agent waits for what a step of its own would send: one comes after the other."""
+    steps = [step for step in drawing.plan.steps.values() if not step.placed.disabled]
+    sent = {step.node.event: step for step in steps if isinstance(step.node, SendEvent)}
+    for step in steps:
+        if isinstance(step.node, WaitEvent) and step.node.mode == "event" and step.node.event.strip() in sent:
+            why = f"“{sent[step.node.event.strip()].name}” of the same agent sends what it waits for."
+            fix = "A module does one step after the other: let another agent wait, or run this one in the factory."
+            raise _refused(step, why, fix)
 
 
 def _refused(step: Step, why: str, fix: str) -> CannotCompile:
