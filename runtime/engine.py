@@ -99,11 +99,17 @@ class Engine:
         self._taking_up: dict[Key, asyncio.Task[Execution | None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
+        self._hold = False
+        self._interrupted: Sequence[Key] = ()
 
     # --- life --------------------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Become one of the servers of the database, then take over what nobody has in hand."""
+    async def start(self, *, hold: bool = False) -> None:
+        """Become one of the servers of the database, then take over what nobody has in hand.
+
+        With `hold` what a crash interrupted goes on only after `go_on`: until everything else has started, it would be in its way.
+        """
+        self._hold = hold
         self.lease.on_lost.append(self.let_all_go)
         self.lease.on_recover.append(self.recover)
         self.lease.on_look.append(self.errands.look)
@@ -113,8 +119,16 @@ class Engine:
     async def recover(self) -> None:
         """Take up every run that was going on in a process that ended, and answer what was decided meanwhile."""
         found = await (self.db.read_all(run.interrupted) if self.lease.alone else self._adopt())
-        self.spawn(self._take_up_all(found))
+        if self._hold:
+            self._interrupted = [*self._interrupted, *found]
+        else:
+            self.spawn(self._take_up_all(found))
         await self.waits.recover()
+
+    def go_on(self) -> None:
+        """Let go on what a crash interrupted, if that was held back at the start."""
+        found, self._interrupted, self._hold = self._interrupted, (), False
+        self.spawn(self._take_up_all(found))
 
     async def _adopt(self) -> Sequence[Key]:
         me, adopted, last = self.lease.id, list[Key](), ""
@@ -416,7 +430,7 @@ class Engine:
         """One after the other, so that those who were accepted first have their turn first, as before the crash."""
         loop = asyncio.get_running_loop()
         for start in range(0, len(found), TOGETHER):
-            some = found[start : start + TOGETHER]
+            some, began = found[start : start + TOGETHER], loop.time()
             # Whoever wants one of them from now on waits for us, so what is read here is not older than what they see.
             turns: dict[Key, Turn] = {
                 key: loop.create_future() for key in some if key[1] not in self.active and key not in self._taking_up
@@ -431,6 +445,7 @@ class Engine:
                     await asyncio.wait((task,))
                 if task is None or task.cancelled() or task.exception() is not None:
                     await self._take_up_quietly(*key, taken=True)
+            await asyncio.sleep(loop.time() - began)  # half of the time is for those who come now
 
     async def _take_up_quietly(self, tenant: str, run_id: str, *, taken: bool = False) -> None:
         pause = 0.2

@@ -162,7 +162,7 @@ class Factory:
             self._mark = await self.db.read_all(changes.mark)
             self.engine.lease.on_look.append(self._refresh)
             self.engine.lease.on_recover.append(self.ledger.recover)
-            await self.engine.start()
+            await self.engine.start(hold=True)
             await self.ledger.recover()
             await self.hooks.reload()
             await self.held.start()
@@ -171,6 +171,7 @@ class Factory:
                 await self.clock.start()
                 self.engine.lease.on_recover.append(self.clock.recover)
                 stack.push_async_callback(self.clock.stop)
+            self.engine.go_on()
             self._open = stack.pop_all()
 
     async def _refresh(self) -> None:
