@@ -207,7 +207,6 @@ def _cost(row: spending.Spending) -> Cost:
 
 class _Waiting(NamedTuple):
     ask: Ask
-    server: str
     done: "asyncio.Future[Held]"
 
 
@@ -228,14 +227,14 @@ class _Till:
         return not (self._waiting or self._paid) and (self._task is None or self._task.done())
 
     async def hold(self, ask: Ask) -> Held:
-        waiting = _Waiting(ask, self._ledger.server(), asyncio.get_running_loop().create_future())
+        waiting = _Waiting(ask, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._nudge()
         try:
             return await waiting.done
         except asyncio.CancelledError:
             if waiting.done.done() and not waiting.done.cancelled() and waiting.done.exception() is None:
-                self.pay(Paid(ask, waiting.server))  # let in just now, and nobody is there any more
+                self.pay(Paid(ask, waiting.done.result().server))  # let in just now, and nobody is there any more
             raise
 
     def pay(self, paid: Paid) -> asyncio.Future[None]:
@@ -266,10 +265,11 @@ class _Till:
             self._wake.clear()
             asking = list(itertools.islice(self._waiting, _TOGETHER))
             paying = list(itertools.islice(self._paid, _TOGETHER))
+            server = self._ledger.server()
             try:
-                verdicts = await self._write([each.ask for each in asking], [paid for paid, _ in paying])
-            except StorageError as error:
-                if self._stopping or error.code not in _AGAIN:
+                verdicts = await self._write([each.ask for each in asking], [paid for paid, _ in paying], server)
+            except Exception as error:
+                if self._stopping or not (isinstance(error, StorageError) and error.code in _AGAIN):
                     self._give_up(asking, paying, error)
                     continue
                 log.warning("what models cost waits for the database", reason=error.message)
@@ -283,39 +283,40 @@ class _Till:
                     done.set_result(None)
             if paying:
                 self._ledger.bus.publish(self._tenant, MONEY, {})
-            if not self._tell(asking, verdicts) and not paying and not self._stopping:
+            if not self._tell(asking, verdicts, server) and not paying and not self._stopping:
                 await self._look_later()
 
-    async def _write(self, asks: Sequence[Ask], paid: Sequence[Paid]) -> Sequence[Verdict]:
+    async def _write(self, asks: Sequence[Ask], paid: Sequence[Paid], server: str) -> Sequence[Verdict]:
         ledger = self._ledger
         budgets: dict[Which, int] = {which: ledger.limits.of(self._tenant, name) for which, name in LIMIT_OF.items()}
         return await ledger.db.write(
             self._tenant,
-            partial(_turn, asks=asks, paid=paid, budgets=budgets, server=ledger.server(), at=ledger.clock()),
+            partial(_turn, asks=asks, paid=paid, budgets=budgets, server=server, at=ledger.clock()),
         )
 
-    def _tell(self, asking: Sequence[_Waiting], verdicts: Sequence[Verdict]) -> bool:
+    def _tell(self, asking: Sequence[_Waiting], verdicts: Sequence[Verdict], server: str) -> bool:
         """Tell those who need not wait longer; whether there were any."""
         moved = False
         for waiting, verdict in zip(asking, verdicts, strict=True):
-            held = Held(self._tenant, waiting.ask, waiting.server)
+            held = Held(self._tenant, waiting.ask, server)
             if verdict.state == "busy":
                 continue
             moved = True
             if verdict.state == "held":
                 if waiting.done.done():
-                    self.pay(Paid(waiting.ask, waiting.server))  # cancelled meanwhile
+                    self.pay(Paid(waiting.ask, server))  # cancelled meanwhile
                 else:
                     waiting.done.set_result(held)
             elif not waiting.done.done():
-                limit = self._ledger.limits.of(self._tenant, LIMIT_OF[verdict.which])
-                waiting.done.set_exception(used_up(verdict.which, limit))
+                limits, name = self._ledger.limits, LIMIT_OF[verdict.which]
+                lowered = limits.lowered(self._tenant, name) is not None
+                waiting.done.set_exception(used_up(verdict.which, limits.of(self._tenant, name), lowered=lowered))
         return moved
 
     def _give_up(
-        self, asking: Sequence[_Waiting], paying: Sequence[tuple[Paid, asyncio.Future[None]]], error: StorageError
+        self, asking: Sequence[_Waiting], paying: Sequence[tuple[Paid, asyncio.Future[None]]], error: Exception
     ) -> None:
-        log.error("what models cost could not be written down", reason=error.message, payments=len(paying))
+        log.error("what models cost could not be written down", payments=len(paying), exc_info=error)
         for waiting in asking:
             if not waiting.done.done():
                 waiting.done.set_exception(error)
@@ -348,20 +349,26 @@ def _turn(
 
 
 _WHOSE: Final[Mapping[Which, tuple[str, str]]] = {
-    "run": ("This run's budget", "Run it again with less to ask, or let an admin raise the budget of a run"),
-    "day": ("Your team's budget for today", "It is filled again at midnight, UTC; or let an admin raise it"),
-    "month": ("Your team's budget for this month", "It is filled again on the first, UTC; or let an admin raise it"),
+    "run": ("This run's budget", "Let it ask for less"),
+    "day": ("Your team's budget for today", "Wait until midnight, UTC"),
+    "month": ("Your team's budget for this month", "Wait until the first, UTC"),
 }
 
 
-def used_up(which: Which, limit: int) -> NodeError:
-    """Nothing of a budget is left."""
-    whose, fix = _WHOSE[which]
+def used_up(which: Which, limit: int, *, lowered: bool) -> NodeError:
+    """Nothing of a budget is left. What the team did not lower itself only the operator can raise."""
+    whose, wait = _WHOSE[which]
+    if lowered:
+        raising = f"let an admin raise the budget of a {which} under Settings → Limits"
+    else:
+        raising = (
+            f"ask whoever runs this installation to raise the budget of a {which} (FACTORY_{which.upper()}_BUDGET)"
+        )
     return NodeError(
         f"{whose}, {in_words(limit, 'micro-dollars')}, is used up, so no model was asked.",
         category="limit",
         code=f"limit.{LIMIT_OF[which]}",
-        fix=f"{fix} under Settings → Limits. Then try the run again.",
+        fix=f"{wait}, or {raising}. Then try the run again.",
     )
 
 

@@ -149,6 +149,13 @@ async def test_with_nothing_to_spend_nothing_is_asked(factory: Factory, provider
     assert provider.asked == []
 
 
+async def test_what_the_team_did_not_lower_only_the_operator_can_raise(tmp_path: Path, provider: OpenAiServer) -> None:
+    async with new_factory(f"sqlite:///{tmp_path}/op.db", **model(provider, day_budget=0.01)) as factory:
+        await ask(factory, LONG)
+        error = await refused(factory)
+        assert "$0.01" in error.message and "FACTORY_DAY_BUDGET" in str(error.fix)
+
+
 async def test_a_run_stops_at_its_budget_and_can_be_tried_again(factory: Factory, provider: OpenAiServer) -> None:
     await factory.limits.set(ADMIN, "run_money", 1)
     view = await started(factory, two_questions())
@@ -292,6 +299,17 @@ async def test_another_server_gives_back_only_what_dead_ones_held(postgres_url: 
         assert (await spent(other)) == (300, 1_000), "what was paid after all counts, and nothing is given back twice"
 
 
+async def test_what_a_server_held_is_given_back_when_the_others_give_it_up(postgres_url: str) -> None:
+    async with new_factory(postgres_url, lease_seconds=1) as one:
+        await one.ledger.hold(Payer(TEAM, "run_1"), 1_000)
+        for task in one.engine.lease._tasks:  # it freezes: nothing renews its lease any more
+            task.cancel()
+        async with new_factory(postgres_url, lease_seconds=1) as other:
+            async with asyncio.timeout(20):
+                while (await spent(other)) != (0, 0):
+                    await asyncio.sleep(0.05)
+
+
 async def test_a_conversation_that_goes_on_after_a_restart_is_not_paid_again(
     tmp_path: Path, provider: OpenAiServer
 ) -> None:
@@ -315,7 +333,10 @@ async def test_a_conversation_that_goes_on_after_a_restart_is_not_paid_again(
         assert await spent(again) == first
         [asked] = await again.approvals.list(DEVELOPER)
         await again.approvals.decide(DEVELOPER, asked.id, approve=True)
-        assert (await again.runs.wait(ADMIN, run_id, 20)).info.state == "succeeded"
+        async with asyncio.timeout(20):
+            told = [fact["kind"] async for fact in again.runs.watch(ADMIN, run_id)]
+        assert told[-1] == "run.finished"
+        assert (await again.runs.get(ADMIN, run_id)).info.state == "succeeded"
         cost = await again.ledger.of_run(ADMIN, run_id)
     assert cost is not None and cost.calls == len(provider.asked) == 2
 
