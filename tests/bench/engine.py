@@ -34,6 +34,7 @@ ITEMS = 1_000
 AGENTS, SLOW = 100, 1.0
 WAITING, WOKEN = 10_000, 1_000
 SIZES = (50, 200, 1_000)
+HISTORY = 100_000
 
 THROUGHPUT = f"engine runs/s@{AT_ONCE}"
 FAN_OUT = "W4"
@@ -42,6 +43,7 @@ STEP_P50, STEP_P95 = "step overhead p50 ms", "step overhead p95 ms"
 MEMORY, WAKING = f"{WAITING} waiting runs MB", f"wake {WOKEN} of {WAITING} s"
 CHECKS = tuple(f"check+plan {size} nodes ms" for size in SIZES)
 GROWTH = "cost of a step, 1000 nodes to 10"
+START = f"start on {HISTORY} finished runs ms"
 UNITS = {
     THROUGHPUT: "runs/s",
     FAN_OUT: f"ms for {ITEMS} items",
@@ -52,6 +54,7 @@ UNITS = {
     WAKING: "s",
     **dict.fromkeys(CHECKS, "ms"),
     GROWTH: "ratio",
+    START: "ms",
 }
 GOALS = {THROUGHPUT: "≥ 4000", STEP_P50: "≤ 0.3", CHECKS[-1]: "≤ 250", MEMORY: "≤ 50", GROWTH: "flat"}
 
@@ -273,6 +276,21 @@ async def growing(home: Path) -> dict[str, float]:
         return {GROWTH: cost[1_000] / cost[10]}
 
 
+async def starting(home: Path) -> dict[str, float]:
+    """From nothing to ready on a database with a long history, when what is imported once is imported."""
+    async with opened(home) as factory:
+        plan = factory.plans.of(ADMIN.tenant, chain(2))
+        await crowd(factory, plan, HISTORY, AT_ONCE)
+    times = []
+    for _ in range(5):
+        factory = opened(home, ticking=True)
+        began = time.perf_counter()
+        await factory.start()
+        times.append(1000 * (time.perf_counter() - began))
+        await factory.stop()
+    return {START: statistics.median(times[1:])}
+
+
 async def timed(work: Awaitable[None]) -> float:
     began = time.perf_counter()
     await work
@@ -300,6 +318,7 @@ MEASURED: tuple[tuple[tuple[str, ...], Measure], ...] = (
     ((MEMORY, WAKING), waiting),
     (CHECKS, reading),
     ((GROWTH,), growing),
+    ((START,), starting),
 )
 
 

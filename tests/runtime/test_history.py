@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,9 @@ async def lives(url: str) -> None:
     """One life, and everything in it that looks for what is to be done."""
     async with new_factory(url) as factory:
         async with asyncio.timeout(20):
-            while await factory.db.read_all(run.interrupted):
-                await asyncio.sleep(0.01)
+            for tenant, id_ in await factory.db.read_all(run.interrupted):
+                while (await factory.db.read(tenant, partial(run.get, id=id_))).state not in run.FINISHED:  # type: ignore[union-attr]
+                    await asyncio.sleep(0.02)
         await factory.clock.recover()
         await factory.clock.tick()
         await factory.clock.clean()
@@ -173,7 +175,7 @@ async def test_postgresql_reads_no_more_either(postgres_url: str) -> None:
         await connection.close()
     read = {name: after[name] - before[name] for name in before}
     assert read["run"] > 0
-    assert {name: rows for name, rows in read.items() if rows > 1_000} == {}
+    assert {name: rows for name, rows in read.items() if rows > 1_500} == {}
 
 
 async def _counts(connection: asyncpg.Connection, question: str) -> dict[str, int]:

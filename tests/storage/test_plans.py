@@ -109,7 +109,7 @@ OVER_ALL_TENANTS = {
     "runtime/happenings.py": "what deployed agents listen for, and what happened and has no run yet",
     "runtime/held.py": "paused agents for which calls wait, at the start",
     "runtime/leases.py": "the servers on this database, which belong to no tenant",
-    "runtime/ledger.py": "what is held for the calls of a server that is gone, and what is too old to matter",
+    "runtime/ledger.py": "what is held for the calls of servers that are gone",
     "runtime/limits.py": "the limits that every tenant chose, at the start",
     "runtime/retention.py": "which teams have runs that may be old enough to go",
     "runtime/schedules.py": "schedules that are due",
