@@ -104,6 +104,8 @@ class Saving:
 Event = Batch | Presence | Replaced | Saving
 Listener = Callable[[Event], None]
 OnChange = Callable[[Blueprint, int, Editor], None]
+Limit = Callable[[Any, str, int], None]
+"""`(who, limit, amount)` raises FactoryError when a drawing of that person's team may not have so much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class GraphSession:
         types: Catalog | None = None,
         on_change: OnChange | None = None,
         on_empty: Callable[[], None] | None = None,
+        limit: Limit | None = None,
     ) -> None:
         self.id = id
         self.revision = 0
@@ -140,6 +143,7 @@ class GraphSession:
         self._graph = Graph.of(blueprint, self._types)
         self._on_change = on_change
         self._on_empty = on_empty
+        self._limit = limit
         self._editors: dict[str, Editor] = {}
         self._histories: dict[str, _History] = {}
         self._listeners: dict[int, tuple[str | None, Listener]] = {}
@@ -278,12 +282,14 @@ class GraphSession:
         merge = merge and bool(history.done) and self._stands(history.done[-1])
         step: list[_Undoing] = []
         applied: list[Operation] = []
+        before = self._amounts()
         try:
             for operation in wanted:
                 for each in self._graph.expanded(operation):
                     step += self._do(each)
                     applied.append(each)
             self._check_whole(applied)
+            self._check_growth(editor, before)
         except Rejected:
             self._take_back(step)
             raise
@@ -326,6 +332,7 @@ class GraphSession:
         back: list[_Undoing] = []
         applied: list[Operation] = []
         left: list[str] = []
+        before = self._amounts()
         for undoing in reversed(take.pop()):
             if self._graph.standing(undoing.op) != undoing.standing:
                 left.append(self._left(editor, undoing.op))
@@ -338,6 +345,7 @@ class GraphSession:
                 applied.append(undoing.op)
         try:
             self._check_whole(applied)
+            self._check_growth(editor, before)
         except Rejected as error:
             self._take_back(back)
             return self._changed(editor, [], seq, (error.message,))
@@ -371,6 +379,21 @@ class GraphSession:
                 fix="To repeat steps, use “For each”, and lead the last step back into its “result”.",
                 where={"node": around[0]},
             )
+
+    def _amounts(self) -> dict[str, int]:
+        graph = self._graph
+        return {"graph_nodes": len(graph.nodes), "graph_edges": len(graph.edges), "graph_bytes": graph.bytes}
+
+    def _check_growth(self, editor: Editor, before: dict[str, int]) -> None:
+        """What has grown must be within the team's limits; what is too large already may still be made smaller."""
+        if self._limit is None:
+            return
+        for name, amount in self._amounts().items():
+            if amount > before[name]:
+                try:
+                    self._limit(editor.who, name, amount)
+                except FactoryError as error:
+                    raise Rejected(error.message, code=error.code, fix=error.fix, status=error.status) from None
 
     def _changed(
         self, editor: Editor, applied: Sequence[Operation], seq: int | None, said: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import structlog
 
-from app.canvas.session import Editor, GraphSession, Saving
+from app.canvas.session import Editor, GraphSession, Limit, Saving
 from nodes.blueprint import Blueprint
 from nodes.catalog import Catalog
 from nodes.errors import Conflict, FactoryError
@@ -126,10 +126,19 @@ class _Open:
 class Sessions:
     """One session for each open blueprint, shared by all its tabs and people. The application owns one of these."""
 
-    def __init__(self, load: Load, save: Save, *, types: Catalog | None = None, linger: float = 60.0) -> None:
+    def __init__(
+        self,
+        load: Load,
+        save: Save,
+        *,
+        types: Catalog | None = None,
+        limit: Limit | None = None,
+        linger: float = 60.0,
+    ) -> None:
         self._load = load
         self._save = save
         self._types = types
+        self._limit = limit
         self._linger = linger
         self._open: dict[str, _Open] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -197,6 +206,7 @@ class Sessions:
             types=self._types,
             on_change=changed,
             on_empty=partial(self._drop_later, blueprint_id),
+            limit=self._limit,
         )
         autosave = Autosave(write, revision, session.report)
         return _Open(session, autosave)

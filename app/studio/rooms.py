@@ -34,7 +34,11 @@ def open_rooms(factory: Factory) -> Sessions:
         assert isinstance(who, Actor)
         return await factory.blueprints.save(who, id_, blueprint, revision=revision)
 
-    return Sessions(load, save, types=factory.catalog)
+    def limit(who: Any, name: str, amount: int) -> None:
+        assert isinstance(who, Actor)
+        factory.limits.check(who.tenant, name, amount, "The agent would then have")
+
+    return Sessions(load, save, types=factory.catalog, limit=limit)
 
 
 async def close_drawings() -> None:

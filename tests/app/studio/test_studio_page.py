@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import pytest
 from nicegui.testing import User
 
 from app.canvas.element import Canvas
-from app.canvas.session import Editor
-from runtime.policy import Role
+from app.canvas.session import Editor, Rejected
+from runtime.policy import Actor, Role
 from tests.app.conftest import House
 from tests.app.studio.conftest import ORDERS, Open, Opening
 
@@ -478,3 +479,14 @@ async def test_a_schedule_shows_its_next_ten_times_and_follows_the_form(studio: 
     assert open_.texts("next-times")[0].count(", 10:30") == 10
     open_.fill("input-at", "25:00")
     assert "They show here" in " ".join(open_.texts("next-times"))
+
+
+async def test_a_limit_that_the_team_lowered_holds_on_the_canvas_too(studio: Opening, house: House, ada: Actor):
+    await house.factory.limits.set(ada, "graph_nodes", 3)
+    open_ = await studio()
+    with pytest.raises(Rejected) as refused:
+        open_.session.commit(
+            Editor("Ada", who=ada), [{"op": "add_node", "node": {"id": "more", "type": "context.set_values"}}]
+        )
+    assert refused.value.code == "limit.graph_nodes"
+    assert refused.value.message == "The agent would then have 4 nodes; the limit is 3 nodes."
