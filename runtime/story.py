@@ -4,8 +4,10 @@ from typing import Any, cast
 
 from nodes.base import Loop
 from runtime.events import Fact
+from runtime.limits import in_dollars
 from runtime.outcomes import shown_input
 from runtime.plan import Plan, Step
+from runtime.prices import micro
 from runtime.progress import Frame, Progress
 from runtime.states import StepState
 from runtime.views import RunInfo, RunView, StepView
@@ -113,6 +115,9 @@ class Story:
         tokens = (talk.tokens if talk is not None else 0) + turn["tokens_in"] + turn["tokens_out"]
         turns = f"{turn['turn']} turn{'' if turn['turn'] == 1 else 's'}"
         view.note = f"{turns}, {tokens:,} tokens" if tokens else turns
+        cost = sum(one["cost"] for one in talk.turns) if talk is not None else 0.0
+        if cost := cost + turn["cost"]:
+            view.note += f", {in_dollars(micro(cost))}"
 
     def _view(self, fact: Fact) -> StepView:
         key = (fact["node"], fact["iteration"])

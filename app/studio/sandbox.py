@@ -12,7 +12,7 @@ from nicegui import background_tasks, ui
 
 from app.permissions import on
 from app.pieces import duration, notice, status_chip
-from app.sentences import spoken
+from app.sentences import cost_words, spoken
 from app.studio.cases import CaseList
 from app.studio.debugger import Debugger
 from app.studio.desk import Desk, tell
@@ -44,6 +44,7 @@ class Sandbox:
         self._client = ui.context.client
         self._factory = desk.factory
         self._watching = 0
+        self._cost = ""
         self.root = ui.element("section").classes("st-drawer").props('aria-label="Test"')
         desk.changed.append(self._drawing_changed)
         desk.run_until = self.run_until
@@ -229,7 +230,10 @@ class Sandbox:
                 if held or time.monotonic() - looked > pause or self._marks.finished:
                     began = time.monotonic()
                     with self.root:
-                        self._show(await desk.factory.runs.get(desk.editor.who, run_id))
+                        run = await desk.factory.runs.get(desk.editor.who, run_id)
+                        if run.info.state in _ENDED:
+                            self._cost = cost_words(await desk.factory.ledger.of_run(desk.editor.who, run_id))
+                        self._show(run)
                         if held:
                             self.debugger.look()
                     looked = time.monotonic()
@@ -266,6 +270,7 @@ class Sandbox:
 
     def _clear(self) -> None:
         self.desk.canvas.clear_status()
+        self._cost = ""
         self._rows.clear()
         self._list.clear()
         self._result.clear()
@@ -308,6 +313,8 @@ class Sandbox:
             status_chip(run.info.state)
             if run.info.seconds is not None:
                 ui.label(duration(run.info.seconds)).classes("af-muted af-number").mark("test-time")
+            if self._cost:
+                ui.label(self._cost).classes("af-muted af-number").mark("test-cost")
         if run.info.state in _ENDED:
             self._in_order(run)
             self._draw_result(run)

@@ -15,8 +15,10 @@ from runtime.events import Fact
 from runtime.execution import Order
 from runtime.factory import Factory, Options
 from runtime.forks import Start, reuse
+from runtime.limits import in_dollars
 from runtime.llm_sample import MARK
 from runtime.policy import Actor, Role
+from runtime.prices import micro
 from runtime.states import RunState
 from runtime.story import Story
 from runtime.views import RunView
@@ -182,7 +184,11 @@ async def test_an_agent_that_only_its_tools_are_given_something_runs_when_that_h
     nodes = [
         {"id": "start", "type": "t.start"},
         {"id": "way", "type": "t.branch", "settings": {"formula": "input"}},
-        {"id": "agent", "type": "action.agent", "settings": {"task": '#turns #call both {"input": 1} #then Both: #tools'}},
+        {
+            "id": "agent",
+            "type": "action.agent",
+            "settings": {"task": '#turns #call both {"input": 1} #then Both: #tools'},
+        },
         {"id": "both", "type": "t.both", "name": "Both"},
     ]
     wires = ["start.value > way.value", "way.yes > both.b", "both.tool > agent.tools"]
@@ -534,7 +540,10 @@ async def test_the_story_tells_each_turn_with_its_tokens(factory: Factory) -> No
     assert [entry["message"] for entry in agent.log] == ["Turn 1: uses “Echo”", "Turn 2: answers"]
     assert [call["args"] for call in agent.log[0]["data"]["calls"]] == [{"what": "oslo"}, {"what": "rome"}]
     usage = agent.output["usage"]
-    assert agent.note == f"2 turns, {usage['tokens_in'] + usage['tokens_out']:,} tokens"
+    assert (
+        agent.note
+        == f"2 turns, {usage['tokens_in'] + usage['tokens_out']:,} tokens, {in_dollars(micro(usage['cost']))}"
+    )
     story = Story(factory.plans.of(TENANT, view.blueprint))
     for fact in await facts(factory, view.info.id):
         story.tell(fact)
