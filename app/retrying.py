@@ -12,7 +12,7 @@ from nicegui import ui
 from app.permissions import Permission, current_actor, current_factory, on
 from app.pieces import heading, notice
 from app.sentences import listed
-from app.studio.words import as_json, json_problem
+from app.studio.words import as_json, item_words, json_problem
 from nodes.errors import FactoryError
 from runtime.dead_letters import MAX_REASON, DeadLetterView, From
 from runtime.runs import SAME_INPUT, Version
@@ -216,9 +216,10 @@ class Again:
                     "What the failed step gets is put together from several places; to change data, try again from the start."
                 ).classes("af-muted af-small")
                 return
+            at = f" for {item_words(self.letter.iteration)}" if self.letter.iteration else ""
             for port, value in given.items():
-                alone = len(given) == 1
-                title = f"What “{self.letter.name}” gets" if alone else f"What “{self.letter.name}” gets by “{port}”"
+                by = "" if len(given) == 1 else f" by “{port}”"
+                title = f"What “{self.letter.name}” gets{by}{at}"
                 self.data[port] = Data(title, value)
 
     async def _go(self) -> None:

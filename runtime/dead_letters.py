@@ -21,7 +21,7 @@ from runtime.orders import ALARM
 from runtime.plan import Plan, PlanError
 from runtime.policy import Actor, Permission
 from runtime.runs import SAME_INPUT, Runs, Version, choose_trigger, run_info
-from runtime.second_tries import Feed, feeds, take_over
+from runtime.second_tries import Feed, failure, feeds, take_over
 from runtime.views import RunInfo, RunView
 from storage import dead_letter as rows
 from storage import deployment, journal, run
@@ -68,6 +68,8 @@ class DeadLetterView:
     input: Any
     node: str = ""
     """The step that failed; empty when the run failed before its first step."""
+    iteration: str = ""
+    """Of a step inside a loop: for which item."""
     name: str = ""
     step_input: Mapping[str, Any] | None = None
     """What the failed step got, by port, where it can be changed before trying again; None where it cannot."""
@@ -385,12 +387,14 @@ def _with_steps(view: DeadLetterView, past: Past, seen: RunView) -> DeadLetterVi
             tuple(names[id_] for id_ in taken.runs if id_ not in triggers),
             tuple(names[id_] for id_ in taken.again),
         )
-        fed = feeds(past, past.plan, node)
+        failed = failure(past)
+        fed = feeds(past, past.plan, failed) if failed is not None and failed.place.node == node else {}
     return replace(
         view,
         story=told(seen, past.plan),
         input=seen.input,
         node=node,
+        iteration=step.iteration if step is not None else "",
         name=step.name if step is not None else "",
         step_input={port: feed.value for port, feed in fed.items()} or None,
         ways=ways,

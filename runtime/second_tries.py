@@ -1,71 +1,147 @@
 """Trying a failed run again from its failure, also with other data for the step that failed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from nodes.errors import Conflict
 from runtime.events import Fact
-from runtime.forks import Past, Reuse, Start, failed_steps, reuse
-from runtime.plan import Plan
-from runtime.progress import DONE, Progress
+from runtime.forks import Past, Reuse, Start, reuse
+from runtime.plan import Plan, Step
+from runtime.progress import DONE, Frame, Progress
+
+_ENDS = ("step.succeeded", "step.failed", "step.reused")
+
+
+class Place(NamedTuple):
+    """A step of a run: of the whole run, or of one item of a loop."""
+
+    node: str
+    iteration: str
 
 
 class Feed(NamedTuple):
-    """Where an input port got its value from."""
+    """Where an input port got its value from: what another step gave by a port, or with `item` that item of a loop."""
 
-    source: str
+    source: Place
     port: str
     value: Any
+    item: int | None = None
 
 
 def take_over(past: Past, plan: Plan, step_input: Mapping[str, Any] | None = None) -> Reuse:
     """What a new run takes over; other values for the failed step stand where the old ones came from. Raises Conflict."""
     taken = reuse(past, plan, Start.FAILURE)
-    failed = failed_steps(past)
-    if not step_input or not failed:
+    failed = failure(past) if step_input else None
+    if not step_input or failed is None:
         return taken
-    fed = feeds(past, plan, failed[0])
-    changed: dict[str, dict[str, Any]] = {}
+    fed = feeds(past, plan, failed)
+    kept = {(fact["kind"], fact.get("node"), fact.get("iteration")) for fact in taken.facts}
+    changed: dict[Place, dict[Any, Any]] = {}
     for port, value in step_input.items():
-        if port not in fed or fed[port].source not in taken.kept:
+        feed = fed.get(port)
+        if feed is None or ("step.reused" if feed.item is None else "loop.started", *feed.source) not in kept:
             raise Conflict(
                 f"What the failed step gets by “{port}” cannot be changed here.",
                 code="dead_letter.not_editable",
                 fix="Try it again from the start, with other data.",
             )
-        if value != fed[port].value:
-            changed.setdefault(fed[port].source, {})[fed[port].port] = value
+        if value != feed.value:
+            changed.setdefault(feed.source, {})[feed.port if feed.item is None else feed.item] = value
     if not changed:
         return taken
     # On other data it is another act, so it must not be taken for a repeat of the first.
-    keys = {node: key for node, key in taken.keys.items() if node != failed[0]}
-    return replace(taken, facts=tuple(_edited(fact, changed) for fact in taken.facts), keys=keys)
+    keys = {node: key for node, key in taken.keys.items() if node != failed.place.node}
+    facts = [_edited(fact, changed) for fact in taken.facts if not _of_talk(plan, fact, failed.place)]
+    return replace(taken, facts=tuple(facts), keys=keys)
 
 
-def _edited(fact: Fact, changed: Mapping[str, Mapping[str, Any]]) -> Fact:
-    if fact["kind"] != "step.reused" or fact["iteration"] or fact["node"] not in changed:
-        return fact
-    return {**fact, "output": {**fact["output"], **changed[fact["node"]]}}
+class Failure(NamedTuple):
+    """The step for which a run failed, and what was known around it."""
+
+    place: Place
+    frame: Frame
 
 
-def feeds(past: Past, plan: Plan, node: str) -> dict[str, Feed]:
-    """For each input port of a step outside loops what came in by it; without ports that take several values."""
-    step = plan.steps.get(node)
-    if step is None or step.scope.loop is not None or node not in past.plan.steps:
-        return {}
+def failure(past: Past) -> Failure | None:
+    """Where a run failed; None when it did not, or when a loop failed and no step in it."""
     progress = Progress(past.plan)
     for fact in past.facts:
-        if fact["kind"] == "step.failed" and fact["node"] == node:
-            break
+        found = progress.place(fact["node"], fact["iteration"]) if fact["kind"] == "step.failed" else None
         progress.apply(fact)
-    found: dict[str, list[Feed]] = {}
+        if progress.error is not None:
+            return Failure(Place(fact["node"], fact["iteration"]), found[0]) if found and not found[1].body else None
+    return None
+
+
+def _edited(fact: Fact, changed: Mapping[Place, Mapping[Any, Any]]) -> Fact:
+    new = changed.get(Place(fact.get("node", ""), fact.get("iteration", "")))
+    if new is None:
+        return fact
+    if fact["kind"] == "step.reused":
+        return {**fact, "output": {**fact["output"], **new}}
+    if fact["kind"] == "loop.started":
+        return {**fact, "items": [new.get(number, item) for number, item in enumerate(fact["items"])]}
+    return fact
+
+
+def _of_talk(plan: Plan, fact: Fact, failed: Place) -> bool:
+    """Whether it belongs to the conversation of an agent that failed: on other data it begins anew."""
+    step = plan.steps.get(fact.get("node", ""))
+    if step is None:
+        return False
+    if fact["kind"].startswith("agent.") and Place(step.id, fact["iteration"]) == failed:
+        return True
+    begin = f"{failed.iteration}." if failed.iteration else ""
+    around = step.scope.loop
+    while around is not None:
+        if around.toolbox is not None and around.id == failed.node:
+            return str(fact["iteration"]).startswith(begin)
+        around = around.scope.loop
+    return False
+
+
+def feeds(past: Past, plan: Plan, failed: Failure) -> dict[str, Feed]:
+    """For each input port of the step that failed what came in by it, where that can be changed for this step alone.
+
+    Left out are ports that take several values, those that get something from outside of the loop around the step, and
+    the later rounds of a loop of rounds, for what they get is what the round before came to.
+    """
+    node, step = failed.place.node, past.plan.steps[failed.place.node]
+    if node not in plan.steps or any(loop.toolbox is not None for loop in _around(step)):
+        return {}
+    if _cut_elsewhere(past, failed.place):
+        return {}
+    fed: dict[str, list[Feed | None]] = {}
     for edge in plan.blueprint.edges:
         source = past.plan.steps.get(edge.source)
-        if edge.target != node or source is None or source.scope.loop is not None:
-            continue
-        given = progress.root.outputs[source.index] or {}
-        if progress.root.status[source.index] == DONE and edge.source_port in given:
-            feed = Feed(edge.source, edge.source_port, given[edge.source_port])
-            found.setdefault(edge.target_port, []).append(feed)
-    return {port: fed[0] for port, fed in found.items() if len(fed) == 1}
+        if edge.target == node and source is not None:
+            fed.setdefault(edge.target_port, []).append(_feed(failed.frame, source, edge.source_port))
+    return {port: some[0] for port, some in fed.items() if len(some) == 1 and some[0] is not None}
+
+
+def _feed(frame: Frame, source: Step, port: str) -> Feed | None:
+    loop = frame.loop
+    if loop is not None and source is loop.step and port == "item":
+        first = not loop.node.rounds or frame.index == 0
+        return Feed(Place(source.id, loop.frame.path), port, frame.item, frame.index) if first else None
+    if source.scope is not frame.scope:
+        return None
+    given = frame.outputs[source.index] or {}
+    if frame.status[source.index] != DONE or port not in given:
+        return None
+    return Feed(Place(source.id, frame.path), port, given[port])
+
+
+def _around(step: Step) -> Iterator[Step]:
+    loop = step.scope.loop
+    while loop is not None:
+        yield loop
+        loop = loop.scope.loop
+
+
+def _cut_elsewhere(past: Past, place: Place) -> bool:
+    """Whether the step had begun for another item and was cut: that one must go on under the key that it began with."""
+    begun = {fact["iteration"] for fact in past.facts if fact["kind"] == "step.started" and fact["node"] == place.node}
+    ended = {fact["iteration"] for fact in past.facts if fact["kind"] in _ENDS and fact["node"] == place.node}
+    return bool(begun - ended - {place.iteration})

@@ -514,6 +514,22 @@ async def test_a_run_that_was_cut_goes_on_in_the_middle_of_its_conversation(
     assert world.calls == [1, 2, 3, 3], "only the tool that was cut ran again"
 
 
+async def test_an_agent_that_failed_begins_anew_on_other_data_and_goes_on_with_the_same(
+    factory: Factory, server: OpenAiServer
+) -> None:
+    blueprint = drawn({"max_turns": 1, "at_limit": "stop"}, {"echo": ECHO})
+    script = '#turns #call echo {"what": "oslo"} #then #tools'
+    run_id = await begun(factory, blueprint, script)
+    assert (await ended(factory, run_id)).info.state == "failed"
+    assert len(server.bodies) == 1
+    assert (await factory.dead_letters.get(WHO, run_id)).step_input == {"value": script}
+    same = await ended(factory, await factory.dead_letters.retry(WHO, run_id))
+    assert (same.info.state, len(server.bodies)) == ("failed", 1), "it knows that its turns are used up"
+    new = await factory.dead_letters.retry(WHO, same.info.id, step_input={"value": "#turns Fine."})
+    assert (await ended(factory, new)).output == "Fine."
+    assert not steps(await factory.runs.get(WHO, new), "echo"), "what was said of the old data is forgotten"
+
+
 async def test_a_result_of_an_agent_is_used_again_unless_what_hangs_on_it_changed(
     factory: Factory, server: OpenAiServer
 ) -> None:

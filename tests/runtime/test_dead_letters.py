@@ -403,3 +403,65 @@ async def test_through_stops_at_any_moment_every_failure_is_there_and_its_error_
             for one in await factory.runs.list(VIEWER, blueprint_id=teller, limit=200)
         ]
         assert sorted(told) == sorted(started)
+
+
+# --- inside loops and agents ----------------------------------------------------------------------------------------------
+
+EACH = agent(
+    {
+        "start": ("trigger.manual", {}),
+        "each": ("flow.for_each", {}),
+        "act": "action.act",
+        "double": ("context.set_values", {"values": [{"name": "n", "value": "{{ (input - 0) * 2 }}"}]}),
+        "say": ("action.text_template", {"template": "{{ input | map('n') | join(' ') }}"}),
+    },
+    "start.value > each.items", "each.item > act.value", "act.value > double.value", "double.value > each.result",
+    "each.done > say.value",
+)  # fmt: skip
+
+
+async def test_the_item_of_a_loop_that_failed_is_mended_and_the_others_keep_their_results(factory: Factory) -> None:
+    bad = await failed(factory, await made(factory, EACH), [1, "x", 3])
+    letter = await factory.dead_letters.get(VIEWER, bad)
+    assert (letter.node, letter.step_input) == ("double", {"value": "x"})
+    new = await factory.dead_letters.retry(DEVELOPER, bad, step_input={"value": 2})
+    view = await ended(factory, new)
+    assert (view.info.state, view.output) == ("succeeded", "2 4 6")
+    assert len(DONE) == 3, "what each item had done outside was not done again"
+
+
+async def test_the_item_itself_is_mended_where_the_step_that_failed_is_the_first_one(factory: Factory) -> None:
+    drawing = EACH.model_copy(
+        update={"edges": [edge for edge in EACH.edges if "act" not in (edge.source, edge.target)]}
+    )
+    drawing = Blueprint.parse(
+        drawing.model_dump() | {"nodes": [one.model_dump() for one in EACH.nodes if one.id != "act"]}
+        | {"edges": [one.model_dump() for one in drawing.edges]
+           + [{"id": "new", "source": "each", "source_port": "item", "target": "double", "target_port": "value"}]}
+    )  # fmt: skip
+    bad = await failed(factory, await made(factory, drawing), ["y", 2])
+    assert (await factory.dead_letters.get(VIEWER, bad)).step_input == {"value": "y"}
+    again = await factory.dead_letters.retry(DEVELOPER, bad, step_input={"value": "z"})
+    assert (await ended(factory, again)).info.state == "failed"
+    assert (await factory.dead_letters.get(VIEWER, again)).step_input == {"value": "z"}
+    view = await ended(factory, await factory.dead_letters.retry(DEVELOPER, again, step_input={"value": 1}))
+    assert (view.info.state, view.output) == ("succeeded", "2 4")
+
+
+async def test_a_failure_that_a_loop_went_on_after_is_not_the_one_that_is_mended(factory: Factory) -> None:
+    nodes = {
+        "start": ("trigger.manual", {}),
+        "each": ("flow.for_each", {"on_item_error": "drop"}),
+        "double": ("context.set_values", {"values": [{"name": "n", "value": "{{ (input - 0) * 2 }}"}]}),
+        "then": ("context.set_values", {"values": [{"name": "n", "value": "{{ input.total - 0 }}"}]}),
+    }
+    drawing = agent(
+        nodes,
+        "start.value > each.items",
+        "each.item > double.value",
+        "double.value > each.result",
+        "each.done > then.value",
+    )
+    bad = await failed(factory, await made(factory, drawing), [1, "x"])
+    letter = await factory.dead_letters.get(VIEWER, bad)
+    assert (letter.node, letter.step_input) == ("then", {"value": [{"value": 1, "n": 2}]})
