@@ -21,6 +21,7 @@ from runtime.events import Bus
 from runtime.limits import Limits
 from runtime.llm import Llms
 from runtime.mail import Mailer
+from runtime.plan import Plan
 from runtime.policy import Actor, Permission
 from runtime.variables import Variables
 from runtime.views import BlueprintInfo, Draft, VersionInfo
@@ -181,7 +182,9 @@ class Blueprints:
         """
         who.require(Permission.VIEW)
         called = await self._db.read(who.tenant, lambda session: self._called(session, blueprint))
-        return await asyncio.to_thread(compile_python, blueprint, self._types, called)
+        return await asyncio.to_thread(
+            compile_python, blueprint, self._types, called, lambda plan: self._known.variables_of(who.tenant, plan)
+        )
 
     def _called(self, session: TenantSession, blueprint: Blueprint) -> Mapping[str, Blueprint]:
         """The agents that a document calls, and those that they call, as calls find them now."""
@@ -239,6 +242,10 @@ class Installation:
         self._variables = variables
         self._llms = llms
         self._mailer = mailer
+
+    def variables_of(self, tenant: str, plan: Plan) -> Mapping[str, Any]:
+        """The team's variables that a plan reads in live."""
+        return self._variables.used(tenant, LIVE, plan)
 
     async def around(self, tenant: str, blueprint_id: str | None, environment: str = "") -> Surroundings:
         """The surroundings of one agent in an environment; without one, as it is drawn: for live, and maybe for test."""

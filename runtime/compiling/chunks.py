@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nodes.compiling.layout import STEP
+from nodes.compiling.layout import STEP, WIDTH
 
 
 @dataclass(slots=True)
@@ -63,3 +63,8 @@ def _exclusive(chain: Sequence[Chunk], condition: str) -> bool:
 def moved_in(lines: Sequence[str]) -> list[str]:
     """The same lines, one level further in."""
     return [STEP + line if line else line for line in lines]
+
+
+def kept_whole(line: str) -> str:
+    """A line that a formatter would break in a way of its own, if it is that long."""
+    return f"{line}  # fmt: skip" if len(line) > WIDTH - 4 * len(STEP) else line

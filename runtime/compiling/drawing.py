@@ -58,6 +58,7 @@ class Drawing:
             taken |= {self.names[step.id], f"from_{self.names[step.id]}"}
         self.values = "VARIABLES" if self.is_main else identifier(f"variables_of_{entry}", taken).upper()
         """The constant with the variables."""
+        self.variables = {**plan.variables, **module.variables(plan)}
         self.sources: dict[str, dict[str, list[tuple[str, str]]]] = defaultdict(lambda: defaultdict(list))
         for edge in plan.graph.edges:
             self.sources[edge.target][edge.target_port].append((edge.source, edge.source_port))
@@ -108,7 +109,7 @@ class Drawing:
         """The lines with its variables, where formulas read them."""
         if self.values not in words_in("\n".join(self.texts.values())):
             return []
-        return ["\n".join(statement(literal(dict(self.plan.variables)), f"{self.values}: dict[str, Any] = "))]
+        return ["\n".join(statement(literal(self.variables), f"{self.values}: dict[str, Any] = "))]
 
     def ports_of(self, step: Step) -> list[str]:
         """The ports by which values leave a step."""

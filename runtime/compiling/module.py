@@ -8,7 +8,8 @@ Agents that are called become functions of the same module, each once, with func
 """
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from nodes.blueprint import Blueprint
 from nodes.called import Calling
@@ -46,12 +47,17 @@ _OWN = {
 """Names that the wiring itself uses."""
 
 
-def compile_python(blueprint: Blueprint, types: Catalog, called: Mapping[str, Blueprint] | None = None) -> str:
+def compile_python(
+    blueprint: Blueprint,
+    types: Catalog,
+    called: Mapping[str, Blueprint] | None = None,
+    variables: Callable[[Plan], Mapping[str, Any]] = lambda plan: {},
+) -> str:
     """The blueprint as the text of a Python module; `called` are the agents that it calls, by their ids.
 
-    Raises PlanError, or CannotCompile naming the node and why.
+    `variables` are those of the team that a plan reads, which go before its own. Raises PlanError, or CannotCompile naming the node and why.
     """
-    return Module(compile_plan(blueprint, types), types, called or {}).text()
+    return Module(compile_plan(blueprint, types), types, called or {}, variables).text()
 
 
 def called_by(blueprint: Blueprint, types: Catalog) -> set[str]:
@@ -63,9 +69,16 @@ def called_by(blueprint: Blueprint, types: Catalog) -> set[str]:
 class Module:
     """What becomes one module: the drawing, and the drawings that it calls."""
 
-    def __init__(self, plan: Plan, types: Catalog, called: Mapping[str, Blueprint]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        types: Catalog,
+        called: Mapping[str, Blueprint],
+        variables: Callable[[Plan], Mapping[str, Any]],
+    ) -> None:
         self.types = types
         self.called = called
+        self.variables = variables
         self.library = Library()
         self.library.taken |= _OWN
         self.main = Drawing(self, plan)

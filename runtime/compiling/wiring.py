@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from nodes.base import Loop, Node
-from nodes.called import keep_promise
-from nodes.compiling import Code, atom, call, listed, literal, quoted, statement
-from nodes.compiling.layout import STEP, WIDTH, docstring, loose, words_in
-from nodes.listen import CalledField
-from runtime.compiling.chunks import Chunk, laid_out, moved_in
+from nodes.base import Node
+from nodes.compiling import Code, atom, call, literal, quoted, statement
+from nodes.compiling.layout import STEP, docstring, loose
+from runtime.compiling.chunks import Chunk, kept_whole, laid_out, moved_in
+from runtime.compiling.ends import Ends
+from runtime.compiling.loops import Loops
 from runtime.compiling.steps import (
     Fired,
     Function,
@@ -19,7 +19,6 @@ from runtime.compiling.steps import (
     listed_names,
     loop_around,
     record_of,
-    scopes_in,
     steps_in,
 )
 from runtime.plan import Scope, Step, Tool
@@ -64,8 +63,8 @@ class Wiring:
         if drawing.named:
             lines += ["steps: dict[str, Any] = {}"]
         if drawing.sets:
-            lines += loose(literal(dict(plan.variables)), "variables: dict[str, Any] = ")
-        body = [*self.scope(plan.root, 0), *self.ends()]
+            lines += loose(literal(drawing.variables), "variables: dict[str, Any] = ")
+        body = [*self.scope(plan.root, 0), *Ends(self).ends()]
         if starts:
             lines += ["async with Calls(world) as calls:", *moved_in(body)]
         else:
@@ -137,7 +136,7 @@ class Wiring:
             if step.out_ports:
                 self.drawing.outs[step.id, step.out_ports[0]] = Fired(condition, variable)
         elif step.body is not None:
-            kind = self.loop(step, condition, variable, lines)
+            kind = Loops(self).loop(step, condition, variable, lines)
         else:
             lines += self.tools(step)
             kind = self.called(step, condition, variable, lines)
@@ -351,7 +350,7 @@ class Wiring:
         ports = [port for port in self.drawing.ports_of(step) if (step.id, port) in self.drawing.outs]
         target = f"{self.steps_name}[{quoted(step.key)}] = "
         if kind in ("ports", "some"):
-            return [_kept_whole(f"{target}{variable}")]
+            return [kept_whole(f"{target}{variable}")]
         pairs = {port: self.drawing.outs[step.id, port].value for port in ports}
         if kind == "value":
             return loose(record_of({port: atom(value) for port, value in pairs.items()}), target)
@@ -365,110 +364,8 @@ class Wiring:
         """Lines that give a variable of the run the value that the step worked out."""
         if not step.sets or kind not in ("ports", "some"):
             return []
-        line = _kept_whole(f'variables = {{**variables, {quoted(step.sets)}: {variable}["variable"]}}')
+        line = kept_whole(f'variables = {{**variables, {quoted(step.sets)}: {variable}["variable"]}}')
         return [line] if kind == "ports" else [f'if "variable" in {variable}:', f"{STEP}{line}"]
-
-    # --- loops ----------------------------------------------------------------------------------------------------------------
-
-    def loop(self, step: Step, condition: str, variable: str, lines: list[str]) -> str:
-        """The members, and the steps of the body for each of them. Returns what the variable holds."""
-        drawing, node = self.drawing, step.node
-        assert isinstance(node, Loop)
-        assert step.body is not None
-        members, results = (f"{kind}_of_{drawing.names[step.id]}" for kind in ("members", "results"))
-        if node.rounds:
-            members, _ = self.items[step.id] = _item_names(step)
-        work = loose(self.call(step, condition, lines), f"{members} = ")
-        waits = any(drawing.functions[one.id].waits for one in _inside(step.body) if one.id in drawing.functions)
-        if step.body.steps and node.rounds:
-            work += self.rounds(step, condition)
-        elif step.body.steps and waits and node.at_once() > 1:
-            work += self.together(step, members, results, node.at_once())
-        elif step.body.steps:
-            work += self.turns(step, members, results)
-        done = results if step.collects and not node.rounds else members
-        on_error = step.policy.on_error
-        if on_error == "stop":
-            lines += [*work, f"{variable} = {done}"]
-            drawing.outs[step.id, "done"] = Fired(condition, variable)
-            return "value"
-        lines += ["try:", *moved_in(work)]
-        if on_error == "continue":
-            lines += [f"{STEP}{variable} = {done}", "except Exception:"]
-            lines += moved_in(loose(literal(step.policy.on_error_value), f"{variable} = "))
-            drawing.outs[step.id, "done"] = Fired(condition, variable)
-            return "value"
-        told = call(drawing.library.kit("explained"), "error", quoted(step.id), quoted(step.name))
-        lines += [f'{STEP}{variable} = {{"done": {done}}}', "except Exception as error:"]
-        lines += moved_in(loose(record_of({"error": told}), f"{variable} = "))
-        for port in ("done", "error"):
-            drawing.outs[step.id, port] = Fired(f"{quoted(port)} in {variable}", f"{variable}[{quoted(port)}]")
-        both = frozenset(f"{quoted(port)} in {variable}" for port in ("done", "error"))
-        drawing.covers.append((both, condition))
-        return "some"
-
-    def turns(self, step: Step, members: str, results: str) -> list[str]:
-        """A `for` over the members."""
-        failed = f"{results}.append(None)" if step.collects else "continue"
-        body = self.body(step, lambda value: f"{results}.append({value})", failed, "continue")
-        item, index = self.items[step.id]
-        counted = any(index in words_in(line) for line in body)
-        head = f"for {index}, {item} in enumerate({members}):" if counted else f"for {item} in {members}:"
-        before = [f"{results}: list[Any] = []"] if step.collects else []
-        return [*before, head, *moved_in(body)]
-
-    def rounds(self, step: Step, condition: str) -> list[str]:
-        """A `for` without an end, which the function that looks at the last result leaves."""
-        item, index = self.items[step.id]
-        lines = self.body(
-            step, lambda value: f"{item} = {value}" if value != item else "pass", f"{item} = None", "pass"
-        )
-        until = self.called_with(self.drawing.untils[step.id], step, condition, lines, item, index)
-        waits = "await " if self.drawing.untils[step.id].waits else ""
-        lines += [f"if {waits}{until.flat}:", f"{STEP}break"]
-        self.drawing.library.need("import itertools")
-        return [f"for {index} in itertools.count():", *moved_in(lines)]
-
-    def together(self, step: Step, members: str, results: str, at_once: int) -> list[str]:
-        """A function for one member, and several of them going on at once."""
-        failed = "return [None]" if step.collects else "return []"
-        body = self.body(step, lambda value: f"return [{value}]", failed, "return []")
-        item, index = self.items[step.id]
-        name = f"one_of_{self.drawing.names[step.id]}"
-        made = call(self.drawing.library.kit("side_by_side"), name, members, str(at_once))
-        return [
-            "",
-            f"async def {name}({index}: int, {item}: Any) -> list[Any]:",
-            *moved_in(body),
-            f"{STEP}return []",
-            "",
-            *loose(made, f"{results} = await " if step.collects else "await "),
-        ]
-
-    def body(self, step: Step, keep: Callable[[str], str], failed: str, dropped: str) -> list[str]:
-        """One iteration: its steps, how its result is kept, and what happens when one of them fails."""
-        drawing, node = self.drawing, step.node
-        assert isinstance(node, Loop)
-        assert step.body is not None
-        _, index = self.items[step.id] = _item_names(step)
-        lines = self.inside(step.body)
-        lines += self.result(step, keep) if step.collects else []
-        policy = node.when_item_fails()
-        if policy == "stop":
-            what = ['"Round"'] if node.rounds else []
-            name = call(drawing.library.kit("item_of"), quoted(step.name), index, *what)
-            return [f"with {name.flat}:", *moved_in(lines)]
-        return ["try:", *moved_in(lines), "except Exception:", f"{STEP}{failed if policy == 'continue' else dropped}"]
-
-    def result(self, step: Step, keep: Callable[[str], str]) -> list[str]:
-        """Lines that keep what one iteration came to."""
-        found = [self.out(edge.source, edge.source_port) for edge in self.plan.graph.back if edge.target == step.id]
-        lines: list[str] = []
-        for out in [out for out in reversed(found) if out.fired != "False"]:
-            if not out.fired:
-                return [*lines, "else:", f"{STEP}{keep(out.value)}"] if lines else [keep(out.value)]
-            lines += [f"{'elif' if lines else 'if'} {out.fired}:", f"{STEP}{keep(out.value)}"]
-        return lines
 
     # --- agents ---------------------------------------------------------------------------------------------------------------
 
@@ -482,7 +379,7 @@ class Wiring:
                 f"async def {name}(args: dict[str, Any]) -> Any:",
                 *moved_in(self.inside(tool.scope)),
             ]
-            ends = self.ends(tool.scope)
+            ends = Ends(self).ends(tool.scope)
             lines += [*moved_in(ends), ""]
         return lines
 
@@ -500,103 +397,6 @@ class Wiring:
             lines = [_renamed(line, self.steps_name, outside) for line in lines]
         self.steps_name = outside
         return lines
-
-    # --- the end --------------------------------------------------------------------------------------------------------------
-
-    def ends(self, tool: Scope | None = None) -> list[str]:
-        """Lines that return what the run, or a tool, came to: the answer that a step gave, or what its last steps gave."""
-        drawing, scope = self.drawing, tool or self.plan.root
-        lines: list[str] = []
-        if drawing.replies and tool is None:
-            lines += ["if replies:", *moved_in(self.returned("replies[0]"))]
-        found: list[tuple[Step, str, str]] = []
-        for step in scope.steps:
-            found += [(step, test, value) for test, value in self.end(step, whole=tool is not None)]
-        returned = self.returned if tool is None else _plainly
-        if len(found) == 1 and not found[0][1]:
-            return [*lines, *returned(found[0][2])]
-        if not found:
-            return [*lines, *returned("None")]
-        lines.append("ends: dict[str, Any] = {}")
-        chunks = [Chunk(test, [], [_kept_whole(f"ends[{quoted(step.key)}] = {value}")]) for step, test, value in found]
-        lines += laid_out(chunks, 0)
-        return [*lines, *returned(f"{drawing.library.kit('result_of')}(ends)")]
-
-    def returned(self, value: str) -> list[str]:
-        """Lines that return what it came to, once that is what its callers were promised."""
-        library, triggers = self.drawing.library, self.plan.triggers()
-        lines: list[str] = []
-        for step in triggers:
-            if fields := self.plan.returns.get(step.id):
-                promised = listed(
-                    call(library.use(CalledField), quoted(one.name), quoted(one.kind), literal(one.required))
-                    for one in fields
-                )
-                kept = loose(call(library.use(keep_promise), promised, value), "return ")
-                if len(triggers) == 1:
-                    return kept
-                lines += [f"if trigger == {quoted(step.key)}:", *moved_in(kept)]
-        return [*lines, f"return {value}"]
-
-    def end(self, step: Step, *, whole: bool = False) -> list[tuple[str, str]]:
-        """When a step is an end of the run, and what it gave: by its first port, or by all where there are several."""
-        drawing, variable = self.drawing, f"from_{self.drawing.names[step.id]}"
-        ports = [port for port in self.drawing.ports_of(step) if (step.id, port) in drawing.outs]
-        linked = [port for port in ports if port in step.out]
-        outs = [drawing.outs[step.id, port] for port in ports]
-        kind = self.kinds[step.id]
-        if kind == "ports" and whole and len(outs) > 1 and not linked:
-            return [(outs[0].fired, variable)]
-        if kind in ("value", "ports"):
-            return [(outs[0].fired, outs[0].value)] if outs and not linked else []
-        if kind in ("yes_no", "way"):
-            free = [out for port, out in zip(ports, outs, strict=True) if port not in linked]
-            if kind == "yes_no" and len(free) == 2:
-                base = next(whole for group, whole in drawing.covers if free[0].fired in group)
-                return [(base, free[0].value)]
-            return [(out.fired, out.value) for out in free]
-        if kind == "nothing" or not outs:
-            return []
-        value = f"next(iter({variable}.values()))" if kind == "some" else outs[0].value
-        if whole:
-            given = variable if kind == "some" else f"dict.fromkeys({variable}, {outs[0].value})"
-            value = f"{self.drawing.library.kit('given_by')}({given})"
-        if linked:
-            names = ", ".join(quoted(port) for port in linked)
-            here = f"{variable}.keys()" if kind == "some" else f"set({variable})"
-            return [(f"{variable} and not {here} & {{{names}}}", value)]
-        return [(variable, value)]
-
-
-def _plainly(value: str) -> list[str]:
-    return [f"return {value}"]
-
-
-def _kept_whole(line: str) -> str:
-    """A line that a formatter would break in a way of its own, if it is that long."""
-    return f"{line}  # fmt: skip" if len(line) > WIDTH - 4 * len(STEP) else line
-
-
-def _inside(scope: Scope) -> Iterator[Step]:
-    """All steps of a loop's body, and of the loops in it."""
-    for step in scope.steps:
-        yield step
-        for inner in scopes_in(step):
-            yield from _inside(inner)
-
-
-def _depth(step: Step) -> int:
-    """How many loops are around a step."""
-    loop, depth = step.scope.loop, 0
-    while loop is not None:
-        loop, depth = loop.scope.loop, depth + 1
-    return depth
-
-
-def _item_names(step: Step) -> tuple[str, str]:
-    """What the present item of a loop and its place are called."""
-    depth = _depth(step)
-    return ("item", "index") if not depth else (f"item_{depth + 1}", f"index_{depth + 1}")
 
 
 def _bracketed(text: str) -> str:

@@ -206,6 +206,17 @@ def test_compile_writes_a_module_that_runs_on_its_own(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == {"total": 5}
 
 
+def test_compile_takes_along_the_agents_that_are_called(tmp_path: Path) -> None:
+    other, file, module = tmp_path / "other.json", tmp_path / "calls.json", tmp_path / "calls.py"
+    other.write_text(json.dumps(MANUAL))
+    call = {"id": "x", "type": "flow.call_blueprint", "settings": {"blueprint": "bp_1", "input": '{"n": 1}'}}
+    file.write_text(json.dumps(MANUAL | {"nodes": [call]}))
+    assert factory(tmp_path, "compile", str(file), "--agent", f"bp_1={other}", "-o", str(module)).returncode == 0
+    done = subprocess.run([sys.executable, "-I", str(module)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"n": 1}
+    assert "names no file" in factory(tmp_path, "compile", str(file), "--agent", "bp_1").stderr
+
+
 def test_compile_says_which_step_keeps_it_from_being_compiled(tmp_path: Path) -> None:
     file = tmp_path / "calls.json"
     call = {"id": "x", "type": "flow.call_blueprint", "name": "Credit check", "settings": {"blueprint": "bp_1"}}

@@ -298,6 +298,20 @@ async def test_a_template_that_needs_no_outside_gives_what_a_run_gives(tmp_path:
         assert await ran(module, event, None) == await sandboxed(template(name), event, tmp_path)
 
 
+async def test_the_variables_of_the_team_go_along(tmp_path: Path) -> None:
+    agent = noted("s.value > t.value")
+    options = Options(
+        f"sqlite:///{tmp_path}/factory.db", b"k" * 32, home=tmp_path.name[-24:], pool_size=0, ticking=False
+    )
+    async with Factory(options) as factory:
+        who = Actor("team", "usr_1", "Ada", Role.DEVELOPER)
+        await factory.variables.put(who, "seen", 12)
+        await factory.variables.put(who, "other", "not asked for")
+        text = await factory.blueprints.python(who, agent)
+    assert 'VARIABLES: dict[str, Any] = {"seen": 12}' in text
+    assert imported(text, tmp_path).run({}) == "12"
+
+
 async def test_each_trigger_starts_its_own_way(tmp_path: Path) -> None:
     nodes = [
         {"id": "a", "type": "trigger.manual", "name": "By hand"},

@@ -193,9 +193,12 @@ async def test_a_draft_and_a_version_can_be_had_as_python(api: Caller) -> None:
         assert got.status_code == 200
         assert got.headers["content-type"] == "text/x-python; charset=utf-8"
         assert "def run(event: Any = None) -> Any:" in got.text
-    again = await api.new(
-        {"name": "Other", "nodes": [{"id": "x", "type": "flow.call_blueprint", "settings": {"blueprint": "bp_1"}}]}
-    )
+    call = {"id": "x", "type": "flow.call_blueprint", "settings": {"blueprint": id}}
+    calling = await api.new({"name": "Other", "nodes": [call]})
+    text = (await api.get(f"/blueprints/{calling}/python")).text
+    assert "async def hooked(event: Any, calls: Calls, world: World) -> Any:" in text
+    call["settings"] = {"blueprint": "bp_1"}
+    again = await api.new({"name": "Other", "nodes": [call]})
     refused = await api.get(f"/blueprints/{again}/python")
     assert refused.status_code == 422
     assert error_of(refused)["code"] == "compile.refused"
