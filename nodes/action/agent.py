@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nodes.action.ask_model import AnswerField, check_fields, schema_of, shape_of_fields
 from nodes.agents import AgentNode, Ending, MemoryNode, Opening, Spent
+from nodes.answer_fields import AnswerAs, AnswerFields, check_fields, schema_of, shape_of_fields
 from nodes.base import SKIP, Context, Effect, Example, Family, LongText, NodeError, Out, PortInfo, PortType
 from nodes.compiling import Writer, atom, led, listed, literal, mapping
 from nodes.formula.values import a_kind
@@ -108,15 +108,10 @@ class Agent(AgentNode):
         description="Who it is and what it must hold to. What arrives from outside belongs into the task, not here.",
         json_schema_extra={"placeholder": "You are the assistant of a small shop. Be friendly and brief."},
     )
-    answer: Literal["text", "fields"] = Field(
-        default="text", title="Answer as", description="A text, or a record with fields that you name."
-    )
-    fields: list[AnswerField] = Field(
+    answer: AnswerAs = "text"
+    fields: AnswerFields = Field(
         default_factory=list,
-        max_length=50,
-        title="Fields",
         description="What the answer must hold. One that does not fit is sent back once.",
-        json_schema_extra={"show_when": {"answer": "fields"}},
     )
     max_turns: int = Field(
         default=10, ge=1, le=50, title="Most turns", description="How often the model is asked at most."

@@ -1,10 +1,11 @@
 """Ask a model: a language model answers a prompt."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field, model_validator
 
+from nodes.answer_fields import AnswerAs, AnswerFields, check_fields, schema_of, shape_of_fields
 from nodes.base import (
     SKIP,
     Context,
@@ -19,24 +20,13 @@ from nodes.base import (
     Out,
     Port,
     PortType,
-    Row,
     Temperature,
 )
 from nodes.compiling import Writer, led, listed, literal, mapping
 from nodes.formula.values import a_kind
-from nodes.shape import NUMBER, TEXT, YES_NO, Shape, list_of, record
+from nodes.shape import NUMBER, TEXT, YES_NO, Shape, record
 from nodes.texts import filled, quoted
 
-Kind = Literal["text", "number", "yes/no", "choice", "list of texts"]
-
-_SCHEMAS: dict[str, dict[str, Any]] = {
-    "text": {"type": "string"},
-    "number": {"type": "number"},
-    "yes/no": {"type": "boolean"},
-    "choice": {"type": "string"},
-    "list of texts": {"type": "array", "items": {"type": "string"}},
-}
-_SHAPES = {"text": TEXT, "number": NUMBER, "yes/no": YES_NO, "choice": TEXT, "list of texts": list_of(TEXT)}
 _TEXT = Port("text", PortType.TEXT, "text", "The answer as text.")
 _DATA = Port("data", PortType.RECORD, "fields", "The answer as a record with the fields asked for.")
 _USAGE = Port("usage", PortType.RECORD, "usage", "Model, tokens and cost in US dollars.")
@@ -48,39 +38,6 @@ _SPENT = {
     "finish_reason": "stop",
     "sample": False,
 }
-
-
-class AnswerField(Row):
-    """One field that the answer must have."""
-
-    name: str = Field(
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        max_length=60,
-        title="Field",
-        description="Its name: letters, digits and underscores.",
-        json_schema_extra={"placeholder": "sentiment"},
-    )
-    kind: Kind = Field(default="text", title="Kind", description="What the model must put there.")
-    description: str = Field(
-        default="",
-        max_length=500,
-        title="Meaning",
-        description="What the model should put there, in a few words.",
-        json_schema_extra={"placeholder": "how the customer feels"},
-    )
-    choices: list[str] = Field(
-        default_factory=list,
-        max_length=100,
-        title="Choices",
-        description="What it may choose from.",
-        json_schema_extra={"show_when": {"kind": "choice"}},
-    )
-
-    @model_validator(mode="after")
-    def _is_right(self) -> "AnswerField":
-        if self.kind == "choice" and not self.choices:
-            raise ValueError(f"“{self.name}” needs choices")
-        return self
 
 
 class Answer(Out):
@@ -156,15 +113,10 @@ class AskModel(Node):
         description="Who the model is and how it should answer. What arrives from outside belongs into the prompt, not here.",
         json_schema_extra={"placeholder": "You are a friendly clerk. Answer briefly."},
     )
-    answer: Literal["text", "fields"] = Field(
-        default="text", title="Answer as", description="A text, or a record with fields that you name."
-    )
-    fields: list[AnswerField] = Field(
+    answer: AnswerAs = "text"
+    fields: AnswerFields = Field(
         default_factory=list,
-        max_length=50,
-        title="Fields",
         description="What the answer must hold.",
-        json_schema_extra={"show_when": {"answer": "fields"}},
     )
     model: ModelName = ""
     temperature: Temperature = None
@@ -251,40 +203,6 @@ class AskModel(Node):
 
     def describe(self) -> str:
         return quoted(self.prompt)
-
-
-def check_fields(fields: Sequence[AnswerField], answer: str) -> None:
-    """Raises ValueError when fields are wanted and there are none, or two of one name."""
-    names = [field.name for field in fields]
-    if answer == "fields" and not names:
-        raise ValueError("name at least one field, or take the answer as text")
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"the field “{name}” is there twice")
-
-
-def schema_of(fields: Sequence[AnswerField]) -> dict[str, Any]:
-    """The JSON schema of a record with these fields."""
-    return {
-        "type": "object",
-        "properties": {field.name: _schema_of(field) for field in fields},
-        "required": [field.name for field in fields],
-        "additionalProperties": False,
-    }
-
-
-def shape_of_fields(fields: Sequence[AnswerField]) -> Shape:
-    """What formulas know of a record with these fields."""
-    return record({field.name: _SHAPES[field.kind] for field in fields})
-
-
-def _schema_of(field: AnswerField) -> dict[str, Any]:
-    schema = dict(_SCHEMAS[field.kind])
-    if field.kind == "choice":
-        schema["enum"] = list(field.choices)
-    if field.description:
-        schema["description"] = field.description
-    return schema
 
 
 def _usage(reply: LlmReply) -> dict[str, Any]:
