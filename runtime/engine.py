@@ -464,9 +464,12 @@ class Engine:
             except FactoryError as error:
                 log.error("a run cannot be taken up", run=run_id, error=error.message)
                 await self._fail_row(tenant, run_id, error)
+            except Exception as error:  # it fails alone: those after it are taken up all the same
+                log.exception("a run cannot be taken up", run=run_id)
+                await self._fail_row(tenant, run_id, error)
             return
 
-    async def _fail_row(self, tenant: str, run_id: str, error: FactoryError) -> None:
+    async def _fail_row(self, tenant: str, run_id: str, error: Exception) -> None:
         now, told = self.clock(), explain(error, None)
         changes = {"finished_at": now, "wake_at": now, "error": told, "category": told["category"]}
         if await self.db.write(
