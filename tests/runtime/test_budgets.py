@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlmodel import select
 
 from nodes.base import NodeError
@@ -16,7 +18,7 @@ from nodes.blueprint import Blueprint
 from nodes.errors import Denied, FactoryError
 from runtime.factory import Factory
 from runtime.ledger import Ledger, Payer
-from runtime.prices import Price, micro
+from runtime.prices import Price, listed, longest_question, micro
 from runtime.views import RunView
 from storage.spending import Spending, SpendingHold
 from tests.fakes.openai_server import KEY, OpenAiServer
@@ -400,3 +402,28 @@ async def test_days_and_months_are_those_of_utc(factory: Factory) -> None:
     assert standing.today.held == 0 and 0 < standing.today.spent != 40
     moment -= 2
     assert (await spent(factory)) == (40, 0), "a call counts for the day on which it was asked"
+
+
+async def test_prices_come_from_the_list_and_nobody_is_asked_for_them(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = await factory.llms.library()
+    called: list[Any] = []
+    monkeypatch.setattr("socket.socket.connect", lambda _, address: called.append(address))
+    assert listed(library, "gpt-4o", "openai") == Price(2.5, 10.0, listed=True)
+    long = listed(library, "gemini-2.5-pro", "gemini")
+    assert long is not None and (long.tokens_in, long.tokens_out) == (2.5, 15.0), "as for the longest prompts"
+    for model, provider in (("our-own", "ollama"), ("our-own", "huggingface"), ("our-own", "openai"), ("x", "azure")):
+        assert listed(library, model, provider) is None
+    assert called == []
+
+
+@given(st.lists(st.text(max_size=200), min_size=1, max_size=5), st.booleans())
+def test_a_question_never_has_more_tokens_than_are_set_aside_for_it(texts: list[str], tools: bool) -> None:
+    messages = [{"role": "user", "content": text} for text in texts]
+    given_tools = (
+        [{"type": "function", "function": {"name": "f", "description": text}} for text in texts] if tools else None
+    )
+    most = longest_question(messages, tools=given_tools)
+    sent = sum(len(text.encode()) for text in texts) * (2 if tools else 1)
+    assert most >= sent + 4 * len(texts), "a token stands for a byte at least, and every message is framed"

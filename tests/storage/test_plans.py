@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from sqlalchemy import event
 
-from storage import activity, approval, dead_letter, deployment, hook, journal, run, schedule, session, user
+from storage import activity, approval, dead_letter, deployment, hook, journal, run, schedule, session, spending, user
 from storage.database import Database
 
 OWN: dict[str, Callable[[Any], Any]] = {
@@ -34,6 +34,8 @@ OWN: dict[str, Callable[[Any], Any]] = {
     "what needs attention": dead_letter.waiting,
     "kinds of what needs attention": dead_letter.tally,
     "of what it is a retry": lambda s: dead_letter.retry_of(s, "r"),
+    "what a run cost": lambda s: spending.of(s, spending.LIFE, "r"),
+    "what agents cost": lambda s: spending.by_agent(s, "2026-11"),
 }
 ALL: dict[str, Callable[[Any], Any]] = {
     "interrupted": run.interrupted,
