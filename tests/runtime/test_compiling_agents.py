@@ -17,6 +17,7 @@ from nodes.catalog import catalog
 from nodes.compiling import CannotCompile
 from runtime.compiling import compile_python
 from runtime.journal import Plans
+from tests.fakes.openai_server import KEY, OpenAiServer
 from tests.nodes.fakes import FakeMemory
 from tests.runtime.engines import open_rig
 from tests.runtime.test_compiling import checked, imported, ran
@@ -170,6 +171,32 @@ def test_tools_inside_of_a_loop_know_its_item(both: Both) -> None:
     run, module = both(agent, {"names": ["Ada", "Bo"]}, script)
     assert module == run
     assert [uses[0]["result"] for uses in module[0]] == ["0 Ada x", "1 Bo y"]
+
+
+@pytest.mark.parametrize("fields", [False, True])
+async def test_the_model_is_asked_as_its_provider_wants_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: bool
+) -> None:
+    settings = {"answer": "fields", "fields": [{"name": "n", "kind": "number"}]} if fields else {}
+    agent = drawn(
+        {"start": ("trigger.manual", {}), "clerk": ("action.agent", {"task": "{{ input }}", **settings}),
+         "echo": ("action.text_template", {"template": "{{ args.what | upper }}"})},
+        "start.value > clerk.value", "echo.tool > clerk.tools",
+    )  # fmt: skip
+    module = imported(compile_python(agent, TYPES), tmp_path)
+    end = '#say {"n": 3}' if fields else "#tools"
+    async with OpenAiServer() as server:
+        for name, value in {
+            "OPENAI_API_BASE": server.base_url,
+            "OPENAI_API_KEY": KEY,
+            "MODEL": "openai/gpt-4o",
+        }.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+        said = await module.run(f'#turns #call echo {{"what": "hi"}} #then {end}')
+        assert said == ({"n": 3} if fields else "HI")
+        assert [tool["function"]["name"] for tool in server.bodies[0]["tools"]] == ["echo"]
+        assert server.bodies[1]["messages"][-1] == {"role": "tool", "tool_call_id": "call_0", "content": "HI"}
 
 
 def test_a_tool_that_sets_a_variable_is_refused() -> None:
