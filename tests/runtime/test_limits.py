@@ -114,6 +114,7 @@ ELSEWHERE = {
     "run_money": "test_a_run_stops_at_its_budget_and_can_be_tried_again",
     "day_money": "test_a_thousand_calls_at_once_overspend_a_dollar_by_at_most_one",
     "month_money": "test_each_budget_says_which_is_used_up",
+    "run_days": "test_runs_that_ended_long_ago_go_unless_something_needs_them",
     "request_bytes": "test_a_request_brings_as_much_as_the_team_lets_it",
     "frame_bytes": "test_frames_have_a_limit",
     "frames_a_second": "test_a_flood_is_slowed_down_and_nothing_of_it_is_lost",
