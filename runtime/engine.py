@@ -25,6 +25,7 @@ from runtime.limits import Limits
 from runtime.orders import LOOSE, Dispatcher, owes_alarm
 from runtime.outcomes import explain
 from runtime.pace import Pace
+from runtime.patience import Patience
 from runtime.plan import Plan
 from runtime.queue import Queue
 from runtime.states import RunState
@@ -448,16 +449,14 @@ class Engine:
             await asyncio.sleep(loop.time() - began)  # half of the time is for those who come now
 
     async def _take_up_quietly(self, tenant: str, run_id: str, *, taken: bool = False) -> None:
-        pause = 0.2
+        patience = Patience()
         while True:
             try:
                 await self.submit(tenant, run_id, taken=taken)
             except StorageError as error:
                 if error.code in GONE:
                     return
-                log.warning("a run waits for the database to be taken up", run=run_id, error=error.message)
-                await asyncio.sleep(pause)
-                pause = min(5.0, pause * 2)
+                await patience.rest(error, "a run waits for the database to be taken up", run=run_id)
                 continue
             except Elsewhere:
                 pass

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
-import structlog
 
 from nodes.blueprint import Blueprint
 from nodes.catalog import Catalog
@@ -17,6 +16,7 @@ from nodes.errors import NotFound
 from runtime.events import Fact
 from runtime.leases import Lease
 from runtime.orders import has_teller
+from runtime.patience import Patience
 from runtime.plan import Plan, compile_plan
 from runtime.states import RUN, RunState, ends
 from storage import document, journal, run
@@ -28,7 +28,6 @@ from storage.tenancy import TenantSession
 if TYPE_CHECKING:
     from runtime.execution import Execution
 
-log = structlog.get_logger()
 
 FINAL = frozenset({"storage.stopped", "storage.fenced", "storage.unknown", "storage.clash"})
 """Failures after which trying again is wrong: this server may write no more, or the journal is not where we take it to be."""
@@ -103,7 +102,7 @@ class Journal:
         The first save of a run fails at once when the database does. Later ones hold the run and try again until it can be
         written, because what was confirmed may not be lost. Raises StorageError, LostRace.
         """
-        goal, pause = ex.seq, 0.2
+        goal, patience = ex.seq, None
         while ex.saved < goal or ex.saved_state is not ex.state:
             first = ex.saved_state is None
             if ex.saving is None:
@@ -120,9 +119,8 @@ class Journal:
             except StorageError as error:
                 if first or error.code in FINAL:
                     raise
-                log.warning("a run waits for the database", run=ex.id, error=error.message)
-                await asyncio.sleep(pause)
-                pause = min(5.0, pause * 2)
+                patience = patience or Patience()
+                await patience.rest(error, "a run waits for the database", run=ex.id)
 
     def _send(self, ex: "Execution") -> "list[asyncio.Future[None]]":
         facts, ex.unsaved = ex.unsaved, []

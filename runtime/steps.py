@@ -11,6 +11,7 @@ from runtime import agents, asking
 from runtime.context import StepContext
 from runtime.outcomes import explain, fired, is_big, retry_in, run_to_end, shown_input
 from runtime.pace import SHORT
+from runtime.patience import Patience
 from runtime.plan import Step
 from runtime.progress import CONSENT, DONE, Answer, Frame
 from storage.errors import AWAY, StorageError
@@ -161,16 +162,15 @@ async def _attempt_with_patience(
     ex: "Execution", frame: Frame, step: Step, inputs: dict[str, Any], attempt: int, answer: Answer | None
 ) -> Any:
     """One attempt; when the database is away it waits for it, as the journal does: what a step keeps in the house counts once."""
-    pause = 0.2
+    patience = None
     while True:
         try:
             return await _attempt(ex, frame, step, inputs, attempt, answer)
         except StorageError as error:
             if ex.sandbox or step.effect > Effect.E2 or error.code not in AWAY:
                 raise
-            log.warning("a step waits for the database", run=ex.id, node=step.id, error=error.message)
-        await asyncio.sleep(pause)
-        pause = min(5.0, pause * 2)
+            patience = patience or Patience()
+            await patience.rest(error, "a step waits for the database", run=ex.id, node=step.id)
 
 
 async def _attempt(
@@ -228,11 +228,26 @@ async def _pause(ex: "Execution", frame: Frame, step: Step, pause: Pause) -> Any
 async def begin_wait(
     ex: "Execution", frame: Frame, step: Step, kind: str, until: float | None, data: dict[str, Any]
 ) -> None:
-    await ex.engine.waits.prepare(ex, step, frame.path, kind, until, data)
+    await _prepare(ex, frame, step, kind, until, data)
     ex.emit("step.waiting", step.id, frame.path, wait=kind, until=until, data=data, worked=ex.work.so_far())
     ex.progress.wait(frame, step, {"wait": kind, "until": until, "data": data})
     await ex.flush()
     await ex.engine.waits.begin(ex, step, frame.path, kind, until, data)
+
+
+async def _prepare(
+    ex: "Execution", frame: Frame, step: Step, kind: str, until: float | None, data: dict[str, Any]
+) -> None:
+    """What has to be there before a wait; when the database is away it waits for it, where doing it twice counts once."""
+    patience, once = Patience(), "address" in data
+    while True:
+        try:
+            await ex.engine.waits.prepare(ex, step, frame.path, kind, until, data)
+            return
+        except StorageError as error:
+            if once or error.code not in AWAY:
+                raise
+            await patience.rest(error, "a step waits for the database", run=ex.id, node=step.id)
 
 
 def _end_doubt(ex: "Execution", frame: Frame, step: Step, choice: str, started: float) -> None:

@@ -16,6 +16,7 @@ from runtime.compiling import compile_python
 from runtime.execution import Order
 from runtime.forks import Past, reuse
 from runtime.views import ApprovalInfo, RunView
+from storage.errors import lost
 from tests.runtime.engines import TENANT, WHO, Rig, open_rig, outputs, states
 from tests.runtime.small_nodes import drawn, world
 
@@ -287,3 +288,19 @@ def test_a_module_that_left_the_factory_has_nobody_to_ask() -> None:
         )
     assert "it asks a person first" in refused.value.message
     assert refused.value.where == {"node": "it"}
+
+
+async def test_a_question_waits_for_a_database_that_is_away(rig: Rig) -> None:
+    write, refused = rig.db.write, []
+
+    async def away(tenant: str, work: Any) -> Any:
+        if len(refused) < 2 and "_prepare_question" in work.__qualname__:
+            refused.append(work)
+            raise lost()
+        return await write(tenant, work)
+
+    rig.db.write = away  # type: ignore[method-assign, assignment]
+    ex = await rig.begin(asking(), "x")
+    await rig.approvals.decide(WHO, (await question(rig, ex.id)).id, approve=True)
+    assert (await rig.ended(ex.id)).info.state == "succeeded"
+    assert len(refused) == 2
