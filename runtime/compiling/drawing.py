@@ -30,6 +30,8 @@ _RETURNS = {
     "ways": "list[str]",
     "nothing": "None",
 }
+_MADE = frozenset({"from", "runs", "members_of", "results_of", "one_of", "use", "until"})
+"""How names begin that the wiring makes of the names of steps."""
 _TYPED = {
     "about": "dict[str, Any]",
     "steps": "dict[str, Any]",
@@ -51,12 +53,9 @@ class Drawing:
         self.plan = plan
         self.entry = entry
         self.library = module.library
-        taken = self.library.taken
-        self.names: dict[str, str] = {}
-        for step in plan.steps.values():
-            self.names[step.id] = identifier(step.key, taken | RESERVED)
-            taken |= {self.names[step.id], f"from_{self.names[step.id]}"}
-        self.values = "VARIABLES" if self.is_main else identifier(f"variables_of_{entry}", taken).upper()
+        self.names = {step.id: self._name(step) for step in plan.steps.values()}
+        own = f"variables_of_{entry}"
+        self.values = "VARIABLES" if self.is_main else identifier(own, self.library.taken).upper()
         """The constant with the variables."""
         self.variables = {**plan.variables, **module.variables(plan)}
         self.sources: dict[str, dict[str, list[tuple[str, str]]]] = defaultdict(lambda: defaultdict(list))
@@ -86,6 +85,19 @@ class Drawing:
         """Whether a step sets a variable of the run."""
         self.readers: set[str] = set()
         """The steps whose formulas read variables."""
+
+    def _name(self, step: Step) -> str:
+        """What the function of a step is called. The names that the wiring makes of it are nobody else's."""
+        taken = self.library.taken
+        gathers = {f"{port.name}_of" for port in self.plan.graph.inputs[step.id].values() if port.many}
+        used = taken | RESERVED
+        while True:
+            name = identifier(step.key, used)
+            made = {f"{prefix}_{name}" for prefix in gathers | _MADE}
+            if not made & taken:
+                taken |= {name, *made}
+                return name
+            used = used | {name}
 
     @property
     def is_main(self) -> bool:
@@ -150,9 +162,7 @@ class Drawing:
         write = step.node.as_python if step.toolbox is None else partial(write_agent, step)
         self.functions[step.id] = self._function(step, self.names[step.id], ports, said, write)
         if isinstance(step.node, Loop) and step.node.rounds and step.body is not None and step.body.steps:
-            taken = self.library.taken
-            name = identifier(f"until_{self.names[step.id]}", taken | RESERVED)
-            taken.add(name)
+            name = f"until_{self.names[step.id]}"
             said = _sentence(f"Whether “{' '.join(step.name.split())}” is at its end: {about or 'it says so itself'}")
             write = step.node.until_as_python
             self.untils[step.id] = self._function(step, name, ports, said, write, ("result", "index"))

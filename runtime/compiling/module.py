@@ -43,6 +43,8 @@ _OWN = {
     "item",
     "index",
     "error",
+    *(f"{name}_{number}" for name in ("item", "index") for number in range(2, 20)),
+    *(f"steps{'_inside' * number}" for number in range(1, 20)),
 }
 """Names that the wiring itself uses."""
 

@@ -212,6 +212,25 @@ async def test_what_was_started_works_to_its_end_and_says_when_it_fails(
     assert "which was started, failed: No 7" in capsys.readouterr().err
 
 
+async def test_no_step_has_a_name_that_the_wiring_needs(rig: Rig, tmp_path: Path) -> None:
+    keep = {"values": [{"name": "total", "value": "total + 1", "kind": "formula"}]}
+    names = ["members of each", "results of each", "one of each", "until poll", "use poll", "values of merge", "item",
+             "item_2", "steps_inside", "index", "calls", "runs each", "from each"]  # fmt: skip
+    agent = drawn(
+        {"start": ("trigger.manual", {}), **{name.replace(" ", "_"): ("context.set_values", dict(keep)) for name in names},
+         "each": ("flow.for_each", {"over": "items"}), "poll": ("flow.repeat", {"until": "total > 3"}),
+         "add": plus(), "merge": ("flow.merge", {"combine": "list"}), "ask": ("flow.call_blueprint", {"blueprint": "bp_add"})},
+        *(f"start.value > {name.replace(' ', '_')}.value" for name in names),
+        *(f"{name.replace(' ', '_')}.value > merge.values" for name in names),
+        "start.value > each.items", "each.item > poll.value", "poll.item > add.value", "add.value > poll.result",
+        "poll.done > each.result", "start.value > ask.value",
+    )  # fmt: skip
+    event = {"total": 0, "n": 1, "items": [{"total": 1}, {"total": 8}]}
+    found = await both(rig, tmp_path, agent, event, bp_add=adding())
+    assert found["each"] == [{"total": 4}, {"total": 9}]
+    assert len(found["merge"]) == len(names)
+
+
 def test_an_agent_that_is_not_here_is_named() -> None:
     with pytest.raises(CannotCompile) as caught:
         compile_python(calling(), TYPES)
