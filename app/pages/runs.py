@@ -372,16 +372,16 @@ class Sheet:
                 ui.label(error_words(error)).classes("af-strong break-words")
                 if error.get("fix"):
                     ui.label(str(error["fix"])).classes("break-words")
-            with ui.element("div").classes("af-actions justify-end"):
-                if node in self.plan.steps:
-                    button("Show the step", on(lambda: self.timeline.open(node)), quiet=True)
-                if current_actor().may(Permission.RUN) and not self.info.id.startswith("test_"):
-                    again = on(lambda: self._go_on(Start.FAILURE), Permission.RUN)
-                    button("Retry from the failed step", again, quiet=True, icon="start").mark("retry-failed")
-                    debug = f"{studio(self.info.blueprint_id)}?debug={self.info.id}"
-                    button("Debug in the Studio", debug, icon="bug_report").mark("debug")
-            if self.info.needs_attention and current_actor().may(Permission.RUN):
-                button("Deal with it", f"/attention/{self.info.id}", icon="report").classes("shrink-0").mark("deal")
+                with ui.element("div").classes("af-actions mt-2"):
+                    if node in self.plan.steps:
+                        button("Show the step", on(lambda: self.timeline.open(node)), quiet=True)
+                    if current_actor().may(Permission.RUN) and not self.info.id.startswith("test_"):
+                        again = on(lambda: self._go_on(Start.FAILURE), Permission.RUN)
+                        button("Retry from the failed step", again, quiet=True, icon="start").mark("retry-failed")
+                        debug = f"{studio(self.info.blueprint_id)}?debug={self.info.id}"
+                        button("Debug in the Studio", debug, icon="bug_report").mark("debug")
+                    if self.info.needs_attention and current_actor().may(Permission.RUN):
+                        button("Deal with it", f"/attention/{self.info.id}", icon="report").mark("deal")
 
     def _data(self) -> None:
         self.data.clear()

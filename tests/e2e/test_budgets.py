@@ -74,6 +74,10 @@ def test_a_budget_is_set_in_dollars_used_up_and_said_where_people_look(
     expect(refusal).to_contain_text("under Settings → Limits. Then try the run again.")
     expect(page.get_by_role("button", name="Retry from the failed step")).to_be_visible()
 
+    page.set_viewport_size({"width": 1024, "height": 768})
+    box = refusal.bounding_box()
+    assert box is not None and box["height"] < 250, "the reason is readable in a narrow window too"
+
     page.goto(server.url)
     expect(page.get_by_text("The budget for today is used up")).to_be_visible()
     page.get_by_text("The budget for today is used up").click()
