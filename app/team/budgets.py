@@ -62,7 +62,7 @@ def _meter(budget: Budget) -> None:
     with ui.element("div").classes("af-data min-w-0").mark(f"spent-{budget.which}"):
         ui.label(NAMES[budget.which]).classes("af-overline")
         with ui.element("div").classes("flex items-baseline gap-2"):
-            ui.label(in_dollars(budget.spent)).classes("af-strong af-number text-xl")
+            ui.label(in_dollars(budget.spent)).classes("af-strong af-number")
             ui.label(f"of {in_dollars(budget.limit)}").classes("af-muted")
         bar = ui.linear_progress(share, show_value=False, size="8px", color=tone)
         bar.props["aria-label"] = f"{NAMES[budget.which]}: {share:.0%} of the budget"
