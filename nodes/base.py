@@ -181,6 +181,7 @@ class Pause:
     `until`: the epoch second to wake at. `approval`: a person decides, `data` holds `title`, `details` and `choices`.
     The answer holds `approved`, `expired`, `by`, `note` and `choice`.
     `event`: something happens, `data` holds `name` and `key` or an `address`, and a `sample`; the answer `arrived` and `value`.
+    With `before` an event counts too that was sent up to so many seconds ago.
     `start`: another blueprint's run begins, with data as for a call; the answer holds `run`. `run`: a run that was started so
     ends, `data` holds `run`; the answer is that of a call, or its `state` is "too late".
     `call`: another blueprint's run, `data` holds `blueprint` and `input`; the answer holds `run`, `state`, `output`, `error`.

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 PREFIX = "resume/"
 """Where addresses of runs begin, below `/hooks/`."""
-KEPT_FOR = 7 * 86_400.0  # seconds that the mark of an event that was sent is kept, so that a repeat is known
+KEPT_FOR = (
+    7 * 86_400.0
+)  # seconds that an event that was sent is kept, so that a repeat is known and who comes later hears it
 
 TOO_LATE = {"arrived": False, "value": None}
 QUESTIONS = frozenset({"approval", CONSENT, "doubt"})
@@ -268,15 +270,27 @@ class Waits:
             data["wait"] = taken.id
             return
         data["wait"] = id_ = _row_id(step_key(ex.id, step.id, iteration))
+        subject, before = (
+            event_wait.subject(data["name"], data["key"], ex.order.environment),
+            float(data.get("before", 0)),
+        )
+        now = self.engine.clock()
         values = {
-            "subject": event_wait.subject(data["name"], data["key"], ex.order.environment),
+            "subject": subject,
             "run_id": ex.id,
             "node": step.id,
             "iteration": iteration,
-            "created_at": self.engine.clock(),
+            "created_at": now,
             "expires_at": until,
         }
-        await self.db.write(tenant, lambda session: event_wait.put(session, id_, values))
+
+        def write(session: TenantSession) -> None:
+            if before:
+                session.hold("event", subject)  # so that an event is either seen here, or sees this wait
+            if event_wait.put(session, id_, values) and before:
+                event_wait.catch_up(session, id_, now - before, now)
+
+        await self.db.write(tenant, write)
 
     async def _look_at_event(self, tenant: str, run_id: str, node: str, iteration: str, id_: str) -> None:
         row = await self.db.read(tenant, lambda session: event_wait.get(session, id_))
@@ -305,18 +319,14 @@ class Waits:
         return f"{self.engine.public_url}/hooks/{PREFIX}{token}"
 
     async def publish(self, tenant: str, environment: str, name: str, key: str, value: Any, once: str) -> int:
-        """An event happened: every run of the environment goes on that waits for it now.
+        """An event happened: every run of the environment goes on that waits for it now, or soon and takes earlier ones.
 
         Returns how many; for the same `once` only the first counts.
         """
         subject, now = event_wait.subject(name, key, environment), self.engine.clock()
 
         def write(session: TenantSession) -> list[event_wait.EventWait]:
-            # The row of an event that was sent is one that nobody waits in; it is kept so that it is not sent twice.
-            mark = {"created_at": now, "expires_at": now + KEPT_FOR}
-            if not event_wait.put(session, _row_id(once), mark):
-                return []
-            return list(event_wait.publish(session, subject, value, now))
+            return list(event_wait.send(session, _row_id(once), subject, value, now, until=now + KEPT_FOR))
 
         heard = await self.db.write(tenant, write)
         # By itself, so that it does not end with the step that sent it.

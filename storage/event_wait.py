@@ -20,9 +20,10 @@ from storage.tenancy import Owned, TenantSession
 
 
 class EventWait(Owned, table=True):
-    """One wait of one step; or an address that no step waits at yet, then `run_id` is empty.
+    """One wait of one step; or an address that no step waits at yet, then `run_id` is empty; or an event that was sent.
 
-    `state` is waiting, arrived, expired or cancelled. `subject` is the event's name and the key that has to match.
+    `state` is waiting, arrived, expired or cancelled, of an event sent. `subject` is the event's name and the key that has to
+    match, `heard` the event that ended the wait.
     """
 
     __tablename__ = "event_wait"
@@ -41,6 +42,7 @@ class EventWait(Owned, table=True):
     iteration: str = ""
     state: str = Field(default="waiting", max_length=10)
     value: Any = Field(default=None, sa_column=Column(Json))
+    heard: str | None = Field(default=None, max_length=64)
     created_at: float
     expires_at: float
 
@@ -61,7 +63,7 @@ def put(session: TenantSession, id: str, values: Mapping[str, Any]) -> bool:
     return session.put_once(EventWait, {"id": id}, {"state": "waiting", "value": None, **_BLANK, **values})
 
 
-_BLANK = {"subject": "", "token_hash": None, "run_id": "", "node": "", "iteration": ""}
+_BLANK = {"subject": "", "token_hash": None, "run_id": "", "node": "", "iteration": "", "heard": None}
 
 
 def get(session: TenantSession, id: str) -> EventWait | None:
@@ -84,29 +86,56 @@ def take_address(
     return found if asked else None
 
 
-def deliver(session: TenantSession, id: str, value: Any, now: float) -> bool:
-    """Something arrived at an address. False: something had before, or it is too late."""
+def deliver(session: TenantSession, id: str, value: Any, now: float, *, heard: str | None = None) -> bool:
+    """Something arrived at an address, or the event `heard`. False: something had before, or it is too late."""
     return (
         session.change(
             update(EventWait)
             .where(col(EventWait.id) == id, col(EventWait.state) == "waiting", col(EventWait.expires_at) > now)
-            .values(state="arrived", value=value)
+            .values(state="arrived", value=value, heard=heard)
         )
         == 1
     )
 
 
-def publish(session: TenantSession, subject: str, value: Any, now: float) -> Sequence[EventWait]:
+def send(session: TenantSession, id: str, subject: str, value: Any, now: float, *, until: float) -> Sequence[EventWait]:
+    """An event happened, and is kept until then: whoever waits for it now gets it. Returns who that is; nobody if it was sent."""
+    session.hold("event", subject)
+    kept = {"subject": subject, "state": "sent", "value": value, "created_at": now, "expires_at": until}
+    return publish(session, subject, value, now, heard=id) if put(session, id, kept) else []
+
+
+def catch_up(session: TenantSession, id: str, since: float, now: float) -> bool:
+    """Give a wait that begins the first event sent since then that its step has not heard in this run. Whether there was one."""
+    wait = session.find(EventWait, id)
+    if wait is None:
+        return False
+    known = select(EventWait.heard).where(
+        EventWait.run_id == wait.run_id, EventWait.node == wait.node, col(EventWait.heard).is_not(None)
+    )
+    before = select(EventWait).where(
+        EventWait.subject == wait.subject,
+        EventWait.state == "sent",
+        col(EventWait.created_at) >= since,
+        col(EventWait.id).not_in(known),
+    )
+    found = session.exec(before.order_by(col(EventWait.created_at), col(EventWait.id)).limit(1)).first()
+    return found is not None and deliver(session, id, found.value, now, heard=found.id)
+
+
+def publish(
+    session: TenantSession, subject: str, value: Any, now: float, *, heard: str | None = None
+) -> Sequence[EventWait]:
     """An event happened: whoever waits for it now gets it. Returns who that is."""
     waiting = select(EventWait).where(
         EventWait.subject == subject, EventWait.state == "waiting", col(EventWait.expires_at) > now
     )
-    heard: list[EventWait] = []
+    told: list[EventWait] = []
     while found := session.exec(waiting.order_by(col(EventWait.id)).limit(MOST)).all():
-        if not (new := [row for row in found if deliver(session, row.id, value, now)]):
+        if not (new := [row for row in found if deliver(session, row.id, value, now, heard=heard)]):
             break
-        heard += new
-    return heard
+        told += new
+    return told
 
 
 MOST = 1_000

@@ -23,7 +23,7 @@ class SendEvent(Node):
     """Tells waiting runs of your team that something happened; they go on at once.
 
     Every run hears it that waits for an event of this name and key in “Wait for an event” at this moment. Who begins to wait
-    later does not. It is heard once, also when the server stops in between.
+    later hears it only if that step “also takes one from before”. It is heard once, also when the server stops in between.
     """
 
     # E2: runs of the team go on; nothing leaves the product.

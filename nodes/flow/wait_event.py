@@ -21,7 +21,7 @@ from nodes.base import (
     Pause,
     PortInfo,
 )
-from nodes.compiling import Writer, quoted
+from nodes.compiling import CannotCompile, Writer, quoted
 from nodes.events import EVENT, event_key, written_key
 from nodes.filling import check_json
 from nodes.shape import ANY, TEXT, Shape, record, shape_of
@@ -96,6 +96,14 @@ class WaitEvent(Node):
         default=7, gt=0, le=1_000_000, title="At most", description="How many minutes, hours or days to wait."
     )
     unit: Literal["minutes", "hours", "days"] = Field(default="days", title="Unit", description="What is counted.")
+    before: float = Field(
+        default=0,
+        ge=0,
+        le=1_440,
+        title="Also take one from before",
+        description="Minutes: one that was sent up to so long before the step began to wait counts too. 0: only from now on.",
+        json_schema_extra={"show_when": {"mode": "event"}},
+    )
     sample_json: Json = Field(
         default="",
         title="Sample",
@@ -123,7 +131,8 @@ class WaitEvent(Node):
         sample = orjson.loads(self.sample_json) if self.sample_json.strip() else None
         if self.mode == "event":
             key = event_key(ctx.evaluate(self.key) if self.key.strip() else None)
-            return Pause("event", until, {"name": self.event.strip(), "key": key, "sample": sample})
+            asked = {"name": self.event.strip(), "key": key, "sample": sample}
+            return Pause("event", until, asked | ({"before": self.before * 60} if self.before else {}))
         address = _address(ctx.evaluate(self.address))
         call: dict[str, Any] = {"body": sample, "query": {}, "headers": {}, "method": "POST"}
         return Pause("event", until, {"address": address, "sample": call})
@@ -133,6 +142,11 @@ class WaitEvent(Node):
         return Came(arrived=said.get("value")) if said.get("arrived") else Came(too_late=value)
 
     def as_python(self, w: Writer) -> None:
+        if self.mode == "event" and self.before:
+            raise CannotCompile(
+                "it also takes events that were sent before it began to wait, and only the factory keeps them.",
+                fix="Set “Also take one from before” to 0, or run this agent in the factory.",
+            )
         if self.mode == "event":
             name, key = quoted(self.event.strip()), written_key(w, self.key)
             w.let("said", w.world("events.wait", name, key, repr(self._seconds())))

@@ -237,3 +237,53 @@ async def test_the_sandbox_pretends_that_it_came(rig: Rig, pretend: dict[str, An
     for made in (SENDING, ADDRESS):
         run_id = await rig.sandbox.start(WHO, made, {"order": 7})
         assert (await rig.ended(run_id)).info.state == "succeeded"
+
+
+# --- events from before -----------------------------------------------------------------------------------------------------
+
+
+def late(**settings: Any) -> Blueprint:
+    wait = {"event": "paid", "key": "order", "amount": 2, "unit": "days", "before": 10} | settings
+    return drawn({"s": START, "w": ("flow.wait_event", wait)}, "s.value > w.value")
+
+
+async def test_an_event_from_shortly_before_is_heard_by_everybody_who_takes_one_also_after_a_restart(
+    database_url: str,
+) -> None:
+    async with open_real(database_url) as rig:
+        assert await rig.engine.waits.publish(TENANT, "live", "paid", "7", {"n": 1}, "first") == 0
+        assert await rig.engine.waits.publish(TENANT, "live", "paid", "7", {"n": 2}, "second") == 0
+    async with open_real(database_url) as rig:
+        for _ in range(2):
+            view = await rig.run(late(), {"order": 7})
+            assert outputs(view)["w"] == {"arrived": {"n": 1}}, "each waiter hears it, the earliest first"
+        for blueprint, order in ((late(before=0), 7), (late(), 8), (late(event="other"), 7)):
+            ex = await rig.begin(blueprint, {"order": order})
+            await rig.waiting(ex.id)
+        assert await rig.engine.waits.publish("stranger", "live", "paid", "8", 1, "third") == 0
+        assert await rig.engine.waits.publish(TENANT, "test", "paid", "8", 1, "fourth") == 0
+
+
+async def test_an_event_from_too_long_before_is_not_heard(rig: Rig) -> None:
+    await rig.engine.waits.publish(TENANT, "live", "paid", "7", 1, "first")
+    clock = rig.engine.clock
+    rig.engine.clock = lambda: clock() + 601
+    ex = await rig.begin(late(), {"order": 7})
+    await rig.waiting(ex.id)
+
+
+async def test_a_step_that_waits_again_and_again_hears_each_event_once(rig: Rig) -> None:
+    wait = {"event": "paid", "key": "'k'", "before": 10}
+    blueprint = drawn(
+        {"s": START, "each": ("flow.for_each", {}), "w": ("flow.wait_event", wait), "end": ("context.set_values", {})},
+        "s.value > each.items", "each.item > w.value", "w.arrived > each.result", "each.done > end.value",
+    )  # fmt: skip
+    waits = rig.engine.waits
+    await waits.publish(TENANT, "live", "paid", "k", 1, "first")
+    ex = await rig.begin(blueprint, ["a", "b", "c", "d"])
+    await rig.waiting(ex.id)
+    # Whether the run waits again by the time of the next one makes no difference.
+    for number, once in ((2, "second"), (2, "second"), (3, "third"), (4, "fourth")):
+        await waits.publish(TENANT, "live", "paid", "k", number, once)
+    view = await rig.ended(ex.id)
+    assert outputs(view)["each"] == {"done": [1, 2, 3, 4]}
