@@ -155,7 +155,7 @@ SMALL = Catalog([Begin, Mix, Look, Choose, All, Any1, Each, Again])
 @st.composite
 def drawings(draw: Any) -> Drawing:
     painter = Painter(draw, pure=True)
-    painter.kinds = [kind for kind in painter.kinds if f"p.{kind}" in SMALL]
+    painter.kinds = [kind for kind in painter.kinds if f"p.{kind}" in SMALL] + ["again", "again"]
     return painter.whole()
 
 
@@ -296,7 +296,7 @@ def agents(draw: Any, others: tuple[str, ...] = ()) -> dict[str, Any]:
 
     def body(loop: str, inside: int) -> None:
         inner = [(loop, "item")]
-        for _ in range(draw(st.integers(0, 3))):
+        for _ in range(pick(1, 2, 3, 0)):
             step(inner, inside + 1)
         if inner[1:]:
             back = pick(*inner[1:])
@@ -315,6 +315,7 @@ def agents(draw: Any, others: tuple[str, ...] = ()) -> dict[str, Any]:
             "split",
             "text",
             "each",
+            "repeat",
             "repeat",
             "note",
         ]
