@@ -148,14 +148,15 @@ class Graph:
     def expanded(self, operation: Operation) -> list[Operation]:
         """The operation with what goes along with it.
 
-        A new node gets the settings that are made anew each time, such as a webhook's address; a removed one takes its edges
-        and group memberships along.
+        A new node gets the settings that are made anew each time, such as a webhook's address, and so does a copy; a removed
+        one takes its edges and group memberships along.
         """
         if isinstance(operation, AddNode) and operation.node.type in self.types:
             node = operation.node
             first = self.types.get(node.type).first_settings()
-            if first.keys() - node.settings.keys():
-                operation = AddNode(node=node.model_copy(update={"settings": {**first, **node.settings}}))
+            settings = {**node.settings, **first} if operation.copy_ else {**first, **node.settings}
+            if settings != node.settings:
+                operation = AddNode(node=node.model_copy(update={"settings": settings}))
         if not isinstance(operation, RemoveNode):
             return [operation]
         id_ = operation.id
@@ -181,6 +182,8 @@ class Graph:
             case RemoveNode(id=id_):
                 if self._edges_at.get(id_):
                     raise Rejected(f"“{self.title(id_)}” still has connections.", where={"node": id_})
+                if any(id_ in group.nodes for group in self.groups.values()):
+                    raise Rejected(f"“{self.title(id_)}” is in a group.", where={"node": id_})
                 node = self._pop(self.nodes, id_, "node")
                 del self._edges_at[id_]
                 self._faces.pop(id_, None)

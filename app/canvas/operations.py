@@ -31,6 +31,8 @@ class AddNode(_Operation):
 
     op: Literal["add_node"] = "add_node"
     node: Placed
+    copy_: bool = Field(default=False, alias="copy", exclude=True)
+    """A copy of another node: what each must have for itself is made anew."""
 
 
 class RemoveNode(_Operation):

@@ -261,6 +261,23 @@ def test_cut_duplicate_and_paste_of_something_else(three: Drawing) -> None:
     three.sees(4, 1)
 
 
+def test_a_copy_of_a_webhook_has_an_address_of_its_own_and_one_that_is_moved_keeps_it(drawing: Drawing) -> None:
+    drawing.open()
+    drawing.post(
+        "commit", [{"op": "add_node", "node": {"id": "h", "type": "trigger.webhook", "settings": {"path": "orders"}}}]
+    )
+    drawing.sees(1)
+    drawing.node("trigger.webhook").click()
+    drawing.press("Control+x")
+    drawing.sees(0)
+    drawing.press("Control+v")
+    drawing.sees(1)
+    drawing.until(lambda found: [node["settings"]["path"] for node in found["saved"]["nodes"]] == ["orders"])
+    drawing.press("Control+v")
+    drawing.sees(2)
+    drawing.until(lambda found: len({node["settings"]["path"] for node in found["saved"]["nodes"]}) == 2)
+
+
 def test_the_menu_copies_and_pastes_too(three: Drawing) -> None:
     three.node("validation.decide").click(button="right")
     three.page.get_by_role("menuitem", name="Copy").click()

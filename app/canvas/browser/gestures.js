@@ -212,14 +212,14 @@ export function createGestures({ graph, flow, wire, kinds, say, root, readOnly }
   const setGroup = (id, patch) => commit([{ op: "set_group", id, patch }]);
 
   // ---- clipboard -----------------------------------------------------------------------------------------------------
-  function parcel() {
+  function parcel(cut = false) {
     const chosen = new Set(selectedIds());
     const nodes = [...chosen].map((id) => graph.nodes.get(id)).filter(Boolean);
     const notes = [...chosen].map((id) => graph.notes.get(id)).filter(Boolean);
     if (!nodes.length && !notes.length) return "";
     const edges = [...graph.edges.values()].filter((edge) => chosen.has(edge.source) && chosen.has(edge.target) && !graph.broken.has(edge.id));
     const groups = [...graph.groups.values()].map((group) => ({ ...group, nodes: group.nodes.filter((id) => chosen.has(id)) })).filter((group) => group.nodes.length > 1);
-    return JSON.stringify({ [CLIPBOARD]: { nodes, edges, notes, groups } });
+    return JSON.stringify({ [CLIPBOARD]: { nodes, edges, notes, groups, cut } });
   }
   function remember(text) {
     copied = text;
@@ -233,7 +233,7 @@ export function createGestures({ graph, flow, wire, kinds, say, root, readOnly }
       const parts = value?.[CLIPBOARD] ?? value;
       if (!Array.isArray(parts?.nodes)) return null;
       const list = (name) => (Array.isArray(parts[name]) ? parts[name].filter((part) => part && typeof part.id === "string") : []);
-      return { nodes: list("nodes"), edges: list("edges"), notes: list("notes"), groups: list("groups") };
+      return { nodes: list("nodes"), edges: list("edges"), notes: list("notes"), groups: list("groups"), cut: parts.cut === true };
     } catch {
       return null;
     }
@@ -249,8 +249,10 @@ export function createGestures({ graph, flow, wire, kinds, say, root, readOnly }
     for (const part of parts.nodes) ids.set(part.id, newId("n"));
     const placed = (part, id) => ({ ...clone(part), id, x: (part.x || 0) + dx, y: (part.y || 0) + dy });
     const notes = parts.notes.map((note) => placed(note, newId("t")));
+    // What was cut moves with all that is its own, such as a webhook's address; everything else is one of several.
+    const copy = !(parts.cut && pastes === 1);
     const ops = [
-      ...parts.nodes.map((node) => ({ op: "add_node", node: placed(node, ids.get(node.id)) })),
+      ...parts.nodes.map((node) => ({ op: "add_node", node: placed(node, ids.get(node.id)), copy })),
       ...parts.edges.filter((edge) => ids.has(edge.source) && ids.has(edge.target))
         .map((edge) => link(ids.get(edge.source), edge.source_port, ids.get(edge.target), edge.target_port)),
       ...notes.map((note) => ({ op: "add_note", note })),
@@ -267,8 +269,8 @@ export function createGestures({ graph, flow, wire, kinds, say, root, readOnly }
     pastes = 0;
     put(unpack(text));
   }
-  function onCopy(event) {
-    const text = parcel();
+  function onCopy(event, cut = false) {
+    const text = parcel(cut);
     if (!text) return;
     remember(text);
     event.clipboardData.setData("text/plain", text);
@@ -277,7 +279,7 @@ export function createGestures({ graph, flow, wire, kinds, say, root, readOnly }
   }
   function onCut(event) {
     if (!parcel() || readOnly) return;
-    onCopy(event);
+    onCopy(event, true);
     remove();
   }
   function onPaste(event, at) {
@@ -288,7 +290,7 @@ export function createGestures({ graph, flow, wire, kinds, say, root, readOnly }
   }
   /** Copy and paste out of a menu: the system's clipboard where the browser lets us, else what was copied here. */
   async function copyByMenu(cut = false) {
-    const text = parcel();
+    const text = parcel(cut);
     if (!text) return;
     remember(text);
     try {

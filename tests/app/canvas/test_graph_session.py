@@ -581,6 +581,32 @@ def test_a_new_webhook_gets_an_address_of_its_own_which_stays() -> None:
     assert session.graph.nodes["two"].settings["path"] == second
 
 
+def test_a_node_that_another_one_put_into_a_group_is_not_taken_back_from_under_them() -> None:
+    session, ada = opened(node("a"))
+    bo = Editor("Bo")
+    session.commit(bo, [{"op": "add_group", "group": {"id": "g", "nodes": ["a"]}}])
+    assert "is in a group" in session.undo(ada).said[0]
+    assert session.counts == [1, 0, 0, 1]
+    session.commit(ada, [{"op": "remove_node", "id": "a"}])
+    assert session.counts == [0, 0, 0, 0]
+
+
+def test_a_copy_of_a_webhook_gets_an_address_of_its_own_and_one_that_moves_keeps_it() -> None:
+    session, editor = GraphSession(Blueprint()), Editor()
+    session.subscribe(editor, lambda _: None)
+    hook = {"type": "trigger.webhook", "settings": {"path": "orders", "method": "PUT"}}
+    for id_, more in (("one", {}), ("copied", {"copy": True}), ("moved", {"copy": False})):
+        session.commit(editor, [{"op": "add_node", "node": {"id": id_, **hook}, **more}])
+    settings = {id_: node.settings for id_, node in session.graph.nodes.items()}
+    assert settings["one"] == settings["moved"] == hook["settings"]
+    assert settings["copied"]["path"] not in ("orders", "")
+    assert settings["copied"]["method"] == "PUT"
+    session.undo(editor)
+    session.undo(editor)
+    session.redo(editor)
+    assert session.graph.nodes["copied"].settings == settings["copied"]
+
+
 # --- limits of a team -----------------------------------------------------------------------------------------------------
 
 
