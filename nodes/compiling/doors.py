@@ -8,6 +8,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import mimetypes
 import os
 import secrets
@@ -286,22 +287,42 @@ class Events:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[str, str], list[asyncio.Future[Any]]] = {}
+        self._waiting: dict[tuple[str, str], list[asyncio.Future[tuple[float, Any]]]] = {}
+        self._sent: list[tuple[tuple[str, str], tuple[float, Any]]] = []
+        """What was sent in the last day, with the moment of each, which no two have in common."""
         self._addresses: dict[str, tuple[asyncio.Future[Any], float]] = {}
         self._held: set[str] = set()
 
     async def send(self, name: str, key: str, value: Any) -> int:
         """Let all go on that wait for this event now; how many there were."""
+        latest = self._sent[-1][1][0] if self._sent else 0.0
+        event = max(time.time(), math.nextafter(latest, math.inf)), value
+        self._sent = [one for one in self._sent if one[1][0] > event[0] - 86_400]
+        self._sent.append(((name, key), event))
         heard = [one for one in self._waiting.pop((name, key), []) if not one.done()]
         for one in heard:
-            one.set_result(value)
+            one.set_result(event)
         return len(heard)
 
-    async def wait(self, name: str, key: str, seconds: float) -> dict[str, Any]:
-        """Wait for an event: whether it came in time, and what came along."""
+    async def wait(
+        self, name: str, key: str, seconds: float, before: float = 0.0, heard: set[float] | None = None
+    ) -> dict[str, Any]:
+        """Wait for an event: whether it came in time, and what came along.
+
+        With `before`, one counts too that was sent up to so many seconds ago, unless it is among those that were `heard`.
+        """
+        known, since = heard if heard is not None else set(), time.time() - before
+        for about, (moment, value) in self._sent if before else ():
+            if about == (name, key) and moment >= since and moment not in known:
+                known.add(moment)
+                return {"arrived": True, "value": value}
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault((name, key), []).append(future)
-        return await self._outcome(future, seconds)
+        found = await self._outcome(future, seconds)
+        if found["arrived"]:
+            moment, found["value"] = found["value"]
+            known.add(moment)
+        return found
 
     async def address(self, *, seconds: float) -> str:
         """A new address that nobody can guess."""

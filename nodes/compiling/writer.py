@@ -77,6 +77,8 @@ class Writer:
         self.called: set[str] = set()
         """The other agents that it calls or starts, and "" when it asks for one that was started."""
         self.starts = False
+        self.hears = False
+        """Whether it must know which events it has heard in this run."""
         variables = {name: name for name in self.ports}
         self.formulas = Formulas(library, Scope(self.main or None, variables, fixed))
         self._depth = 1
@@ -161,6 +163,11 @@ class Writer:
         """The present moment."""
         self.outside = True
         return atom("world.now()")
+
+    def heard(self) -> Code:
+        """The events that this step has heard in this run: a set to add to."""
+        self.hears = True
+        return atom("heard")
 
     def fresh(self) -> Code:
         """A key that no other call has."""

@@ -21,7 +21,7 @@ from nodes.base import (
     Pause,
     PortInfo,
 )
-from nodes.compiling import CannotCompile, Writer, quoted
+from nodes.compiling import Code, Writer, quoted
 from nodes.events import EVENT, event_key, written_key
 from nodes.filling import check_json
 from nodes.shape import ANY, TEXT, Shape, record, shape_of
@@ -142,14 +142,10 @@ class WaitEvent(Node):
         return Came(arrived=said.get("value")) if said.get("arrived") else Came(too_late=value)
 
     def as_python(self, w: Writer) -> None:
-        if self.mode == "event" and self.before:
-            raise CannotCompile(
-                "it also takes events that were sent before it began to wait, and only the factory keeps them.",
-                fix="Set “Also take one from before” to 0, or run this agent in the factory.",
-            )
         if self.mode == "event":
             name, key = quoted(self.event.strip()), written_key(w, self.key)
-            w.let("said", w.world("events.wait", name, key, repr(self._seconds())))
+            earlier: list[Code | str] = [repr(self.before * 60), w.heard()] if self.before else []
+            w.let("said", w.world("events.wait", name, key, repr(self._seconds()), *earlier))
         else:
             address = w.use(_address, w.formula(self.address))
             w.let("said", w.world("events.wait_at", address, repr(self._seconds())))

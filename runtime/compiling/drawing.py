@@ -30,13 +30,14 @@ _RETURNS = {
     "ways": "list[str]",
     "nothing": "None",
 }
-_MADE = frozenset({"from", "runs", "members_of", "results_of", "one_of", "use", "until"})
+_MADE = frozenset({"from", "runs", "members_of", "results_of", "one_of", "use", "until", "heard_by"})
 """How names begin that the wiring makes of the names of steps."""
 _TYPED = {
     "about": "dict[str, Any]",
     "steps": "dict[str, Any]",
     "variables": "dict[str, Any]",
     "replies": "list[Any]",
+    "heard": "set[float]",
     "calls": "Calls",
     "world": "World",
     "index": "int",
@@ -212,6 +213,7 @@ class Drawing:
         extras += ["variables"] if "vars" in used and self.sets else []
         extras += ["about"] if "run" in used else []
         extras += ["replies"] if writer.answers else []
+        extras += ["heard"] if writer.hears else []
         extras += ["calls"] if writer.called else []
         extras += ["tools"] if step.toolbox is not None and step.toolbox.tools else []
         extras += ["world"] if writer.outside and "world" in words_in(body) else []

@@ -38,6 +38,7 @@ _OWN = {
     "result",
     "steps",
     "replies",
+    "heard",
     "variables",
     "ends",
     "item",

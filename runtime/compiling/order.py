@@ -53,7 +53,10 @@ def check_events(drawing: Drawing) -> None:
     sent = {step.node.event: step for step in steps if isinstance(step.node, SendEvent)}
     for step in steps:
         if isinstance(step.node, WaitEvent) and step.node.mode == "event" and step.node.event.strip() in sent:
-            why = f"“{sent[step.node.event.strip()].name}” of the same agent sends what it waits for."
+            sender = sent[step.node.event.strip()]
+            if step.node.before and sender.id in _Order(drawing).before(step):
+                continue
+            why = f"“{sender.name}” of the same agent sends what it waits for."
             fix = "A module does one step after the other: let another agent wait, or run this one in the factory."
             raise _refused(step, why, fix)
 

@@ -60,6 +60,8 @@ class Wiring:
             lines += loose(call(drawing.library.kit("this_run"), quoted(plan.blueprint.name)), "about = ")
         if drawing.replies:
             lines += ["replies: list[Any] = []"]
+        hearing = [one.name for one in drawing.functions.values() if "heard" in one.extras]
+        lines += [f"heard_by_{name}: set[float] = set()" for name in hearing]
         if drawing.named:
             lines += ["steps: dict[str, Any] = {}"]
         if drawing.sets:
@@ -261,6 +263,7 @@ class Wiring:
         if step.toolbox is not None:
             uses = {tool.name: self.tool_name(step, tool) for tool in step.toolbox.tools.values()}
             names["tools"] = record_of({name: atom(use) for name, use in uses.items()}).flat
+        names["heard"] = f"heard_by_{function.name}"
         arguments += [atom(names.get(name, name)) for name in function.extras]
         return call(function.name, *arguments)
 

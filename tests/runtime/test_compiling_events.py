@@ -10,7 +10,7 @@ from nodes.blueprint import Blueprint
 from nodes.catalog import catalog
 from nodes.compiling import CannotCompile
 from runtime.compiling import compile_python
-from tests.runtime.test_compiling import imported
+from tests.runtime.test_compiling import checked, imported
 from tests.runtime.test_compiling_loops_and_calls import drawn
 
 TYPES = catalog()
@@ -53,6 +53,31 @@ async def test_the_program_around_it_sends_what_it_waits_for(tmp_path: Path) -> 
 async def test_what_does_not_come_in_time_goes_its_own_way(tmp_path: Path) -> None:
     module = imported(compile_python(waits(amount=0.0001, unit="minutes"), TYPES), tmp_path)
     assert await module.run({"order": 1}) == {"order": 1}
+
+
+async def test_an_event_from_before_is_heard_once_by_each_step(tmp_path: Path) -> None:
+    twice = drawn(
+        {"start": ("trigger.manual", {}), "poll": ("flow.repeat", {"until": "index == 1"}),
+         "wait": ("flow.wait_event", PAID | {"before": 5, "amount": 0.0005, "unit": "minutes"})},
+        "start.value > poll.value", "poll.item > wait.value", "wait.arrived > poll.result", "wait.too_late > poll.result",
+    )  # fmt: skip
+    module = imported(compile_python(twice, TYPES), tmp_path)
+    world = module.World()
+    await world.events.send("order.paid", "1", {"order": 1, "number": 1})
+    await world.events.send("order.paid", "2", {"order": 1})
+    assert await module.run({"order": 1}, world=world) == {"order": 1, "number": 1}
+    await world.events.send("order.paid", "1", {"order": 1, "number": 2})
+    assert await module.run({"order": 1}, world=world) == {"order": 1, "number": 2}
+    assert await module.run({"order": 3}, world=world) == {"order": 3}
+
+
+async def test_an_agent_hears_what_it_sent_itself_before(tmp_path: Path) -> None:
+    agent = drawn(
+        {"start": ("trigger.manual", {}), "send": ("flow.send_event", PAID), "wait": ("flow.wait_event", PAID | {"before": 1})},
+        "start.value > send.value", "send.value > wait.value",
+    )  # fmt: skip
+    module = imported(compile_python(agent, TYPES), tmp_path)
+    assert await module.run({"order": 3}) == {"order": 3}
 
 
 async def test_agents_of_a_module_send_each_other_events(tmp_path: Path) -> None:
@@ -102,6 +127,17 @@ async def test_only_an_address_that_was_given_out_is_waited_at(tmp_path: Path, m
     module = imported(compile_python(asks(address="'https://me.example/other'"), TYPES), tmp_path)
     with pytest.raises(module.NodeError, match="This is no reply address"):
         await module.run({})
+
+
+def test_modules_with_events_are_formatted_linted_and_typed(tmp_path: Path) -> None:
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    for name, agent in {"waits": waits(before=5), "asks": asks()}.items():
+        (folder / f"{name}.py").write_text(compile_python(agent, TYPES))
+    assert checked("ruff", "format", "--isolated", "--no-cache", "--line-length=120", "--diff", str(folder)) == ""
+    rules = ("--ignore=E501", "--select=E,F,W,I,UP")
+    assert checked("ruff", "check", "--isolated", "--no-cache", *rules, str(folder)) == ""
+    assert checked("mypy", "--strict", f"--cache-dir={tmp_path}", str(folder)) == ""
 
 
 def test_an_agent_that_waits_for_what_it_sends_itself_is_refused() -> None:
