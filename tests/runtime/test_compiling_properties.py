@@ -28,9 +28,9 @@ from tests.runtime.engines import open_rig
 from tests.runtime.test_engine_properties import Drawing, Painter, another, digest, members, plain
 
 GRAPHS = int(os.environ.get("FACTORY_SOAK_GRAPHS", "0")) or 40
-many = settings(
-    max_examples=GRAPHS, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
-)
+# Runs of a real engine are too slow to look for the smallest example that fails.
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+many = settings(max_examples=GRAPHS, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 numbers = count()
 
 
