@@ -41,7 +41,11 @@ SOAK = {
     "RUNTIME_KILLS": "1000", "KILLS": "200", "WORKERS": "500", "TAKEOVERS": "20", "CUTS": "500", "GRAPHS": "2000",
     "POWER_CUTS": "1000",
 }  # fmt: skip
-GRAPHS = ("tests/runtime/test_engine_properties.py", "tests/runtime/test_compiling_properties.py")
+GRAPHS = (
+    "tests/runtime/test_engine_properties.py",
+    "tests/runtime/test_compiling_properties.py",
+    "tests/runtime/test_compiling_agents.py",
+)
 
 
 @dataclass
