@@ -135,6 +135,8 @@ async def test_after_a_crash_a_step_that_was_allowed_is_repeated_under_its_key_a
     async with open_rig(database_url) as rig:
         assert (await rig.ended(ex.id)).info.state == "succeeded"
         assert not await rig.approvals.list(WHO)
+        facts = (await rig.engine.journal.load(TENANT, ex.id))[2]
+        assert [fact["kind"] for fact in facts].count("step.waiting") == 1
     assert list(world.keys.values()) == [2]
 
 
