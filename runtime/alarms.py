@@ -38,6 +38,7 @@ class Alarms:
         self._engine = engine
         self._runs = runs
         self._giving: set[str] = set()
+        self._ticking: asyncio.Task[None] | None = None
         engine.on_failed = self._hear
 
     def _hear(self, tenant: str, run_id: str, owes: bool) -> None:
@@ -50,7 +51,15 @@ class Alarms:
         """Give the alarms that are still owed, and look for such again from time to time."""
         await self.catch_up()
         if ticking:
-            self._engine.spawn(self._go_on())
+            # Not one of the engine's tasks: those end with each life of this server, this goes on in the next.
+            self._ticking = asyncio.get_running_loop().create_task(self._go_on(), name="alarms")
+
+    async def stop(self) -> None:
+        """Look no more; what is owed stays owed."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
+            self._ticking = None
 
     async def _go_on(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -54,7 +55,12 @@ class Errands:
         for row in await self._engine.db.read_all(lambda session: errand.waiting(session, me)):
             if row.id not in self._doing:
                 self._doing.add(row.id)
-                self._engine.spawn(self._do(row))
+                # A task that is cancelled before it begins runs nothing of its own, not even a `finally`.
+                doing = self._engine.spawn(self._do(row))
+                doing.add_done_callback(partial(self._done, row.id))
+
+    def _done(self, id_: str, _: object) -> None:
+        self._doing.discard(id_)
 
     async def _do(self, row: errand.Errand) -> None:
         engine = self._engine
@@ -71,5 +77,3 @@ class Errands:
             await engine.db.write(row.tenant_id, lambda session: errand.done(session, row.id))
         except FactoryError as error:
             log.info("an errand is left for later", run=row.run_id, reason=error.message)
-        finally:
-            self._doing.discard(row.id)

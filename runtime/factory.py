@@ -167,6 +167,8 @@ class Factory:
             await self.hooks.reload()
             await self.held.start()
             await self.alarms.start(ticking=self.options.ticking)
+            stack.push_async_callback(self.alarms.stop)
+            self.engine.lease.on_recover += [self.held.start, self.alarms.catch_up]
             if self.options.ticking:
                 await self.clock.start()
                 self.engine.lease.on_recover.append(self.clock.recover)

@@ -66,17 +66,17 @@ class Held:
             self._again.add(deployment_id)
             return
         self._releasing.add(deployment_id)
-        self._engine.spawn(self._release(tenant, deployment_id))
+        # A task that is cancelled before it begins runs nothing of its own, not even a `finally`.
+        releasing = self._engine.spawn(self._release(tenant, deployment_id))
+        releasing.add_done_callback(lambda _: self._releasing.discard(deployment_id))
 
     async def _release(self, tenant: str, deployment_id: str) -> None:
-        try:
-            while True:
-                self._again.discard(deployment_id)
-                await self._start_all(tenant, deployment_id)
-                if deployment_id not in self._again:
-                    break
-        finally:
-            self._releasing.discard(deployment_id)
+        while True:
+            self._again.discard(deployment_id)
+            await self._start_all(tenant, deployment_id)
+            if deployment_id not in self._again:
+                break
+        self._releasing.discard(deployment_id)  # before anybody hears that nothing is held any more
         self._bus.publish(tenant, ("deployments",), {"deployment": deployment_id, "held": False})
 
     async def _start_all(self, tenant: str, deployment_id: str) -> None:

@@ -100,6 +100,8 @@ class Lease:
         self._db.fence(id_)
         self.id = id_
         self._until = sent + self.seconds * STOP
+        if not self.alone:
+            log.info("this server is one of those that share the database", server=id_)
 
     async def _keep(self) -> None:
         """Renew for as long as we live; when that fails for too long, stop everything and begin anew."""
@@ -118,11 +120,9 @@ class Lease:
         while (sent := self._steady()) < self._until:
             try:
                 async with asyncio.timeout(self._until - sent):
-                    if not await self._db.write_all(lambda session: server.renew(session, id_, time.time())):
+                    if not await self._db.write_apart(lambda session: server.renew(session, id_, time.time())):
                         return False
             except (TimeoutError, StorageError) as error:
-                if getattr(error, "code", "") == "storage.fenced":
-                    return False
                 log.warning("this server could not renew its lease", reason=str(error))
                 await asyncio.sleep(min(0.2, self.seconds * RENEW))
                 continue
@@ -144,7 +144,6 @@ class Lease:
             except StorageError as error:
                 log.warning("this server cannot come back yet", reason=error.message)
                 await asyncio.sleep(self.seconds * RENEW)
-        log.info("this server is back", server=self.id)
         # Not here: whoever renews the lease must not wait until everything is taken over, or it is lost again meanwhile.
         self._recovering = asyncio.get_running_loop().create_task(self._call(self.on_recover), name="recovery")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -26,6 +26,7 @@ class Backend(Protocol):
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
     async def read(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T: ...
+    async def write_apart(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T: ...
     def put(self, job: WriteJob) -> None: ...
     async def claim(self) -> bool: ...
     def fence(self, server: str | None) -> None: ...
@@ -76,6 +77,10 @@ class Database:
         """Write over all tenants: only where there is no tenant yet."""
         return await self._write(_unbound, fn)
 
+    async def write_apart(self, fn: Callable[[Session], T]) -> T:
+        """The same past everything that is queued, and not fenced: only for what says that this server lives."""
+        return await self._asked(self._backend.write_apart(_unbound, fn))
+
     async def claim(self) -> bool:
         """Take the database for a server: True when no other server can have it beside us, until we stop.
 
@@ -84,7 +89,10 @@ class Database:
         return await self._backend.claim()
 
     def fence(self, server: str | None) -> None:
-        """From now on every write is refused with `storage.fenced` once the others have given this server up."""
+        """From now on every write is refused with `storage.fenced` once the others have given this server up.
+
+        What is still queued for another life of this server is refused at once.
+        """
         self._backend.fence(server)
 
     def record(self, batch: RunRecord) -> asyncio.Future[None]:
@@ -98,10 +106,15 @@ class Database:
         return future
 
     async def _read(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T:
+        return await self._asked(self._backend.read(make, fn))
+
+    async def _asked(self, answer: Coroutine[Any, Any, T]) -> T:
+        """What the database answers; what it raises is one of ours."""
         if not self._open:
+            answer.close()
             raise errors.stopped()
         try:
-            return await self._backend.read(make, fn)
+            return await answer
         except Exception as error:
             known = errors.explained(error)
             if known is error:

@@ -1,4 +1,7 @@
-"""PostgreSQL: one connection on the event loop writes whatever is queued in one transaction, a pool beside it reads."""
+"""PostgreSQL: one connection on the event loop writes whatever is queued in one transaction, a pool beside it reads.
+
+A third one says that we live: the writer may have to wait for rows that another server has locked, and that is not being dead.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ log = logging.getLogger(__name__)
 _READERS = 8
 _LARGEST_GROUP = 2_048
 # Seconds after which the server ends a transaction that we do not go on with, and its locks with it.
-_STALLED = 5
+_STALLED = 2
 _FENCED = "SELECT pg_current_xact_id()::text FROM server WHERE tenant_id = '*' AND id = $1 FOR KEY SHARE"
 _LOST = (
     asyncpg.PostgresConnectionError,
@@ -53,6 +56,7 @@ class PostgresBackend:
         self._writer: asyncio.Task[None] | None = None
         self._engine: AsyncEngine | None = None
         self._readers: AsyncEngine | None = None
+        self._apart: AsyncEngine | None = None
         self._connection: AsyncConnection | None = None
         self._fence: str | None = None
 
@@ -60,6 +64,7 @@ class PostgresBackend:
         self._stopping = False
         self._engine = _engine(self._url, pool_size=1)
         self._readers = _engine(self._url, pool_size=_READERS)
+        self._apart = _engine(self._url, pool_size=1)
         try:
             async with self._engine.connect() as connection:
                 await connection.run_sync(migrations.upgrade, self._name)
@@ -87,8 +92,24 @@ class PostgresBackend:
         return False
 
     def fence(self, server: str | None) -> None:
-        """From now on write only while this server has its row."""
+        """From now on write only while this server has its row. What is queued for the life before is refused."""
+        if self._fence is not None and server != self._fence:
+            late, self._queue = self._queue, deque()
+            resolve((job, None, errors.fenced()) for job in late)
         self._fence = server
+
+    async def write_apart(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T:
+        """Write past the queue, whatever the writer waits for."""
+
+        def call(connection: Connection) -> T:
+            with make(connection) as session:
+                result = fn(session)
+                session.commit()
+                return result
+
+        assert self._apart is not None
+        async with self._apart.begin() as connection:
+            return await connection.run_sync(call)
 
     async def read(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T:
         def call(connection: Connection) -> T:
@@ -136,10 +157,10 @@ class PostgresBackend:
     async def _close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
-        for engine in (self._readers, self._engine):
+        for engine in (self._apart, self._readers, self._engine):
             if engine is not None:
                 await engine.dispose()
-        self._connection = self._engine = self._readers = self._writer = None
+        self._connection = self._engine = self._readers = self._apart = self._writer = None
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until the server answers again, for as long as a busy database is waited for."""
@@ -177,9 +198,9 @@ class PostgresBackend:
     async def _group(self, jobs: list[WriteJob]) -> list[Answer]:
         """Write the jobs in one transaction; if the server was lost before it could keep them, again and again for a while."""
         clock = asyncio.get_running_loop().time
-        end = clock() + self._busy
+        end, fence = clock() + self._busy, self._fence
         while clock() < end:
-            group = _Group(jobs)
+            group = _Group(jobs, fence)
             try:
                 await self._patiently(self._connect)
                 await self._transaction(group)
@@ -237,11 +258,11 @@ class PostgresBackend:
         raw = await self._connect()
         outer = None
         await raw.execute("BEGIN")
-        if self._fence is None:
+        if group.fence is None:
             group.transaction = await raw.fetchval("SELECT pg_current_xact_id()::text")
         else:
             # Held until the end: nobody can declare us dead while this transaction is under way.
-            group.transaction = await raw.fetchval(_FENCED, self._fence)
+            group.transaction = await raw.fetchval(_FENCED, group.fence)
             if group.transaction is None:
                 raise errors.fenced()
         try:
@@ -266,10 +287,11 @@ class PostgresBackend:
 
 
 class _Group:
-    """Jobs that are written together, and how far they got."""
+    """Jobs that are written together for one life of this server, and how far they got."""
 
-    def __init__(self, jobs: list[WriteJob]) -> None:
+    def __init__(self, jobs: list[WriteJob], fence: str | None) -> None:
         self.jobs = jobs
+        self.fence = fence
         self.answers: list[Answer] = []
         self.transaction: str | None = None
         self.committing = False

@@ -50,7 +50,7 @@ def join(session: Session, id: str, now: float, *, before: str = "", alone: bool
 
 
 def renew(session: Session, id: str, now: float) -> bool:
-    """Still here. False: the others have given this life up; through Database.write_all."""
+    """Still here. False: the others have given this life up; through Database.write_apart."""
     own = update(Server).where(col(Server.tenant_id) == EVERYBODY, col(Server.id) == id)
     return session.exec(own.values(beat=Server.beat + 1, renewed_at=now)).rowcount == 1
 

@@ -81,6 +81,12 @@ class SqliteBackend:
     def put(self, job: WriteJob) -> None:
         self._queue.put(job)
 
+    async def write_apart(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T:
+        """There is one writer for everybody, and nobody else's locks to wait for."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.put(SessionJob(make, fn, future))
+        return await future
+
     async def claim(self) -> bool:
         """Keep every other server off this file until we stop or die. Raises StorageError `storage.in_use`."""
         if self._lock is None:

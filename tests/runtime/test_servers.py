@@ -10,7 +10,7 @@ import pytest
 
 from nodes.errors import FactoryError
 from runtime.leases import Lease
-from storage import server
+from storage import memory, server
 from storage.database import Database
 from storage.errors import StorageError
 from tests.runtime.engines import TENANT, WHO, Rig, open_rig, states
@@ -104,6 +104,71 @@ async def test_a_server_that_cannot_renew_stops_before_others_may_take_over(post
         assert one.engine.lease.id != me, "it comes back as somebody new"
         world.hold.set()
         assert (await one.ended(ex.id)).info.state == "succeeded"
+
+
+@pytest.mark.postgres
+async def test_a_server_that_waits_for_rows_of_another_lives_on(postgres_url: str) -> None:
+    """A machine that froze in the middle of a transaction holds its rows until PostgreSQL ends it; that costs others time, not runs."""
+    async with open_rig(postgres_url, lease=LEASE) as one:
+        me, lease = one.engine.lease.id, one.engine.lease
+        await one.db.write(TENANT, lambda session: memory.remember(session, "count", 1, 0.0))
+        holder = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
+        try:
+            async with holder.transaction():
+                await holder.execute("SELECT 1 FROM memory FOR UPDATE")
+                blocked = asyncio.ensure_future(
+                    one.db.write(TENANT, lambda session: memory.remember(session, "count", 2, 0.0))
+                )
+                beats = await _beat(holder, me)
+                while await _beat(holder, me) < beats + 10:  # more than a whole lease
+                    await asyncio.sleep(0.01)
+                assert not blocked.done() and lease.held and lease.id == me
+        finally:
+            await holder.close()
+        await blocked
+        assert await one.db.read(TENANT, lambda session: memory.recall(session, "count")) == (True, 2)
+
+
+async def _beat(connection: "asyncpg.Connection[Any]", id: str) -> int:
+    return int(await connection.fetchval("SELECT beat FROM server WHERE id = $1", id))
+
+
+@pytest.mark.postgres
+async def test_what_a_life_that_is_over_had_queued_is_not_written_in_the_next(postgres_url: str) -> None:
+    async with open_rig(postgres_url, lease=LEASE) as one:
+        holder = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
+        try:
+            await one.db.write(TENANT, lambda session: memory.remember(session, "blocks", 1, 0.0))
+            async with holder.transaction():
+                await holder.execute("SELECT 1 FROM memory FOR UPDATE")
+                first = asyncio.ensure_future(
+                    one.db.write(TENANT, lambda session: memory.remember(session, "blocks", 2, 0.0))
+                )
+                await _blocked(postgres_url)
+                late = asyncio.ensure_future(
+                    one.db.write(TENANT, lambda session: memory.remember(session, "late", 1, 0.0))
+                )
+                await asyncio.sleep(0)
+                one.db.fence(None)
+                with pytest.raises(StorageError) as refused:
+                    await late
+                assert refused.value.code == "storage.fenced"
+            await first
+        finally:
+            await holder.close()
+        assert await one.db.read(TENANT, lambda session: memory.recall(session, "late")) == (False, None)
+
+
+async def _blocked(url: str) -> None:
+    """Wait until somebody waits for a lock."""
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        asking = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        async with asyncio.timeout(20):
+            while not await connection.fetchval(asking):
+                await asyncio.sleep(0.01)
+    finally:
+        await connection.close()
 
 
 @pytest.mark.postgres

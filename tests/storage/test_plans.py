@@ -128,6 +128,6 @@ def test_only_a_few_places_look_over_all_tenants() -> None:
         for room in ("app", "nodes", "runtime")
         for path in (root / room).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and node.attr in ("read_all", "write_all")
+        if isinstance(node, ast.Attribute) and node.attr in ("read_all", "write_all", "write_apart")
     }
     assert found <= set(OVER_ALL_TENANTS)
