@@ -429,6 +429,11 @@ class Engine:
 
     async def _take_up_all(self, found: Sequence[Key]) -> None:
         """One after the other, so that those who were accepted first have their turn first, as before the crash."""
+        if not self.lease.alone:
+            # Among several servers rows are read when the turn has come and not before: they may change until then.
+            for tenant, run_id in found:
+                await self._take_up_quietly(tenant, run_id, taken=True)
+            return
         loop = asyncio.get_running_loop()
         for start in range(0, len(found), TOGETHER):
             some, began = found[start : start + TOGETHER], loop.time()
