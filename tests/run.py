@@ -46,6 +46,7 @@ GRAPHS = (
     "tests/runtime/test_compiling_properties.py",
     "tests/runtime/test_compiling_agents.py",
 )
+BROKEN = "tests/promises/test_broken_input.py"
 
 
 @dataclass
@@ -141,7 +142,7 @@ def everything(run: Run, stack: ExitStack) -> None:
     if missing := run.phase("What this machine has", services.install_programs):
         run.lack(f"Not installed: {', '.join(missing)}. Install it: {services.how_to_install(missing)}")
     start_services(run, stack)
-    run.environment.setdefault("FACTORY_FUZZ", "20000")
+    run.environment.setdefault("FACTORY_FUZZ", "8000")
     check(run)
     for name, arguments in TESTS:
         run.pytest(name, arguments)
@@ -181,6 +182,8 @@ def soak(run: Run, stack: ExitStack) -> None:
     counted.unlink(missing_ok=True)
     run.pytest("Soak", ["-m", "soak", "--timeout", "14400", "-s"])
     run.pytest("Random graphs", ["--timeout", "14400", *GRAPHS])
+    run.environment.setdefault("FACTORY_FUZZ", "100000")
+    run.pytest("Broken documents", ["--timeout", "14400", "-n", "2", BROKEN])
     run.command("The report", ["python", "-m", "tests.chaos.report", str(counted)])
 
 

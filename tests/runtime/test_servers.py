@@ -16,7 +16,7 @@ from storage.errors import StorageError
 from tests.runtime.engines import TENANT, WHO, Rig, open_rig, states
 from tests.runtime.small_nodes import drawn, world
 
-LEASE = 1.0
+LEASE = 3.0
 
 HOLDS = drawn(
     {"s": "start", "first": "effect", "second": ("effect", {"hold": True}), "end": "compute"},

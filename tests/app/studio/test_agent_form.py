@@ -61,9 +61,9 @@ async def test_the_list_follows_the_drawing(studio: Opening):
     open_ = await studio(DESK)
     open_.select("agent")
     await open_.sees("What the model sees")
-    open_.session.commit(Editor("Bo"), [{"op": "remove_edge", "id": "e2"}])
+    open_.session.commit(Editor("Bo", who=open_.who), [{"op": "remove_edge", "id": "e2"}])
     await open_.until(lambda: not open_.texts("tool-mail"))
-    open_.session.commit(Editor("Bo"), [{"op": "set", "id": "off", "patch": {"disabled": False}}])
+    open_.session.commit(Editor("Bo", who=open_.who), [{"op": "set", "id": "off", "patch": {"disabled": False}}])
     await open_.until(lambda: "switched off" not in open_.texts("tool-off")[0])
 
 
