@@ -49,6 +49,8 @@ class Job:
     inputs: dict[str, JSON] = field(default_factory=dict)
     timeout: float = 30.0
     kind: Literal["python"] = "python"
+    retries: int = 0  # how often it may begin anew when its worker is lost, each time under a new token
+    run: str = ""  # the run that it is a step of, if it is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a job went. `truncated` says that not all of what it printed was kept."""
+    """How a job went. `truncated` says that not all of what it printed was kept, `start` what kind of worker it found."""
 
     ok: bool
     value: JSON = None
@@ -73,6 +75,10 @@ class JobResult:
     error: JobError | None = None
     seconds: float = 0.0
     truncated: bool = False
+    worker: str = ""
+    start: Literal["warm", "woken", "cold", "queued"] = "warm"  # what it found; all but `warm` had to wait
+    waited: float = 0.0  # seconds until it had its worker
+    tries: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,12 @@ class Backend(Protocol):
 
     async def destroy(self, box: Box) -> None:
         """End a box and everything in it, at once. Never raises; doing it twice does no harm."""
+
+    async def rest(self, box: Box) -> None:
+        """End all that runs in an idle box so that its memory is free, but keep its place. Raises NoWorker."""
+
+    async def wake(self, box: Box, profile: Profile) -> Box:
+        """Start a box that rests; its first process dials as a new one's does. Raises NoWorker."""
 
     async def alive(self, box: Box) -> bool:
         """Whether the box still runs."""

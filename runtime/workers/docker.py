@@ -81,6 +81,15 @@ class DockerBackend:
         except NoWorker as error:
             _log.warning("the container %s could not be removed now: %s", box.ref[:12], error.message)
 
+    async def rest(self, box: Box) -> None:
+        """Kill what runs in the container and keep the container: pausing it would free no memory."""
+        await self._in_thread(lambda: self._engine.kill(box.ref))
+
+    async def wake(self, box: Box, profile: Profile) -> Box:
+        """Start the container again. Raises NoWorker."""
+        await self._in_thread(lambda: self._engine.start(box.ref))
+        return box
+
     async def alive(self, box: Box) -> bool:
         """Whether the container runs, as far as the engine says."""
         try:

@@ -87,6 +87,14 @@ class LocalBackend:
         self._boxes.pop(box.id, None)
         box.room.with_suffix(".log").unlink(missing_ok=True)
 
+    async def rest(self, box: Box) -> None:
+        """End the sandbox: a new one costs no more than waking an old one would."""
+        await self.destroy(box)
+
+    async def wake(self, box: Box, profile: Profile) -> Box:
+        """Start a sandbox in the same room. Raises NoWorker."""
+        return await self.start(box.id, box.room, profile)
+
     async def alive(self, box: Box) -> bool:
         """Whether bubblewrap still runs."""
         process: subprocess.Popen[bytes] = box.ref

@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, cast
@@ -18,10 +19,12 @@ from runtime.states import move
 from runtime.workers import protocol
 from runtime.workers.backend import DOOR, Backend, Box, Job, JobError, JobResult, NoWorker, Profile
 from runtime.workers.states import WORKER, WorkerState
+from runtime.workers.views import JobSeen, Vital
 
 OVERTIME: Final = 3.0  # a worker that has not answered so long after its job's time is not going to
 CANCEL_TIME: Final = 2.0
 LOOK_AFTER: Final = 0.5
+HISTORY: Final = 20  # jobs that it is remembered for
 HERE: Final = Path(__file__).parent
 INSIDE: Final = ("inside.py", "script.py")
 LONGEST_SOCKET_PATH: Final = 100
@@ -54,6 +57,17 @@ class Worker:
         self.strikes = 0
         self.silences = 0
         self.ready_at = 0.0
+        self.idle_since = 0.0
+        self.since = time.time()
+        self.why = ""
+        self.host = ""
+        self.crew: str | None = None
+        self.member: str | None = None
+        self.restarts = 0
+        self.vital: Vital | None = None
+        self.leaving = False
+        """Whether it is to end after its job."""
+        self.history: deque[JobSeen] = deque(maxlen=HISTORY)
         self.facts: dict[str, Any] = {}
         self._backend = backend
         self._profile = profile
@@ -67,26 +81,64 @@ class Worker:
         self._hello: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[JobResult] | None = None
 
-    def move(self, to: WorkerState) -> None:
-        """Go on in life; observers hear of it."""
+    @property
+    def room(self) -> Path:
+        """The folder on this machine that the worker sees as /factory, read only."""
+        return self._room
+
+    @property
+    def profile(self) -> Profile:
+        """How large it is."""
+        return self._profile
+
+    def move(self, to: WorkerState, why: str = "") -> None:
+        """Go on in life; observers hear of it, and why."""
         before, self.state = self.state, move(WORKER, self.state, to)
+        self.since, self.why = time.time(), why
         self._on_move(self, before)
 
     async def launch(self, patience: float) -> None:
         """From nothing to READY. Raises NoWorker when it does not get there."""
-        loop = asyncio.get_running_loop()
         door = await asyncio.to_thread(self._furnish)
-        self._listener = await loop.create_unix_server(lambda: _Line(self), path=str(door))
-        # Who may reach the socket is decided by the folders above it; the worker is another user.
-        door.chmod(0o666)
+        await self._listen(door)
         self._box = await self._backend.start(self.id, self._room, self._profile)
         self.move(WorkerState.WARMING)
+        await self._welcome(self._box, patience)
+
+    async def rest(self) -> None:
+        """Hibernate: nothing of it runs any more, and its memory is free. Only who is idle may rest."""
+        self.move(WorkerState.HIBERNATING, "idle")
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
+        if self._box is not None:
+            await self._backend.rest(self._box)
+
+    async def wake(self, patience: float) -> None:
+        """From hibernation to READY. Raises NoWorker when it does not get there."""
+        self.move(WorkerState.WARMING, "wanted")
+        if self._box is None:
+            raise NoWorker("The worker that slept is gone.")
+        self._hello = asyncio.get_running_loop().create_future()
+        door = self._room / DOOR
+        await asyncio.to_thread(door.unlink, missing_ok=True)
+        await self._listen(door)
+        self._box = await self._backend.wake(self._box, self._profile)
+        await self._welcome(self._box, patience)
+
+    async def _listen(self, door: Path) -> None:
+        self._listener = await asyncio.get_running_loop().create_unix_server(lambda: _Line(self), path=str(door))
+        # Who may reach the socket is decided by the folders above it; the worker is another user.
+        os.chmod(door, 0o666)  # noqa: S103
+
+    async def _welcome(self, box: Box, patience: float) -> None:
+        assert self._listener is not None
         try:
-            self.facts = await self._greeting(self._box, patience)
+            self.facts = await self._greeting(box, patience)
         finally:
             # From here on there are jobs inside, and none of them shall find an open door.
             self._listener.close()
-        if self._line is None or not self._backend.owns(self._box, self._line.peer):
+        if self._line is None or not self._backend.owns(box, self._line.peer):
             raise NoWorker("Something else than the started worker answered on its socket.")
         if self.facts.get("protocol") != protocol.PROTOCOL:
             raise NoWorker("The worker speaks another version of the protocol.")
