@@ -34,6 +34,10 @@ class Held:
         """Run a job in this worker. A job that is lost with it says so; it is never run elsewhere."""
         raise NotImplementedError
 
+    def owns(self, pid: int) -> bool:
+        """Whether this process of the machine runs inside the worker: who calls at a socket in `room` is asked so."""
+        raise NotImplementedError
+
     async def release(self) -> None:
         """Give the worker back to its tenant. Doing it twice does no harm."""
         raise NotImplementedError

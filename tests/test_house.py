@@ -35,7 +35,7 @@ ALLOWED = {
     ("nodes/formula/", "jinja2"): "its lexer and parser only; our own evaluator walks the tree",
 }
 # These are never imported by the server: they are the inside of a worker, whose purpose is to run people's code.
-INSIDE_A_WORKER = {"runtime/workers/inside.py", "runtime/workers/script.py"}
+INSIDE_A_WORKER = {"runtime/workers/inside.py", "runtime/workers/script.py", "runtime/workers/crew.py"}
 MODULES = {
     "code", "codeop", "ctypes", "dill", "imp", "jinja2", "joblib", "marshal", "multiprocessing", "pickle", "pty", "runpy",
     "shelve", "subprocess", "yaml",

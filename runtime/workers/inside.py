@@ -61,6 +61,7 @@ def main(arguments: list[str]) -> int:
     for name in PRELOADED.split():
         __import__(name)
     runner: Any = neighbour("script")
+    runner.crew = neighbour("crew")
     runner.exercise()
     gc.collect()
     gc.disable()

@@ -30,6 +30,7 @@ SYSTEM_FOLDERS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
 SYSTEM_FILES: Final = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
 PROBE_TIME: Final = 10.0
 KILL_TIME: Final = 2.0
+MOST_ANCESTORS: Final = 64
 
 
 class LocalBackend:
@@ -112,13 +113,19 @@ class LocalBackend:
         return False
 
     def owns(self, box: Box, pid: int) -> bool:
-        """Whether the process is bubblewrap's own child."""
-        try:
-            status = Path(f"/proc/{pid}/status").read_text()
-        except OSError:
-            return False
+        """Whether the process descends from bubblewrap's: whoever loses its parent in there gets the box's first process."""
         process: subprocess.Popen[bytes] = box.ref
-        return f"\nPPid:\t{process.pid}\n" in status
+        for _ in range(MOST_ANCESTORS):
+            try:
+                status = Path(f"/proc/{pid}/status").read_text()
+            except OSError:
+                return False
+            pid = int(status.partition("\nPPid:\t")[2].partition("\n")[0] or 0)
+            if pid == process.pid:
+                return True
+            if pid <= 1:
+                return False
+        return False
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         if self._thread is None:

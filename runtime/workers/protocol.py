@@ -95,9 +95,8 @@ def job_frame(job: Job, profile: Profile) -> bytes:
         raise BadInput(f"The time limit of the code must be between 0 and {profile.longest:g} seconds.")
     try:
         # Inputs travel as text in text: the worker's first process never builds what is in them.
-        return encode(
-            {"type": "job", "id": job.id, "code": job.code, "inputs": inputs.decode(), "timeout": job.timeout}
-        )
+        frame = {"type": "job", "id": job.id, "code": job.code, "inputs": inputs.decode(), "timeout": job.timeout}
+        return encode(frame if job.seat is None else {**frame, "seat": job.seat})
     except TypeError as error:
         raise BadInput("The code holds a broken character (half of a surrogate pair).") from error
 

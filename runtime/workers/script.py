@@ -21,6 +21,8 @@ import traceback
 import types
 from typing import Any, NoReturn
 
+crew: Any = None
+"""The file `crew.py` beside this one, when it has been loaded."""
 CODE_NAME = "your code"
 TOP = "<module>"
 DEPTH = 64
@@ -87,7 +89,9 @@ def be_the_job(frame: dict[str, Any], limits: dict[str, Any], pipes: list[int], 
         gc.enable()
         sys.argv = ["code"]
         try:
-            answer = b"V" + to_json(execute(frame["code"], json.loads(frame["inputs"])), limits["result"])
+            names = {"crew": crew.sit_down(frame["seat"])} if frame.get("seat") else {}
+            result = execute(frame["code"], json.loads(frame["inputs"]), names)
+            answer = b"V" + to_json(result, limits["result"])
         except BaseException as error:  # whatever the code raises is its result
             said = failure(error)
             answer = b"E" + json.dumps(said).encode()
@@ -146,7 +150,7 @@ class BadCode(Exception):
     """The code could not be read as Python; the reason is the cause."""
 
 
-def execute(code: str, inputs: dict[str, Any]) -> Any:
+def execute(code: str, inputs: dict[str, Any], known: dict[str, Any] | None = None) -> Any:
     """Run the code and return its result: from a top-level `return`, from `result = …`, or from `main` or `run`."""
     linecache.cache[CODE_NAME] = (len(code), None, code.splitlines(True), CODE_NAME)
     try:
@@ -159,6 +163,7 @@ def execute(code: str, inputs: dict[str, Any]) -> Any:
         if name.isidentifier() and not name.startswith("__") and name not in ("result", "main", "run"):
             names[name] = value
     names["inputs"] = inputs
+    names.update(known or {})
     sys.modules["__main__"] = module
     value = None
     try:

@@ -26,7 +26,7 @@ CANCEL_TIME: Final = 2.0
 LOOK_AFTER: Final = 0.5
 HISTORY: Final = 20  # jobs that it is remembered for
 HERE: Final = Path(__file__).parent
-INSIDE: Final = ("inside.py", "script.py")
+INSIDE: Final = ("inside.py", "script.py", "crew.py")
 LONGEST_SOCKET_PATH: Final = 100
 
 
@@ -67,6 +67,12 @@ class Worker:
         self.vital: Vital | None = None
         self.leaving = False
         """Whether it is to end after its job."""
+        self.slept = False
+        """Whether its last start was from hibernation."""
+        self.token = 0
+        """The fencing token of its job; another one, and what it answers is refused."""
+        self.generation = 0
+        """Which image it was started from; the pool counts them."""
         self.history: deque[JobSeen] = deque(maxlen=HISTORY)
         self.facts: dict[str, Any] = {}
         self._backend = backend
@@ -106,8 +112,7 @@ class Worker:
         await self._welcome(self._box, patience)
 
     async def rest(self) -> None:
-        """Hibernate: nothing of it runs any more, and its memory is free. Only who is idle may rest."""
-        self.move(WorkerState.HIBERNATING, "idle")
+        """Hibernate: nothing of it runs any more, and its memory is free. Raises NoWorker."""
         line, self._line = self._line, None
         if line is not None:
             line.close()
@@ -116,7 +121,6 @@ class Worker:
 
     async def wake(self, patience: float) -> None:
         """From hibernation to READY. Raises NoWorker when it does not get there."""
-        self.move(WorkerState.WARMING, "wanted")
         if self._box is None:
             raise NoWorker("The worker that slept is gone.")
         self._hello = asyncio.get_running_loop().create_future()

@@ -48,7 +48,7 @@ class Door:
 async def worker(backend: Backend, rooms: Path) -> AsyncIterator[Door]:
     room = rooms / "by-hand"
     room.mkdir()
-    for name in ("inside.py", "script.py"):
+    for name in ("inside.py", "script.py", "crew.py"):
         shutil.copyfile(Path(inside.__file__).parent / name, room / name)
     if backend.room_owner is not None:
         os.chown(room, backend.room_owner, backend.room_owner)
