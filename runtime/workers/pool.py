@@ -1,42 +1,52 @@
-"""A small pool of warm workers: hands a job to a ready worker at once, keeps tenants apart, and heals itself.
+"""A pool of warm workers of one profile: hands a job to a ready worker at once, keeps tenants apart, and heals itself.
 
 A worker belongs to nobody until its first job and to that job's tenant from then on; it is destroyed, never passed on.
-Jobs that find no worker wait in the order they came. A worker that dies, hangs or is worn out is replaced.
+The pool keeps as many workers as `demand.py` says will be wanted, between a floor and a ceiling. A job that finds none ready starts
+one, and says so in its result; at the ceiling jobs wait in the order they came. A worker that dies, hangs or is worn out is replaced.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from nodes.errors import FactoryError
-from runtime.workers.backend import Backend, Job, JobResult, NoWorker, Profile, WorkersBusy
+from runtime.workers.backend import Backend, Job, JobError, JobResult, NoWorker, Profile, WorkersBusy
+from runtime.workers.demand import Demand
+from runtime.workers.figures import Figures
 from runtime.workers.protocol import job_frame
-from runtime.workers.states import WorkerState
+from runtime.workers.states import AT_WORK, ENDING, STARTING, WorkerState
+from runtime.workers.views import Forget, JobSeen, Moved, Observer, PoolView, WorkerView
+from runtime.workers.waiting import Pile, Waiter, Waiting
 from runtime.workers.worker import Worker, WorkerLost
 
-CEILING: Final = 8
+READY, BUSY, HIBERNATING = WorkerState.READY, WorkerState.BUSY, WorkerState.HIBERNATING
+AT_ONCE: Final = (
+    os.cpu_count() or 1
+) + 1  # starting is work for the processor: more at once only make the first one late
+Start: TypeAlias = Literal["warm", "woken", "cold", "queued"]
 _STRIKES: Final = frozenset({"timeout", "memory", "killed"})
-_STARTING: Final = frozenset({WorkerState.PROVISIONING, WorkerState.WARMING})
-_ENDING: Final = frozenset({WorkerState.UNHEALTHY, WorkerState.DRAINING, WorkerState.GONE})
-_AT_WORK: Final = frozenset({WorkerState.READY, WorkerState.BUSY})
 _OVER: Final = frozenset({WorkerState.DRAINING, WorkerState.GONE})
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class PoolRules:
-    """How the pool behaves; times in seconds."""
+    """How the pool behaves; times in seconds. `size` is the floor; without a ceiling it is that too."""
 
     size: int = 2
+    ceiling: int | None = None
+    ttl: float = 600.0  # an idle worker that is not wanted hibernates after so long
+    forget_after: float = 6.0  # and is removed after so many times that
+    most_held: int = 64  # by crews, beyond the ceiling
+    look: float = 1.0
     wait_limit: float = 30.0  # a job waits so long for a worker
     queue_limit: int = 10_000
     patience: float = 1.0  # a tenant waits so long before another tenant's worker makes room
@@ -62,49 +72,62 @@ class PoolStats:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerMoved:
-    """A worker went from one state to another."""
+class Got:
+    """A worker for a job, and how it was come by."""
 
-    worker: str
-    before: WorkerState
-    after: WorkerState
-    tenant: str | None
-    at: float
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    tenant: str
-    since: float
-    order: int
-    worker: asyncio.Future[Worker]
+    worker: Worker
+    start: Start
+    waited: float
 
 
 class Pool:
     """`async with Pool(backend, rooms) as pool: await pool.run(job, tenant=…)`."""
 
     def __init__(
-        self, backend: Backend, rooms: Path, *, profile: Profile | None = None, rules: PoolRules | None = None
+        self,
+        backend: Backend,
+        rooms: Path,
+        *,
+        profile: Profile | None = None,
+        rules: PoolRules | None = None,
+        host: str = "",
+        starts: asyncio.Semaphore | None = None,
+        make: Callable[..., Worker] = Worker,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         rules = rules or PoolRules()
         self.backend = backend
         self.profile = profile or Profile()
-        self.rules = replace(rules, size=max(1, min(CEILING, rules.size)))
+        floor = max(0, rules.size)
+        self.ceiling = max(1, floor, rules.ceiling if rules.ceiling is not None else floor)
+        self.rules = replace(rules, size=floor if rules.ceiling is not None else max(1, floor))
+        self.demand = Demand(now=now)
+        self.figures = Figures()
+        self.host = host or backend.name
+        self.workers: dict[str, Worker] = {}
+        self.held: dict[Worker, asyncio.Event] = {}
+        """Workers that belong to members of crews, and what tells them that theirs is gone."""
         self._rooms = rooms
-        self._workers: dict[str, Worker] = {}
-        self._fresh: deque[Worker] = deque()
-        self._idle: dict[str, deque[Worker]] = {}
-        self._waiting: dict[str, deque[_Waiter]] = {}
-        self._order = itertools.count()
-        self._observers: list[Callable[[WorkerMoved], None]] = []
+        self._make = make
+        self._now = now
+        self._idle, self._asleep = Pile(), Pile()
+        self._waiting = Waiting()
+        self._count: Counter[WorkerState] = Counter()
+        self._observers: list[Observer] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.Task[None]] = set()
-        self._starts = asyncio.Semaphore((os.cpu_count() or 1) + 1)
+        self._starts = starts or asyncio.Semaphore(AT_ONCE)
         self._running = False
+        self._filling = False
         self._failures = 0
         self._problem: FactoryError | None = None
-        self._jobs = 0
-        self._lost = 0
+        self._token = 0
+        self._generation = 0
+        self._renewing = False
+        self._credit = 0
+        self._surplus_since: float | None = None
+        self._restarts: list[int] = []
+        """How often those were restarted that the next workers take the place of."""
 
     async def __aenter__(self) -> Pool:
         await self.start()
@@ -120,51 +143,36 @@ class Pool:
         self._running = True
         self._fill()
         _keep(self._tasks, self._watch())
+        _keep(self._tasks, self._tend())
 
     async def stop(self) -> None:
         """End all workers and refuse those that wait."""
         self._running = False
         closed = NoWorker("The workers are being shut down.", fix="Run it again when the server is back.")
-        for waiter in [waiter for queue in self._waiting.values() for waiter in queue]:
+        for waiter in self._waiting.clear():
             if not waiter.worker.done():
                 waiter.worker.set_exception(closed)
-        self._waiting.clear()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for worker in list(self._workers.values()):
+        for worker in list(self.workers.values()):
             if worker.state not in _OVER:
-                self._retire(worker)
+                self.retire(worker, "the server stops")
         await asyncio.gather(*self._ends, return_exceptions=True)
-        self._fresh.clear()
         self._idle.clear()
+        self._asleep.clear()
 
-    def on_change(self, observer: Callable[[WorkerMoved], None]) -> Callable[[], None]:
+    def on_change(self, observer: Observer) -> Forget:
         """Hear of every move of every worker. Returns a function that ends it."""
         self._observers.append(observer)
         return lambda: self._observers.remove(observer) if observer in self._observers else None
-
-    def stats(self) -> PoolStats:
-        """How it stands now."""
-        states = [worker.state for worker in self._workers.values()]
-        return PoolStats(
-            ready=states.count(WorkerState.READY),
-            busy=states.count(WorkerState.BUSY),
-            starting=sum(state in _STARTING for state in states),
-            size=self.rules.size,
-            waiting=self._demand(),
-            jobs=self._jobs,
-            lost=self._lost,
-            problem=self._problem.message if self._problem else None,
-        )
 
     async def until_ready(self, count: int = 1, timeout: float = 30.0) -> None:
         """Wait until so many workers are warm. Raises NoWorker."""
         enough = asyncio.Event()
 
-        def look(_: WorkerMoved | None = None) -> None:
-            stats = self.stats()
-            if stats.ready + stats.busy >= count:
+        def look(_: Moved | None = None) -> None:
+            if self._count[READY] + self._count[BUSY] >= count:
                 enough.set()
 
         forget = self.on_change(look)
@@ -177,195 +185,398 @@ class Pool:
         finally:
             forget()
 
+    # --- jobs
+
     async def run(self, job: Job, *, tenant: str) -> JobResult:
         """Run a job in a worker of this tenant.
 
         Whatever the code does is in the result; raised are only BadInput, WorkersBusy and NoWorker. Cancelling the
-        call ends the job and all its processes.
+        call ends the job and all its processes. When its worker is lost it begins anew as often as it says.
         """
-        frame = job_frame(job, self.profile)
-        worker = self._take(tenant) or await self._wait(tenant)
-        worker.tenant = tenant
-        self._jobs += 1
+        tries = 0
+        while True:
+            tries += 1
+            token, attempt, frame = self._attempt(job)
+            got = await self._get(tenant, job.run)
+            result = await self._do(got.worker, token, attempt, frame)
+            again = result.error is not None and result.error.kind == "worker_lost" and tries <= job.retries
+            if not again or not self._running:
+                return replace(result, worker=got.worker.id, start=got.start, waited=got.waited, tries=tries)
+
+    async def run_held(self, worker: Worker, job: Job) -> JobResult:
+        """Run a job in a worker that is held, which has one at a time."""
+        if worker not in self.held:
+            return JobResult(ok=False, error=JobError(kind="worker_lost", message="The worker is gone."))
+        token, attempt, frame = self._attempt(job)
+        return replace(await self._do(worker, token, attempt, frame), worker=worker.id)
+
+    async def hold(self, tenant: str, *, crew: str | None = None, member: str | None = None) -> Worker:
+        """A worker for a member of a crew, until `let_go`. Raises WorkersBusy, NoWorker."""
+        if len(self.held) >= self.rules.most_held:
+            raise WorkersBusy(f"{len(self.held)} workers are held by crews already.", fix="Stop a crew first.")
+        got = await self._get(tenant)
+        worker = got.worker
+        worker.tenant, worker.crew, worker.member = tenant, crew, member
+        self.held[worker] = asyncio.Event()
+        self._fill_soon()
+        return worker
+
+    def let_go(self, worker: Worker) -> None:
+        """The member does not need its worker any more."""
+        if self.held.pop(worker, None) is not None:
+            worker.crew = worker.member = None
+            self._release(worker)
+
+    def _attempt(self, job: Job) -> tuple[int, Job, bytes]:
+        """The job under a new fencing token, as it goes over the wire: no answer to an earlier one can be taken for its."""
+        self._token += 1
+        attempt = replace(job, id=f"{job.id}.{self._token}")
+        return self._token, attempt, job_frame(attempt, self.profile)
+
+    async def _do(self, worker: Worker, token: int, job: Job, frame: bytes) -> JobResult:
+        began = self._now()
+        worker.token = token
+        self.figures.jobs += 1
+        seen = JobSeen(job.id, time.time(), None, "")
+        worker.history.append(seen)
         try:
             result = await worker.run(job, frame)
         except WorkerLost as lost:
-            error = lost.error or await worker.autopsy()
-            self._lose(worker)
-            return JobResult(ok=False, error=error)
+            result = JobResult(ok=False, error=lost.error or await worker.autopsy())
+            self.lose(worker, "lost in the middle of a job")
         except BaseException:
+            worker.history[-1] = replace(seen, ended=time.time(), how="cancelled")
             _keep(self._tasks, self._settle(worker))
             raise
+        if result.error is None and worker.token != token:
+            self.figures.refused += 1
+            result = JobResult(ok=False, error=await worker.autopsy())
         if result.error is not None and result.error.kind in _STRIKES:
             worker.strikes += 1
+        worker.history[-1] = replace(seen, ended=time.time(), how=result.error.kind if result.error else "ok")
+        if worker not in self.held:
+            self.demand.served(self._now() - began)
         self._release(worker)
         return result
-
-    # --- handing out
-
-    def _take(self, tenant: str) -> Worker | None:
-        own = self._idle.get(tenant)
-        pile = own or self._fresh
-        if not self._running or not pile:
-            return None
-        worker = pile.popleft()  # taking turns lets each rest within its share of the processor
-        worker.move(WorkerState.BUSY)
-        return worker
-
-    async def _wait(self, tenant: str) -> Worker:
-        if not self._running:
-            raise NoWorker("The workers are not running.", fix="Run it again when the server is back.")
-        if self._demand() >= self.rules.queue_limit:
-            raise WorkersBusy(f"{self.rules.queue_limit:,} pieces of code wait for a worker already.", fix=_BUSY_FIX)
-        future: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(tenant, time.monotonic(), next(self._order), future)
-        self._waiting.setdefault(tenant, deque()).append(waiter)
-        self._make_room()
-        try:
-            async with asyncio.timeout(self.rules.wait_limit):
-                return await future
-        except BaseException as error:
-            self._forget(waiter)
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self._release(future.result())
-            if isinstance(error, TimeoutError):
-                raise self._too_late() from None
-            raise
-
-    def _too_late(self) -> FactoryError:
-        if not any(worker.state in _AT_WORK for worker in self._workers.values()):
-            if self._problem is not None:
-                return NoWorker(f"No worker could be started: {self._problem.message}", fix=self._problem.fix)
-            return NoWorker(f"No worker came up within {self.rules.wait_limit:g} seconds.", fix=_BUSY_FIX)
-        return WorkersBusy(f"All workers were busy for {self.rules.wait_limit:g} seconds.", fix=_BUSY_FIX)
-
-    def _forget(self, waiter: _Waiter) -> None:
-        queue = self._waiting.get(waiter.tenant)
-        if queue and waiter in queue:
-            queue.remove(waiter)
-            if not queue:
-                del self._waiting[waiter.tenant]
-
-    def _release(self, worker: Worker) -> None:
-        """A worker is free again, or new: to whom it goes, if to anyone."""
-        if worker.state in _ENDING:
-            return
-        if worker.state is WorkerState.BUSY:
-            worker.move(WorkerState.READY)
-        worn = worker.jobs >= self.rules.retire_after_jobs or worker.strikes >= self.rules.retire_after_strikes
-        if worn or not self._running:
-            self._retire(worker)
-            return
-        waiter = self._next_for(worker)
-        if worker.state in _ENDING:
-            return
-        if waiter is None:
-            pile = self._fresh if worker.tenant is None else self._idle.setdefault(worker.tenant, deque())
-            pile.append(worker)
-            return
-        self._forget(waiter)
-        worker.move(WorkerState.BUSY)
-        if waiter.worker.done():  # it gave up in this very moment
-            self._release(worker)
-        else:
-            waiter.worker.set_result(worker)
-
-    def _next_for(self, worker: Worker) -> _Waiter | None:
-        """Who gets this worker. It is retired instead when another tenant needs its place more."""
-        if not self._waiting:
-            return None
-        starved = self._starved()
-        if worker.tenant is None:
-            return _oldest(starved or self._waiting.values())
-        own = self._waiting.get(worker.tenant)
-        if own is None:
-            if self._starting() < self._demand():
-                self._retire(worker)
-            return None
-        longest = _oldest(starved) if starved else own[0]
-        if time.monotonic() - longest.since > self.rules.patience and self._starting() < len(starved):
-            self._retire(worker)
-            return None
-        return own[0]
-
-    def _starved(self) -> list[deque[_Waiter]]:
-        """The queues of tenants that have no worker at all."""
-        served = {worker.tenant for worker in self._workers.values() if worker.state not in _ENDING}
-        return [queue for tenant, queue in self._waiting.items() if tenant not in served]
-
-    def _make_room(self) -> None:
-        """Somebody waits: start what is missing, or end another tenant's idle worker."""
-        self._fill()
-        if self._starting() < self._demand():
-            idle = min(
-                (pile[0] for pile in self._idle.values() if pile), key=lambda worker: worker.ready_at, default=None
-            )
-            if idle is not None:
-                self._retire(idle)
-
-    def _demand(self) -> int:
-        return sum(len(queue) for queue in self._waiting.values())
-
-    def _starting(self) -> int:
-        return sum(worker.state in _STARTING for worker in self._workers.values())
-
-    # --- life and death
-
-    def _fill(self) -> None:
-        alive = sum(worker.state not in _ENDING for worker in self._workers.values())
-        for _ in range(self.rules.size - alive if self._running else 0):
-            worker = Worker(self.backend, self.profile, self._rooms, on_move=self._moved, on_lost=self._lose)
-            self._workers[worker.id] = worker
-            _keep(self._tasks, self._launch(worker))
-
-    async def _launch(self, worker: Worker) -> None:
-        try:
-            if self._failures:
-                await asyncio.sleep(min(30.0, 0.25 * 2**self._failures))
-            async with self._starts:
-                await worker.launch(self.rules.start_limit)
-        except (FactoryError, OSError) as error:
-            self._failures += 1
-            self._problem = error if isinstance(error, FactoryError) else NoWorker(f"No worker could start: {error}")
-            _log.warning("a worker did not start: %s", self._problem.message)
-            self._retire(worker)
-            return
-        self._problem = None
-        self._release(worker)
-
-    def _lose(self, worker: Worker) -> None:
-        """The worker died, or does not answer any more."""
-        if worker.state in _ENDING or worker.state in _STARTING:
-            return  # whoever starts or ends it knows already
-        self._lost += 1
-        if worker.jobs == 0 and time.monotonic() - worker.ready_at < self.rules.heartbeat:
-            self._failures += 1  # they die as soon as they live: do not start them in a tight circle
-        worker.move(WorkerState.UNHEALTHY)
-        self._retire(worker)
-
-    def _retire(self, worker: Worker) -> None:
-        for pile in (self._fresh, self._idle.get(worker.tenant or "")):
-            if pile and worker in pile:
-                pile.remove(worker)
-        if worker.tenant is not None and not self._idle.get(worker.tenant):
-            self._idle.pop(worker.tenant, None)
-        worker.move(WorkerState.DRAINING)
-        _keep(self._ends, self._end(worker))
-        self._fill()
-
-    async def _end(self, worker: Worker) -> None:
-        try:
-            await worker.end()
-        finally:
-            worker.move(WorkerState.GONE)
-            del self._workers[worker.id]
 
     async def _settle(self, worker: Worker) -> None:
         """The caller of a job went away: stop the job, then the worker is free again."""
         if await worker.cancel():
             self._release(worker)
         else:
-            self._lose(worker)
+            self.lose(worker, "a job could not be stopped")
+
+    # --- handing out
+
+    async def _get(self, tenant: str, run: str = "") -> Got:
+        self.demand.arrived(run, self._count[BUSY] - len(self.held) + len(self._waiting) + 1)
+        if (worker := self._take(tenant)) is not None:
+            self.figures.hits += 1
+            self._fill_soon()
+            return Got(worker, "warm", 0.0)
+        return await self._wait(tenant)
+
+    def _take(self, tenant: str) -> Worker | None:
+        if not self._running:
+            return None
+        worker = self._idle.take(tenant) or self._idle.take(None)
+        if worker is not None:
+            worker.tenant = tenant
+            worker.move(BUSY)
+        return worker
+
+    async def _wait(self, tenant: str) -> Got:
+        if not self._running:
+            raise NoWorker("The workers are not running.", fix="Run it again when the server is back.")
+        if len(self._waiting) >= self.rules.queue_limit:
+            raise WorkersBusy(f"{self.rules.queue_limit:,} pieces of code wait for a worker already.", fix=_BUSY_FIX)
+        waiter = self._waiting.add(tenant, self._now())
+        if (asleep := self._asleep.take(tenant)) is not None:
+            self._wake(asleep)
+        self._make_room()
+        try:
+            async with asyncio.timeout(self.rules.wait_limit):
+                worker = await waiter.worker
+        except BaseException as error:
+            self._waiting.forget(waiter)
+            future = waiter.worker
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._release(future.result())
+            if isinstance(error, TimeoutError):
+                raise self._too_late() from None
+            raise
+        waited = self._now() - waiter.since
+        start: Start = "queued" if worker.ready_at <= waiter.since else "woken" if worker.slept else "cold"
+        self.figures.missed(start)
+        if start != "queued":
+            _log.info("no worker was ready: one was %s for a job, which waited %.0f ms", start, waited * 1000)
+        return Got(worker, start, waited)
+
+    def _too_late(self) -> FactoryError:
+        if not any(self._count[state] for state in AT_WORK):
+            if self._problem is not None:
+                return NoWorker(f"No worker could be started: {self._problem.message}", fix=self._problem.fix)
+            return NoWorker(f"No worker came up within {self.rules.wait_limit:g} seconds.", fix=_BUSY_FIX)
+        return WorkersBusy(f"All workers were busy for {self.rules.wait_limit:g} seconds.", fix=_BUSY_FIX)
+
+    def _release(self, worker: Worker) -> None:
+        """A worker is free again, or new: to whom it goes, if to anyone."""
+        if worker.state in ENDING or worker in self.held:
+            return
+        if worker.state is BUSY:
+            worker.move(READY)
+        worn = worker.jobs >= self.rules.retire_after_jobs or worker.strikes >= self.rules.retire_after_strikes
+        if worn or worker.leaving or not self._running or self._is_replaced(worker):
+            self.retire(worker, "worn out" if worn else "it is replaced")
+            return
+        waiter = self._next_for(worker)
+        if worker.state in ENDING:
+            return
+        if waiter is None:
+            worker.idle_since = self._now()
+            self._idle.put(worker)
+            return
+        self._waiting.forget(waiter)
+        worker.tenant = waiter.tenant
+        worker.move(BUSY)
+        if waiter.worker.done():  # it gave up in this very moment
+            self._release(worker)
+        else:
+            waiter.worker.set_result(worker)
+
+    def _next_for(self, worker: Worker) -> Waiter | None:
+        """Who gets this worker. It is retired instead when another tenant needs its place more."""
+        if not self._waiting:
+            return None
+        served = {one.tenant for one in self.workers.values() if one.state not in ENDING and one not in self.held}
+        starved = self._waiting.tenants() - served
+        if worker.tenant is None:
+            return self._waiting.oldest(starved or None)
+        own = self._waiting.first(worker.tenant)
+        if own is None:
+            if self._coming() < len(self._waiting):
+                self.retire(worker, "another tenant needs its place")
+            return None
+        longest = self._waiting.oldest(starved) or own
+        if self._now() - longest.since > self.rules.patience and self._coming() < len(starved):
+            self.retire(worker, "another tenant needs its place")
+            return None
+        return own
+
+    def _make_room(self) -> None:
+        """Somebody waits: start what is missing, or end another tenant's idle worker."""
+        self._fill()
+        if self._coming() < len(self._waiting):
+            idle = min(self._idle.owned(), key=lambda worker: worker.ready_at, default=None)
+            if idle is not None:
+                self.retire(idle, "another tenant needs its place")
+
+    # --- how many
+
+    @property
+    def target(self) -> int:
+        """How many workers there should be now, at work or ready, without those that crews hold."""
+        if self.ceiling == self.rules.size or not self.rules.size:
+            return self.rules.size
+        return max(self.rules.size, min(self.ceiling, self.demand.target(self._lead())))
+
+    def _lead(self) -> float:
+        """How long before its time known demand has to be prepared for."""
+        return 2.0 + self.figures.start_seconds() * (1 + self.ceiling // AT_ONCE)
+
+    def _coming(self) -> int:
+        return self._count[WorkerState.PROVISIONING] + self._count[WorkerState.WARMING]
+
+    def _alive(self) -> int:
+        return self._coming() + self._count[READY] + self._count[BUSY] - len(self.held)
+
+    def _fill_soon(self) -> None:
+        if not self._filling:
+            self._filling = True
+            asyncio.get_running_loop().call_soon(self._fill)
+
+    def _fill(self) -> None:
+        """Start what is missing."""
+        self._filling = False
+        if not self._running:
+            return
+        alive, old, target = self._alive(), self._old(), self.target
+        missing = max(target - alive + len(old), len(self._waiting) - self._coming())
+        if missing <= 0 and self.rules.size and not self._idle.fresh() and not self._coming():
+            missing = 1  # a tenant that comes for the first time finds one too
+        room = self.ceiling - alive + (AT_ONCE if old else 0)
+        for _ in range(min(missing, room)):
+            if (asleep := self._asleep.take(None)) is not None:
+                self._wake(asleep)
+            else:
+                self._start_one()
+
+    def _start_one(self) -> None:
+        worker = self._make(self.backend, self.profile, self._rooms, on_move=self._moved, on_lost=self.lose)
+        worker.host, worker.generation = self.host, self._generation
+        worker.restarts = self._restarts.pop() if self._restarts else 0
+        self.workers[worker.id] = worker
+        self._count[worker.state] += 1
+        _keep(self._tasks, self._launch(worker))
+
+    def _wake(self, worker: Worker) -> None:
+        worker.slept = True
+        worker.move(WorkerState.WARMING, "wanted")
+        _keep(self._tasks, self._launch(worker))
+
+    async def _launch(self, worker: Worker) -> None:
+        try:
+            if self._failures:
+                await asyncio.sleep(min(30.0, 0.25 * 2**self._failures))
+            async with self._starts:
+                began = self._now()
+                await (worker.wake if worker.slept else worker.launch)(self.rules.start_limit)
+        except Exception as error:
+            self._failures += 1
+            known = isinstance(error, FactoryError)
+            self._problem = error if isinstance(error, FactoryError) else NoWorker(f"No worker could start: {error}")
+            _log.warning("a worker did not start: %s", self._problem.message, exc_info=not known)
+            if worker.state not in ENDING:
+                self.retire(worker, "it did not start")
+            return
+        worker.ready_at = self._now()
+        self.figures.started(worker.ready_at - began)
+        self._problem = None
+        if self._renewing and worker.generation == self._generation:
+            self._credit += 1
+        self._release(worker)
+        if self._renewing:
+            self._shed()
+
+    # --- a new image
+
+    def renew(self, profile: Profile | None = None) -> None:
+        """From now on workers are started from this profile; each new one that is ready takes the place of an old one."""
+        self.profile = profile or self.profile
+        self._generation += 1
+        self._renewing, self._credit = True, 0
+        for worker in list(self._asleep):
+            self.retire(worker, "there is a new image")
+        self._fill()
+        self._shed()
+
+    def _old(self) -> list[Worker]:
+        if not self._renewing:
+            return []
+        return [
+            worker
+            for worker in self.workers.values()
+            if worker.generation < self._generation
+            and (worker.state in AT_WORK or worker.state in STARTING)
+            and worker not in self.held
+        ]
+
+    def _is_replaced(self, worker: Worker) -> bool:
+        """Whether a worker of an old image has to go now; one goes for each new one that is ready."""
+        if worker.generation == self._generation:
+            return False
+        if self._renewing and self._credit <= 0 and self._alive() - len(self._old()) < self.target:
+            return False
+        self._credit -= 1
+        return True
+
+    def _shed(self) -> None:
+        for worker in [worker for worker in self._idle if worker.generation < self._generation]:
+            if self._is_replaced(worker):
+                self.retire(worker, "there is a new image")
+        if not self._old():
+            self._renewing, self._credit = False, 0
+
+    # --- life and death
+
+    def lose(self, worker: Worker, why: str = "it died") -> None:
+        """The worker died, or does not answer any more."""
+        if worker.state not in AT_WORK:
+            return  # whoever starts or ends it knows already
+        self.figures.lost += 1
+        if worker.jobs == 0 and self._now() - worker.ready_at < self.rules.heartbeat:
+            self._failures += 1  # they die as soon as they live: do not start them in a tight circle
+        worker.move(WorkerState.UNHEALTHY, why)
+        self._restarts.append(worker.restarts + 1)
+        self.retire(worker, why)
+
+    def retire(self, worker: Worker, why: str = "") -> None:
+        """End a worker with whatever it does; another one takes its place if there are too few."""
+        if worker.state in _OVER:
+            return
+        self._idle.drop(worker)
+        self._asleep.drop(worker)
+        worker.token = 0
+        worker.move(WorkerState.DRAINING, why)
+        gone = self.held.pop(worker, None)
+        if gone is not None:
+            gone.set()
+        _keep(self._ends, self._end(worker))
+        self._fill()
+
+    def drain(self, worker: Worker) -> None:
+        """End a worker when its job has ended."""
+        worker.leaving = True
+        if worker.state is not BUSY:
+            self.retire(worker, "somebody removed it")
+
+    def restart(self, worker: Worker) -> None:
+        """Put another one in its place at once."""
+        self._restarts.append(worker.restarts + 1)
+        self.retire(worker, "somebody restarted it")
+
+    async def _end(self, worker: Worker) -> None:
+        try:
+            await worker.end()
+        finally:
+            worker.move(WorkerState.GONE)
+            self._count[WorkerState.GONE] -= 1
+            del self.workers[worker.id]
+
+    async def sleep(self, worker: Worker) -> bool:
+        """Let an idle worker hibernate. False when it is not idle."""
+        if worker.state is not READY or not self._idle.drop(worker):
+            return False
+        worker.move(HIBERNATING, "idle")
+        try:
+            await worker.rest()
+        except FactoryError as error:
+            _log.warning("a worker could not hibernate: %s", error.message)
+            if worker.state is HIBERNATING:
+                self.retire(worker, "it could not hibernate")
+            return False
+        if worker.state is HIBERNATING:
+            worker.idle_since = self._now()
+            self._asleep.put(worker)
+        return True
+
+    async def _tend(self) -> None:
+        """Now and then: as many workers as will be wanted, and those that are not rest."""
+        while True:
+            await asyncio.sleep(self.rules.look)
+            self._fill()
+            for worker in self._unwanted():
+                _keep(self._tasks, self._rest(worker))
+            limit = self._now() - self.rules.ttl * self.rules.forget_after
+            for worker in [worker for worker in self._asleep if worker.idle_since < limit]:
+                self.retire(worker, "it was not wanted for long")
+
+    async def _rest(self, worker: Worker) -> None:
+        await self.sleep(worker)
+
+    def _unwanted(self) -> list[Worker]:
+        """The idle workers that have been too many for long enough."""
+        now, surplus = self._now(), self._alive() - self.target
+        if surplus <= 0:
+            self._surplus_since = None
+            return []
+        self._surplus_since = now if self._surplus_since is None else self._surplus_since
+        long = now - self._surplus_since >= self.rules.ttl
+        idle = [worker for worker in self._idle if long or now - worker.idle_since >= self.rules.ttl]
+        idle.sort(key=lambda worker: (worker.tenant is None, worker.idle_since))
+        if self.rules.size and idle and self._idle.fresh() == sum(worker.tenant is None for worker in idle) > 0:
+            idle.pop()  # one that nobody has used yet stays
+        return idle[:surplus]
 
     async def _watch(self) -> None:
         """The heartbeat: three unanswered pings and a worker is replaced."""
@@ -374,31 +585,98 @@ class Pool:
             await asyncio.sleep(self.rules.heartbeat)
             now = time.monotonic()
             stalled, last = now - last > 2 * self.rules.heartbeat, now
-            for worker in list(self._workers.values()):
-                if worker.state not in _AT_WORK:
+            for worker in list(self.workers.values()):
+                if worker.state not in AT_WORK:
                     continue
                 if stalled:  # it was we who slept
                     worker.silences = 0
-                if now - worker.ready_at > self.rules.heartbeat:
+                if self._now() - worker.ready_at > self.rules.heartbeat:
                     self._failures = 0
                 if worker.silences >= self.rules.silences:
-                    self._lose(worker)
+                    self.lose(worker, "it does not answer")
                 else:
                     worker.ping()
 
+    # --- to be looked at
+
+    def stats(self) -> PoolStats:
+        """How it stands now."""
+        return PoolStats(
+            ready=self._count[READY],
+            busy=self._count[BUSY],
+            starting=self._coming(),
+            size=self.rules.size,
+            waiting=len(self._waiting),
+            jobs=self.figures.jobs,
+            lost=self.figures.lost,
+            problem=self._problem.message if self._problem else None,
+        )
+
+    def view(self) -> PoolView:
+        """How it stands now, in full."""
+        p50, p95 = self.figures.starts()
+        return PoolView(
+            profile=self.profile.name,
+            target=self.target,
+            floor=self.rules.size,
+            ceiling=self.ceiling,
+            ready=self._count[READY],
+            busy=self._count[BUSY],
+            held=len(self.held),
+            starting=self._coming(),
+            hibernating=self._count[HIBERNATING],
+            waiting=len(self._waiting),
+            jobs=self.figures.jobs,
+            lost=self.figures.lost,
+            cold=self.figures.cold,
+            hit_rate=self.figures.hit_rate(),
+            demand=self.demand.rate(),
+            expected=self.demand.known(self._lead()),
+            starts_p50=p50,
+            starts_p95=p95,
+            problem=self._problem.message if self._problem else None,
+        )
+
+    def workers_view(self) -> tuple[WorkerView, ...]:
+        """Each of its workers now."""
+        return tuple(
+            WorkerView(
+                id=one.id,
+                profile=one.profile.name,
+                host=one.host,
+                state=one.state,
+                tenant=one.tenant,
+                crew=one.crew,
+                member=one.member,
+                since=one.since,
+                jobs=one.jobs,
+                restarts=one.restarts,
+                vital=one.vital,
+            )
+            for one in self.workers.values()
+        )
+
     def _moved(self, worker: Worker, before: WorkerState) -> None:
+        self._count[before] -= 1
+        self._count[worker.state] += 1
         if not self._observers:
             return
-        moved = WorkerMoved(worker.id, before, worker.state, worker.tenant, time.time())
+        moved = Moved(
+            worker.id,
+            worker.profile.name,
+            worker.host,
+            before,
+            worker.state,
+            worker.tenant,
+            worker.crew,
+            worker.why,
+            time.time(),
+        )
         for observer in list(self._observers):
             try:
                 observer(moved)
             except Exception:
                 _log.exception("an observer of the workers failed")
-
-
-def _oldest(queues: Iterable[deque[_Waiter]]) -> _Waiter:
-    return min((queue[0] for queue in queues), key=lambda waiter: waiter.order)
 
 
 def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
