@@ -14,10 +14,11 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 from nodes.categories import Category
 from nodes.errors import FactoryError
 from runtime.workers import seccomp
+from runtime.workers.profiles import MIB as MIB
+from runtime.workers.profiles import NOBODY as NOBODY
+from runtime.workers.profiles import Profile as Profile
 
 JSON: TypeAlias = Any
-MIB: Final = 1024 * 1024
-NOBODY: Final = 65534
 ROOM: Final = "/factory"  # where a worker sees its room: the socket and the two files it runs
 DOOR: Final = "door"
 
@@ -80,34 +81,6 @@ class JobResult:
     start: Literal["warm", "woken", "cold", "queued"] = "warm"  # what it found; all but `warm` had to wait
     waited: float = 0.0  # seconds until it had its worker
     tries: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """How large a worker is. All sizes are in bytes."""
-
-    name: str = "small"
-    cpus: float = 0.5
-    memory: int = 128 * MIB
-    processes: int = 64
-    disk: int = 16 * MIB
-    files: int = 2_048
-    shared_memory: int = 1 * MIB
-    open_files: int = 256
-    output_limit: int = 1 * MIB
-    result_limit: int = 4 * MIB
-    input_limit: int = 8 * MIB
-    longest: float = 900.0
-
-    def scratch(self) -> dict[str, str]:
-        """The folders that a job may write to, all in memory, each with the options of its mount."""
-        own = f"uid={NOBODY},gid={NOBODY},mode=0700"
-        small = self.files // 4
-        return {
-            "/workspace": f"size={self.disk},nr_inodes={self.files},{own}",
-            "/tmp": f"size={self.disk // 4},nr_inodes={small},{own}",  # noqa: S108 - the worker's own
-            "/dev/shm": f"size={self.shared_memory},nr_inodes={small},{own}",  # noqa: S108
-        }
 
 
 @dataclass(frozen=True, slots=True)
