@@ -62,17 +62,26 @@ def rooms_for(home: str) -> Path:
 
 
 @asynccontextmanager
-async def open_pool(
-    setting: str = "auto", *, home: str, profile: Profile | None = None, rules: PoolRules | None = None
-) -> AsyncIterator[Pool]:
-    """Everything at once: the backend, its folder and a filling pool, all gone at the end. Raises NoWorker."""
+async def open_place(setting: str = "auto", *, home: str) -> AsyncIterator[tuple[Backend, Path]]:
+    """The backend and the folder for its sockets, all gone at the end. Raises NoWorker."""
     backend = await open_backend(setting, home=home)
     rooms = rooms_for(home)
     # The sandbox is made by another user, who has to pass through; a container engine does not.
     rooms.chmod(0o711 if backend.room_owner is not None else 0o700)
     try:
-        async with Pool(backend, rooms, profile=profile, rules=rules) as pool:
-            yield pool
+        yield backend, rooms
     finally:
         await backend.close()
         shutil.rmtree(rooms, ignore_errors=True)
+
+
+@asynccontextmanager
+async def open_pool(
+    setting: str = "auto", *, home: str, profile: Profile | None = None, rules: PoolRules | None = None
+) -> AsyncIterator[Pool]:
+    """Everything at once: the backend, its folder and a filling pool, all gone at the end. Raises NoWorker."""
+    async with (
+        open_place(setting, home=home) as (backend, rooms),
+        Pool(backend, rooms, profile=profile, rules=rules) as pool,
+    ):
+        yield pool

@@ -22,7 +22,7 @@ from runtime.workers.backend import Backend, Job, JobError, JobResult, NoWorker,
 from runtime.workers.demand import Demand
 from runtime.workers.figures import Figures
 from runtime.workers.protocol import job_frame
-from runtime.workers.states import AT_WORK, ENDING, STARTING, WorkerState
+from runtime.workers.states import AT_WORK, ENDING, OVER, STARTING, WorkerState
 from runtime.workers.views import Forget, JobSeen, Moved, Observer, PoolView, WorkerView
 from runtime.workers.waiting import Pile, Waiter, Waiting
 from runtime.workers.worker import Worker, WorkerLost
@@ -33,7 +33,6 @@ AT_ONCE: Final = (
 ) + 1  # starting is work for the processor: more at once only make the first one late
 Start: TypeAlias = Literal["warm", "woken", "cold", "queued"]
 _STRIKES: Final = frozenset({"timeout", "memory", "killed"})
-_OVER: Final = frozenset({WorkerState.DRAINING, WorkerState.GONE})
 _log = logging.getLogger(__name__)
 
 
@@ -43,6 +42,7 @@ class PoolRules:
 
     size: int = 2
     ceiling: int | None = None
+    forecast: bool = True  # whether workers are started before they are wanted
     ttl: float = 600.0  # an idle worker that is not wanted hibernates after so long
     forget_after: float = 6.0  # and is removed after so many times that
     most_held: int = 64  # by crews, beyond the ceiling
@@ -94,6 +94,7 @@ class Pool:
         starts: asyncio.Semaphore | None = None,
         make: Callable[..., Worker] = Worker,
         now: Callable[[], float] = time.monotonic,
+        demand: Demand | None = None,
     ) -> None:
         rules = rules or PoolRules()
         self.backend = backend
@@ -101,7 +102,7 @@ class Pool:
         floor = max(0, rules.size)
         self.ceiling = max(1, floor, rules.ceiling if rules.ceiling is not None else floor)
         self.rules = replace(rules, size=floor if rules.ceiling is not None else max(1, floor))
-        self.demand = Demand(now=now)
+        self.demand = demand or Demand(now=now)
         self.figures = Figures()
         self.host = host or backend.name
         self.workers: dict[str, Worker] = {}
@@ -156,7 +157,7 @@ class Pool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for worker in list(self.workers.values()):
-            if worker.state not in _OVER:
+            if worker.state not in OVER:
                 self.retire(worker, "the server stops")
         await asyncio.gather(*self._ends, return_exceptions=True)
         self._idle.clear()
@@ -218,7 +219,7 @@ class Pool:
         worker = got.worker
         worker.tenant, worker.crew, worker.member = tenant, crew, member
         self.held[worker] = asyncio.Event()
-        self._fill_soon()
+        self.look_soon()
         return worker
 
     def let_go(self, worker: Worker) -> None:
@@ -272,7 +273,7 @@ class Pool:
         self.demand.arrived(run, self._count[BUSY] - len(self.held) + len(self._waiting) + 1)
         if (worker := self._take(tenant)) is not None:
             self.figures.hits += 1
-            self._fill_soon()
+            self.look_soon()
             return Got(worker, "warm", 0.0)
         return await self._wait(tenant)
 
@@ -376,7 +377,7 @@ class Pool:
     @property
     def target(self) -> int:
         """How many workers there should be now, at work or ready, without those that crews hold."""
-        if self.ceiling == self.rules.size or not self.rules.size:
+        if self.ceiling == self.rules.size or not self.rules.forecast:
             return self.rules.size
         return max(self.rules.size, min(self.ceiling, self.demand.target(self._lead())))
 
@@ -390,7 +391,8 @@ class Pool:
     def _alive(self) -> int:
         return self._coming() + self._count[READY] + self._count[BUSY] - len(self.held)
 
-    def _fill_soon(self) -> None:
+    def look_soon(self) -> None:
+        """See in a moment whether workers are missing."""
         if not self._filling:
             self._filling = True
             asyncio.get_running_loop().call_soon(self._fill)
@@ -502,7 +504,7 @@ class Pool:
 
     def retire(self, worker: Worker, why: str = "") -> None:
         """End a worker with whatever it does; another one takes its place if there are too few."""
-        if worker.state in _OVER:
+        if worker.state in OVER:
             return
         self._idle.drop(worker)
         self._asleep.drop(worker)

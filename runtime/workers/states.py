@@ -21,6 +21,7 @@ class WorkerState(StrEnum):
 STARTING: Final = frozenset({WorkerState.PROVISIONING, WorkerState.WARMING})
 AT_WORK: Final = frozenset({WorkerState.READY, WorkerState.BUSY})
 ENDING: Final = frozenset({WorkerState.UNHEALTHY, WorkerState.DRAINING, WorkerState.GONE})
+OVER: Final = frozenset({WorkerState.DRAINING, WorkerState.GONE})
 _ENDING = frozenset({WorkerState.UNHEALTHY, WorkerState.DRAINING})
 
 WORKER: Final[Mapping[WorkerState, frozenset[WorkerState]]] = {

@@ -195,6 +195,14 @@ class Worker:
             await self._backend.destroy(self._box)
         await asyncio.to_thread(shutil.rmtree, self._room, ignore_errors=True)
 
+    async def said(self) -> list[str]:
+        """The last lines that it wrote about itself."""
+        return (await self._backend.last_words(self._box)).splitlines() if self._box is not None else []
+
+    def owns(self, pid: int) -> bool:
+        """Whether this process of the machine runs inside it."""
+        return self._box is not None and self._backend.owns(self._box, pid)
+
     async def autopsy(self) -> JobError:
         """What to say about the job that was running when the worker was lost."""
         if self._box is not None and await self._backend.ran_out_of_memory(self._box):
