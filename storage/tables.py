@@ -33,12 +33,13 @@ from storage import (
     user,
     variable,
     version,
+    worker_move,
 )
 
 AGGREGATES: Final = (
     tenant, user, session, document, blueprint, version, deployment, hook, schedule, run, journal, approval,
     secret, memory, shelf, setting, event_seen, variable, held_call, case, dead_letter,
-    server, errand, tenant_limit, happening, event_wait,
+    server, errand, tenant_limit, happening, event_wait, worker_move,
 )  # fmt: skip
 
 metadata = SQLModel.metadata
