@@ -168,6 +168,7 @@ def factory_options(settings: Settings, *, ticking: bool = True) -> Options:
         home=hashlib.sha256(str(settings.home).encode()).hexdigest()[:12],
         docker=settings.docker,
         pool_size=settings.pool_size,
+        pools=settings.pools(),
         model=settings.model,
         model_base_url=settings.model_base_url,
         model_key=settings.model_key.get_secret_value(),

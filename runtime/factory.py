@@ -1,10 +1,12 @@
 """The Factory: holds everything that runs, in the order it has to start and stop. `async with Factory(options) as factory:`"""
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 
 from nodes.catalog import Catalog, catalog
+from runtime.ahead import Ahead
 from runtime.alarms import Alarms
 from runtime.approvals import Approvals
 from runtime.blueprints import Blueprints, Installation
@@ -16,7 +18,8 @@ from runtime.doors import Outside
 from runtime.egress import Egress
 from runtime.engine import Engine, Target
 from runtime.events import Bus
-from runtime.fleet import Fleet
+from runtime.fleet import Fleet, PoolRules
+from runtime.fleet_desk import FleetDesk
 from runtime.happenings import Happenings
 from runtime.held import Held
 from runtime.journal import Plans
@@ -46,6 +49,8 @@ class Options:
     home: str = ""
     docker: str = "auto"
     pool_size: int = 2
+    pools: Mapping[str, PoolRules] = field(default_factory=dict)
+    """More about the pools of workers, by the workers' size."""
     model: str = ""
     model_base_url: str = ""
     model_key: str = field(default="", repr=False)
@@ -81,7 +86,8 @@ class Factory:
             limits=self.limits,
         )
         self.mailer = Mailer(options.smtp_url)
-        self.fleet = Fleet(options.docker, home=options.home, size=options.pool_size)
+        self.fleet = Fleet(options.docker, home=options.home, size=options.pool_size, rules=options.pools)
+        self.fleet_desk = FleetDesk(self.fleet, self.db, self.bus)
         outside = Outside(self.db, self.egress, self.llms, self.mailer, self.vault, self.shelves, self.fleet)
         self.engine = Engine(
             self.db,
@@ -117,6 +123,9 @@ class Factory:
         self.shelves.on_kept = self.happenings.start_if_any
         self.hooks.on_reload = self.happenings.load
         self.clock.recovers.append(self.happenings)
+        self.ahead = Ahead(self.db, self.plans, self.fleet)
+        self.engine.ahead, self.sandbox.on_opened = self.ahead.of_run, self.ahead.of_test
+        self.clock.on_tick.append(self.ahead.look)
         self._mark: Mark = ()
         self._open = AsyncExitStack()
 
@@ -138,6 +147,8 @@ class Factory:
                 await self.llms.warm()
             await self.fleet.start()
             stack.push_async_callback(self.fleet.stop)
+            await self.fleet_desk.start()
+            stack.push_async_callback(self.fleet_desk.stop)
             stack.push_async_callback(self.engine.stop)
             self._mark = await self.db.read_all(changes.mark)
             self.engine.lease.on_look.append(self._refresh)
