@@ -107,6 +107,9 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Remove every box."""
 
+    async def prepare(self, room: Path) -> None:
+        """Make the empty folder that will be a box's room; its name is the box's id. Raises NoWorker."""
+
     async def start(self, box_id: str, room: Path, profile: Profile) -> Box:
         """Start a box whose first process dials the socket in `room`. Raises NoWorker."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from runtime.workers.backend import Backend, NoWorker, Profile
 from runtime.workers.docker import DockerBackend
 from runtime.workers.local import LocalBackend
 from runtime.workers.pool import Pool, PoolRules
+from runtime.workers.rooms import place_of_rooms
 
 
 async def open_backend(setting: str = "auto", *, home: str) -> Backend:
@@ -45,17 +45,12 @@ async def open_backend(setting: str = "auto", *, home: str) -> Backend:
 
 def rooms_for(home: str) -> Path:
     """An empty folder, closed to other users, for the sockets of this installation's workers."""
-    if os.geteuid() == 0:
-        base = Path("/run/agent-factory")
-    elif os.environ.get("XDG_RUNTIME_DIR"):
-        base = Path(os.environ["XDG_RUNTIME_DIR"]) / "agent-factory"
-    else:
-        base = Path(tempfile.gettempdir()) / f"agent-factory-{os.geteuid()}"
+    rooms = place_of_rooms(home)
+    base = rooms.parent
     base.mkdir(mode=0o711, parents=True, exist_ok=True)
     found = base.lstat()
     if found.st_uid != os.geteuid() or base.is_symlink():
         raise NoWorker(f"The folder {base} belongs to somebody else.", fix="Remove it, then start again.")
-    rooms = base / home
     shutil.rmtree(rooms, ignore_errors=True)
     rooms.mkdir(mode=0o700)
     return rooms

@@ -44,6 +44,7 @@ class LocalBackend:
         # bubblewrap dies with the thread that started it, so that thread must live as long as we do.
         self._thread: ThreadPoolExecutor | None = None
         self._boxes: dict[str, subprocess.Popen[bytes]] = {}
+        self._logs: dict[str, Path] = {}
 
     async def open(self) -> None:
         """Try it once for real. Raises NoWorker, saying what to install."""
@@ -67,9 +68,16 @@ class LocalBackend:
         for process in self._boxes.values():
             await asyncio.to_thread(_kill, process)
         self._boxes.clear()
+        for log in self._logs.values():  # of starts that were given up
+            log.unlink(missing_ok=True)
+        self._logs.clear()
         if self._thread is not None:
             self._thread.shutdown(wait=False)
             self._thread = None
+
+    async def prepare(self, room: Path) -> None:
+        """Make the room of a box. Raises NoWorker."""
+        await asyncio.to_thread(self._furnish, room)
 
     async def start(self, box_id: str, room: Path, profile: Profile) -> Box:
         """Start a sandbox. Raises NoWorker."""
@@ -86,6 +94,7 @@ class LocalBackend:
         """Kill the sandbox; the kernel ends everything in it."""
         await asyncio.to_thread(_kill, box.ref)
         self._boxes.pop(box.id, None)
+        self._logs.pop(box.id, None)
         box.room.with_suffix(".log").unlink(missing_ok=True)
 
     async def rest(self, box: Box) -> None:
@@ -126,6 +135,15 @@ class LocalBackend:
             if pid <= 1:
                 return False
         return False
+
+    def _furnish(self, room: Path) -> None:
+        try:
+            room.mkdir(mode=0o755)
+            if self.room_owner is not None:
+                os.chown(room, self.room_owner, self.room_owner)
+                room.chmod(0o700)
+        except OSError as error:
+            raise NoWorker(f"The folder of a worker could not be made: {error}.") from error
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         if self._thread is None:
@@ -179,6 +197,7 @@ class LocalBackend:
         except OSError as error:
             raise NoWorker(f"Bubblewrap could not be started: {error}.", fix=INSTALL) from error
         self._boxes[box_id] = process
+        self._logs[box_id] = log
         return process
 
     def _probe(self) -> str | None:

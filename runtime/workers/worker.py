@@ -105,6 +105,7 @@ class Worker:
 
     async def launch(self, patience: float) -> None:
         """From nothing to READY. Raises NoWorker when it does not get there."""
+        await self._backend.prepare(self._room)
         door = await asyncio.to_thread(self._furnish)
         await self._listen(door)
         self._box = await self._backend.start(self.id, self._room, self._profile)
@@ -228,16 +229,9 @@ class Worker:
         )
 
     def _furnish(self) -> Path:
-        self._room.mkdir(mode=0o755)
         for name in INSIDE:
             shutil.copyfile(HERE / name, self._room / name)
             (self._room / name).chmod(0o644)
-        owner = self._backend.room_owner
-        if owner is not None:
-            os.chown(self._room, owner, owner)
-            self._room.chmod(0o700)
-        else:
-            self._room.chmod(0o755)
         door = self._room / DOOR
         if len(str(door)) > LONGEST_SOCKET_PATH:
             raise NoWorker(f"The folder for the sockets of workers has too long a name: {self._room.parent}")

@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,8 +61,10 @@ class ImageError(FactoryError):
     status = 503
 
 
-def image_tag() -> str:
+def image_tag(image: str = "base") -> str:
     """Name and tag of the image: the tag changes when a recipe changes."""
+    if image != "base":
+        raise ImageError(f"There is no worker image “{image}”.")
     recipe = (SUITE, PACKAGES, DROPPED, CHANGES, (HERE / "Dockerfile").read_text())
     return f"{NAME}:{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}"
 
@@ -82,6 +84,12 @@ def ensure_image(docker_base_url: str | None = None) -> str:
         if not _has(docker, tag):
             _make(docker, tag)
     return tag
+
+
+def make_image(image: str, docker_base_url: str | None = None, *, tell: Callable[[str], None] = print) -> str:
+    """The same for any of our images; `tell` hears how it goes."""
+    tell(f"Making {image_tag(image)}")
+    return ensure_image(docker_base_url)
 
 
 def cache_folder() -> Path:
