@@ -14,6 +14,7 @@ from storage.tenancy import Owned
 class WorkerMove(Owned, table=True):
     """One move. The tenant is that of the worker, or everybody's while it has none; `by` is who asked for it, if anybody did."""
 
+    __tablename__ = "worker_move"
     __table_args__ = (Index("worker_move_of_worker", "worker", "id"), Index("worker_move_at", "at"))
 
     id: str = Field(primary_key=True)
