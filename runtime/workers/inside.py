@@ -35,6 +35,7 @@ FRAME_LIMIT = 32 * 1024 * 1024
 KILL_GRACE = 0.25  # a job past its time may still say where it was, for so long
 ORPHANED_AFTER = 120.0  # seconds without a server before the worker ends itself
 TICK = 0.05
+BEAT = 5.0  # seconds between two signs of life, unless the settings say otherwise
 FIRST_PAUSE = 0.02
 PRELOADED = """
 base64 bisect calendar collections copy csv dataclasses datetime decimal enum functools hashlib heapq html io itertools
@@ -145,11 +146,15 @@ class Server:
         self.inbox = bytearray()
         self.job: Job | None = None
         self.held: tuple[str, bytes] | None = None  # job id and its result, until acknowledged
+        self.served = 0  # jobs so far: who had one belongs to somebody
         self.draining = False
         self.alone_since = time.monotonic()
         self.dial_at = 0.0
         self.dial_pause = FIRST_PAUSE
         self.ooms = read_ooms()
+        self.beat = float(config.get("beat", BEAT))
+        self.beat_at = time.monotonic() + self.beat
+        self.vital = Vital(config["scratch"])
 
     def serve(self) -> int:
         while not (self.draining and self.job is None and self.held is None):
@@ -164,11 +169,11 @@ class Server:
 
     def once(self) -> None:
         """Wait for the next thing to happen, and act on it."""
-        wait: float | None = None
+        wait = self.beat_at - time.monotonic()
         if self.job is not None:
-            wait = self.job.patience(self.socket is None)
+            wait = min(wait, self.job.patience(self.socket is None))
         try:
-            ready = self.poll.poll(None if wait is None else max(0, wait) * 1000)
+            ready = self.poll.poll(max(0, wait) * 1000)
         except InterruptedError:
             ready = []
         for descriptor, _ in ready:
@@ -180,6 +185,9 @@ class Server:
             verdict = self.job.verdict()
             if verdict:
                 self.finish(self.job, verdict)
+        if time.monotonic() >= self.beat_at:
+            self.beat_at = time.monotonic() + self.beat
+            self.tell(encode({"type": "beat", **self.vital.figures()}))
 
     def dial(self) -> bool:
         if time.monotonic() < self.dial_at:
@@ -211,6 +219,7 @@ class Server:
                     "python": sys.version.split()[0],
                     "seccomp": self.confined,
                     "state": state,
+                    "served": self.served,
                     "job": self.job.id if self.job else self.held[0] if self.held else None,
                 }
             )
@@ -270,6 +279,7 @@ class Server:
 
     def start(self, frame: dict[str, Any]) -> None:
         limits = {**self.config["limits"], **frame.get("limits", {})}
+        self.served += 1
         try:
             self.job = Job(frame, limits, self)
         except OSError as error:
@@ -489,6 +499,58 @@ def unlock(folder: str) -> None:
     for path in folders:
         os.chmod(path, 0o700)
         folders += [inner.path for inner in os.scandir(path) if inner.is_dir(follow_symlinks=False)]
+
+
+class Vital:
+    """What this worker takes of its machine. Read from its control group, or from its processes where it has none."""
+
+    def __init__(self, scratch: list[str]) -> None:
+        self.scratch = scratch
+        self.at = time.monotonic()
+        self.used = self.processor_time()
+
+    def figures(self) -> dict[str, Any]:
+        """Processors since the last time, and memory, processes and disk now."""
+        now, used = time.monotonic(), self.processor_time()
+        passed, self.at = now - self.at, now
+        spent, self.used = used - self.used, used
+        processes = read_number("pids/pids.current", "pids.current")
+        memory = read_number("memory/memory.usage_in_bytes", "memory.current")
+        return {
+            "cpu": max(0.0, spent / passed) if passed > 0 else 0.0,
+            "memory": used_memory() + private_memory("1") if memory is None else memory,
+            "processes": sum(name.isdigit() for name in os.listdir("/proc")) if processes is None else processes,
+            "disk": self.disk(),
+        }
+
+    def processor_time(self) -> float:
+        nanoseconds = read_number("cpuacct/cpuacct.usage", "cpu,cpuacct/cpuacct.usage")
+        if nanoseconds is not None:
+            return nanoseconds / 1e9
+        try:
+            with open("/sys/fs/cgroup/cpu.stat") as lines:
+                return int(lines.readline().split()[1]) / 1e6
+        except (OSError, ValueError, IndexError):
+            return sum(os.times()[:4])  # without what runs now: it counts when it has ended
+
+    def disk(self) -> int:
+        used = 0
+        for folder in self.scratch:
+            with contextlib.suppress(OSError):
+                found = os.statvfs(folder)
+                used += (found.f_blocks - found.f_bfree) * found.f_frsize
+        return used
+
+
+def read_number(*places: str) -> int | None:
+    """The first of these files of the control group that there is."""
+    for place in places:
+        try:
+            with open(f"/sys/fs/cgroup/{place}") as file:
+                return int(file.read())
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def read_ooms() -> int:

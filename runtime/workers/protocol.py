@@ -1,6 +1,6 @@
 """What goes over a worker's socket: frames of four bytes of length and JSON, seen from the server.
 
-From the server: `job`, `ack`, `ping`, `cancel`, `reset`, `drain`. From the worker: `hello`, `result`, `pong`. Whatever
+From the server: `job`, `ack`, `ping`, `cancel`, `reset`, `drain`. From the worker: `hello`, `result`, `pong`, `beat`. Whatever
 comes from a worker is untrusted: it is measured before it is read, and read field by field.
 """
 
@@ -14,11 +14,13 @@ import orjson
 from nodes.categories import Category
 from nodes.errors import FactoryError
 from runtime.workers.backend import Job, JobError, JobResult, Profile
+from runtime.workers.views import Vital
 
 PROTOCOL: Final = 1
 FRAME_LIMIT: Final = 32 * 1024 * 1024
-_KINDS: Final = frozenset({"hello", "result", "pong"})
+_KINDS: Final = frozenset({"hello", "result", "pong", "beat"})
 _ERRORS: Final = frozenset({"exception", "syntax", "timeout", "memory", "killed", "result"})
+MOST: Final = 2.0**60
 _LENGTH: Final = struct.Struct(">I")
 
 
@@ -124,6 +126,22 @@ def read_result(frame: dict[str, Any], job: Job, profile: Profile) -> JobResult:
         error=error,
         seconds=float(seconds) if isinstance(seconds, int | float) else 0.0,
         truncated=frame.get("truncated") is True,
+    )
+
+
+def read_beat(frame: dict[str, Any], at: float) -> Vital:
+    """The vital figures out of a heartbeat. What is not a figure counts as none."""
+
+    def figure(name: str) -> float:
+        value = frame.get(name)
+        return min(max(float(value), 0.0), MOST) if type(value) in (int, float) and value == value else 0.0
+
+    return Vital(
+        cpu=figure("cpu"),
+        memory=int(figure("memory")),
+        processes=int(figure("processes")),
+        at=at,
+        disk=int(figure("disk")),
     )
 
 

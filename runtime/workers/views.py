@@ -17,6 +17,7 @@ class Vital:
     memory: int
     processes: int
     at: float
+    disk: int = 0
 
 
 @dataclass(frozen=True, slots=True)
