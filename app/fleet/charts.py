@@ -28,18 +28,20 @@ STATE_WORDS: Final = {
 }  # fmt: skip
 _CONFIG: Final = {"displayModeBar": False, "responsive": True}
 MIB: Final = 1024 * 1024
+POINTS: Final = 180
+"""Samples that one line shows."""
 SHOWN: Final = 40
 """Workers, or moves' rows, that one chart shows: more cannot be told apart."""
 
 
 def _figure(data: list[dict[str, Any]], *, y: str, **layout: Any) -> Figure:
     base: dict[str, Any] = {
-        "height": 240,
-        "margin": {"l": 52, "r": 12, "t": 8, "b": 36},
+        "height": 280,
+        "margin": {"l": 52, "r": 12, "t": 44, "b": 40},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "inherit", "size": 12},
-        "legend": {"orientation": "h", "y": 1.14, "x": 0},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
         "hovermode": "x unified",
         "uirevision": "kept",
         "xaxis": {"gridcolor": "rgba(128,128,128,0.18)", "zeroline": False},
@@ -55,9 +57,24 @@ def _figure(data: list[dict[str, Any]], *, y: str, **layout: Any) -> Figure:
     return {"data": data, "layout": base, "config": _CONFIG}
 
 
+def _thinned(history: Sequence[Sample]) -> Sequence[Sample]:
+    """No more samples than a chart has room for, the newest among them."""
+    step = max(1, len(history) // POINTS)
+    return history[(len(history) - 1) % step :: step] if history else history
+
+
+def _ago(at: float, now: float) -> float:
+    """Where a moment stands on an axis that needs no time zone: minutes before now, below nothing."""
+    return round((at - now) / 60, 3)
+
+
+_AGO: Final = {"title": {"text": "minutes ago"}}
+
+
 def levels(history: Sequence[Sample], profile: str | None) -> Figure:
     """Workers of the pools against what was wanted of them, over the last half hour; `profile` None adds all pools up."""
-    at = [sample.at * 1_000 for sample in history]
+    history, now = _thinned(history), history[-1].at if history else 0.0
+    at = [_ago(sample.at, now) for sample in history]
 
     def line(name: str, colour: str, *fields: str, **more: Any) -> dict[str, Any]:
         values = [
@@ -79,7 +96,7 @@ def levels(history: Sequence[Sample], profile: str | None) -> Figure:
         line("Wanted", TARGET, "target", line={"dash": "dot"}),
         line("Jobs that wait", WAITING, "waiting"),
     ]
-    return _figure(lines, y="workers", xaxis={"type": "date"})
+    return _figure(lines, y="workers", xaxis=_AGO)
 
 
 def starts(seen: FleetView) -> Figure:
@@ -111,7 +128,8 @@ def vital(seen: FleetView) -> Figure:
 
 def one_vital(history: Sequence[Sample], worker: str) -> Figure:
     """Processor and memory of one worker over the last half hour."""
-    told = [(sample.at * 1_000, *sample.workers[worker]) for sample in history if worker in sample.workers]
+    now = history[-1].at if history else 0.0
+    told = [(_ago(sample.at, now), *sample.workers[worker]) for sample in _thinned(history) if worker in sample.workers]
     at = [when for when, _, _ in told]
     lines = [
         {"type": "scatter", "mode": "lines", "name": "Memory, MiB", "x": at, "line": {"color": BUSY},
@@ -120,7 +138,7 @@ def one_vital(history: Sequence[Sample], worker: str) -> Figure:
          "y": [round(cpu * 100, 1) for _, cpu, _ in told]},
     ]  # fmt: skip
     second = {"overlaying": "y", "side": "right", "rangemode": "tozero", "title": {"text": "%"}, "showgrid": False}
-    return _figure(lines, y="MiB", yaxis2=second, height=200, xaxis={"type": "date"}, margin={"r": 44})
+    return _figure(lines, y="MiB", yaxis2=second, height=240, xaxis=_AGO, margin={"r": 44})
 
 
 def restarts(seen: FleetView, moves: Mapping[tuple[str, str], int]) -> Figure:
@@ -135,7 +153,7 @@ def restarts(seen: FleetView, moves: Mapping[tuple[str, str], int]) -> Figure:
     return _figure(bars, y="times", barmode="group", bargap=0.4)
 
 
-def timeline(moves: Sequence[Move]) -> Figure:
+def timeline(moves: Sequence[Move], now: float) -> Figure:
     """The newest moves, a row for each worker, a dot for each state it came into."""
     workers = list(dict.fromkeys(move.worker for move in moves))[:SHOWN]
     rows = {worker: short(worker) for worker in workers}
@@ -147,14 +165,15 @@ def timeline(moves: Sequence[Move]) -> Figure:
             dots.append(
                 {
                     "type": "scatter", "mode": "markers", "name": words.capitalize(),
-                    "x": [move.at * 1_000 for move in some], "y": [rows[move.worker] for move in some],
+                    "x": [_ago(move.at, now) for move in some], "y": [rows[move.worker] for move in some],
                     "text": [move.why or words for move in some], "hovertemplate": "%{y}: %{text}<extra></extra>",
                     "marker": {"color": STATE_COLOURS[state], "size": 9},
                 }
             )  # fmt: skip
-    height = max(200, 70 + 18 * len(rows))
+    height = max(220, 110 + 18 * len(rows))
+    first = min((_ago(move.at, now) for move in shown), default=-1.0)
     return _figure(
-        dots, y="", height=height, hovermode="closest", xaxis={"type": "date"},
+        dots, y="", height=height, hovermode="closest", xaxis={**_AGO, "range": [min(first * 1.05, -1.0), 0.1]},
         yaxis={"type": "category", "autorange": "reversed"}, margin={"l": 90},
     )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Awaitable, Callable
 
 from nicegui import ui
@@ -62,14 +61,14 @@ class Sheet:
             if not jobs:
                 ui.label("It has had no job yet.").classes("af-muted")
             for job in jobs[:10]:
-                took = duration(job.ended - job.began) if job.ended else "under way"
-                ui.label(f"{_clock(job.began)} · {took} · {job.how or 'runs'}").classes("af-small af-number")
+                with _line(job.began):
+                    how = "went well" if job.how == "ok" else job.how
+                    ui.label(f"{how}, took {duration(job.ended - job.began)}" if job.ended else "is under way")
             heading("What it went through", 3).classes("mt-4")
             for move in moves:
-                words = f"{_clock(move.at)} · {charts.STATE_WORDS.get(move.after, move.after)}"
-                said = f" · {move.why}" if move.why else ""
-                by = f" ({move.by})" if move.by else ""
-                ui.label(f"{words}{said}{by}").classes("af-small break-words")
+                with _line(move.at):
+                    state = charts.STATE_WORDS.get(move.after, move.after)
+                    ui.label(f"{move.by} {move.why}" if move.by else f"{state}: {move.why}" if move.why else state)
             heading("Its own log", 3).classes("mt-4")
             if logs:
                 ui.label("\n".join(logs[-100:])).classes("af-log")
@@ -103,5 +102,8 @@ class Sheet:
         button(label, on(act, Permission.ADMIN), quiet=True).mark(f"do-{label.lower().replace(' ', '-')}")
 
 
-def _clock(at: float) -> str:
-    return datetime.datetime.fromtimestamp(at).strftime("%H:%M:%S")
+def _line(at: float) -> ui.element:
+    """A line of a list that begins with how long ago it was."""
+    with ui.element("div").classes("af-small flex gap-3 break-words") as line:
+        relative_time(at)
+    return line

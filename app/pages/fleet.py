@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -18,6 +19,13 @@ from runtime.fleet import FleetView, WorkerView
 
 ALL = "all"
 _TONES = {"ready": "good", "busy": "busy", "unhealthy": "bad", "hibernating": "calm"}
+_NOTHING = {
+    "levels": "The first figures come in a moment.",
+    "vital": "Workers tell how they feel every few seconds; the first word is on its way.",
+    "starts": "Here stands how long workers take from nothing to ready, once one has started.",
+    "restarts": "Here stands how often workers were started, and how often one stopped answering.",
+    "timeline": "Each step of a worker’s life is a dot here: started, ready, working, asleep, gone.",
+}
 _FIGURES = {"ready": "ready", "busy": "working", "starting": "starting", "hibernating": "asleep", "unhealthy": "not answering"}  # fmt: skip
 
 
@@ -28,6 +36,7 @@ class Floor:
         self.chosen = {"profile": ALL, "state": ALL, "host": ALL, "crew": ALL}
         self.selects: dict[str, ui.select] = {}
         self.plots: dict[str, ui.plotly] = {}
+        self.nothing: dict[str, ui.element] = {}
 
     def build(self) -> None:
         """The places for everything."""
@@ -55,8 +64,8 @@ class Floor:
     def _chart(self, name: str, title: str, *, wide: bool = False) -> None:
         with ui.element("section").classes("af-panel mt-4" if wide else "af-panel").props(f'aria-label="{title}"'):
             heading(title, 3)
-            empty: dict[str, Any] = {"data": [], "layout": {"height": 240}, "config": {"displayModeBar": False}}
-            self.plots[name] = ui.plotly(empty).classes("af-chart w-full").mark(f"chart-{name}")
+            self.plots[name] = ui.plotly({"data": [], "layout": {}}).classes("af-chart w-full").mark(f"chart-{name}")
+            self.nothing[name] = ui.label(_NOTHING[name]).classes("af-muted af-small")
 
     def _choose(self, name: str) -> Any:
         async def choose(event: Any) -> None:
@@ -84,11 +93,13 @@ class Floor:
             ("vital", charts.vital(FleetView(workers=tuple(fitting)))),
             ("starts", charts.starts(seen)),
             ("restarts", charts.restarts(seen, desk.moves)),
-            ("timeline", charts.timeline(shown)),
+            ("timeline", charts.timeline(shown, time.time())),
         ):
-            plot = self.plots[name]
-            if plot.figure != figure:
-                plot.update_figure(figure)
+            drawn = any(trace["x"] for trace in figure["data"])
+            self.plots[name].set_visibility(drawn)
+            self.nothing[name].set_visibility(not drawn)
+            if drawn and self.plots[name].figure != figure:
+                self.plots[name].update_figure(figure)
 
     def _fits(self, one: WorkerView) -> bool:
         found = {"profile": one.profile, "state": one.state.value, "host": one.host, "crew": one.crew}
