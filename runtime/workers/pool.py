@@ -12,19 +12,20 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from nodes.errors import FactoryError
 from runtime.workers.backend import Backend, Job, JobError, JobResult, NoWorker, Profile, WorkersBusy
-from runtime.workers.demand import Demand
+from runtime.workers.demand import SPARE, Demand
 from runtime.workers.figures import Figures
 from runtime.workers.protocol import job_frame
 from runtime.workers.states import AT_WORK, ENDING, OVER, STARTING, WorkerState
 from runtime.workers.views import Forget, JobSeen, Moved, Observer, PoolView, WorkerView
 from runtime.workers.waiting import Pile, Waiter, Waiting
+from runtime.workers.watchdog import Backoff, Watchdog, WatchRules
 from runtime.workers.worker import Worker, WorkerLost
 
 READY, BUSY, HIBERNATING = WorkerState.READY, WorkerState.BUSY, WorkerState.HIBERNATING
@@ -120,13 +121,18 @@ class Pool:
         self._starts = starts or asyncio.Semaphore(AT_ONCE)
         self._running = False
         self._filling = False
-        self._failures = 0
+        self._backoff = Backoff()
         self._problem: FactoryError | None = None
         self._token = 0
         self._generation = 0
         self._renewing = False
         self._credit = 0
         self._surplus_since: float | None = None
+        beat = self.rules.heartbeat
+        watch = WatchRules(beat=beat, ping=min(0.45, beat), misses=self.rules.silences)
+        self._dog = Watchdog[Worker](
+            watch, self._living, lambda worker: self.lose(worker, "it does not answer"), now=self._now
+        )
         self._restarts: list[int] = []
         """How often those were restarted that the next workers take the place of."""
 
@@ -143,7 +149,7 @@ class Pool:
             return
         self._running = True
         self._fill()
-        _keep(self._tasks, self._watch())
+        _keep(self._tasks, self._dog.run())
         _keep(self._tasks, self._tend())
 
     async def stop(self) -> None:
@@ -349,8 +355,7 @@ class Pool:
         """Who gets this worker. It is retired instead when another tenant needs its place more."""
         if not self._waiting:
             return None
-        served = {one.tenant for one in self.workers.values() if one.state not in ENDING and one not in self.held}
-        starved = self._waiting.tenants() - served
+        starved = self._starved()
         if worker.tenant is None:
             return self._waiting.oldest(starved or None)
         own = self._waiting.first(worker.tenant)
@@ -379,7 +384,9 @@ class Pool:
         """How many workers there should be now, at work or ready, without those that crews hold."""
         if self.ceiling == self.rules.size or not self.rules.forecast:
             return self.rules.size
-        return max(self.rules.size, min(self.ceiling, self.demand.target(self._lead())))
+        return max(
+            self.rules.size, min(self.ceiling, self.demand.target(self._lead(), min(SPARE, 1 + self.rules.size)))
+        )
 
     def _lead(self) -> float:
         """How long before its time known demand has to be prepared for."""
@@ -403,7 +410,7 @@ class Pool:
         if not self._running:
             return
         alive, old, target = self._alive(), self._old(), self.target
-        missing = max(target - alive + len(old), len(self._waiting) - self._coming())
+        missing = max(target - alive + len(old), self._overflow())
         if missing <= 0 and self.rules.size and not self._idle.fresh() and not self._coming():
             missing = 1  # a tenant that comes for the first time finds one too
         room = self.ceiling - alive + (AT_ONCE if old else 0)
@@ -412,6 +419,22 @@ class Pool:
                 self._wake(asleep)
             else:
                 self._start_one()
+
+    def _overflow(self) -> int:
+        """How many of those who wait are served sooner by a worker that is started for them than by the next one free."""
+        waiting, start = len(self._waiting), self.figures.start_seconds()
+        oldest = self._waiting.oldest()
+        if oldest is None:
+            return 0
+        working = self._count[BUSY] - len(self.held)
+        soon = self.demand.wait(waiting, working) < start and self._now() - oldest.since < start
+        missing = len(self._starved()) if soon else waiting
+        return missing - self._coming()
+
+    def _starved(self) -> set[str]:
+        """The tenants who wait and have no worker at all."""
+        served = {one.tenant for one in self.workers.values() if one.state not in ENDING and one not in self.held}
+        return self._waiting.tenants() - served
 
     def _start_one(self) -> None:
         worker = self._make(self.backend, self.profile, self._rooms, on_move=self._moved, on_lost=self.lose)
@@ -428,15 +451,17 @@ class Pool:
 
     async def _launch(self, worker: Worker) -> None:
         try:
-            if self._failures:
-                await asyncio.sleep(min(30.0, 0.25 * 2**self._failures))
+            wait = self._backoff.wait(self._now())
+            while wait:
+                await asyncio.sleep(wait)
+                wait = self._backoff.wait(self._now())
             async with self._starts:
                 began = self._now()
                 await (worker.wake if worker.slept else worker.launch)(self.rules.start_limit)
         except Exception as error:
-            self._failures += 1
             known = isinstance(error, FactoryError)
             self._problem = error if isinstance(error, FactoryError) else NoWorker(f"No worker could start: {error}")
+            self._backoff.failed(self._now(), self._problem.message)
             _log.warning("a worker did not start: %s", self._problem.message, exc_info=not known)
             if worker.state not in ENDING:
                 self.retire(worker, "it did not start")
@@ -497,7 +522,7 @@ class Pool:
             return  # whoever starts or ends it knows already
         self.figures.lost += 1
         if worker.jobs == 0 and self._now() - worker.ready_at < self.rules.heartbeat:
-            self._failures += 1  # they die as soon as they live: do not start them in a tight circle
+            self._backoff.failed(self._now(), why)  # they die as soon as they live: do not start them in a tight circle
         worker.move(WorkerState.UNHEALTHY, why)
         self._restarts.append(worker.restarts + 1)
         self.retire(worker, why)
@@ -580,24 +605,13 @@ class Pool:
             idle.pop()  # one that nobody has used yet stays
         return idle[:surplus]
 
-    async def _watch(self) -> None:
-        """The heartbeat: three unanswered pings and a worker is replaced."""
-        last = time.monotonic()
-        while True:
-            await asyncio.sleep(self.rules.heartbeat)
-            now = time.monotonic()
-            stalled, last = now - last > 2 * self.rules.heartbeat, now
-            for worker in list(self.workers.values()):
-                if worker.state not in AT_WORK:
-                    continue
-                if stalled:  # it was we who slept
-                    worker.silences = 0
-                if self._now() - worker.ready_at > self.rules.heartbeat:
-                    self._failures = 0
-                if worker.silences >= self.rules.silences:
-                    self.lose(worker, "it does not answer")
-                else:
-                    worker.ping()
+    def _living(self) -> Iterator[Worker]:
+        now = self._now()
+        for worker in self.workers.values():
+            if worker.state in AT_WORK:
+                if worker.jobs or now - worker.ready_at > self.rules.heartbeat:
+                    self._backoff.lived(worker.ready_at)
+                yield worker
 
     # --- to be looked at
 
@@ -611,7 +625,7 @@ class Pool:
             waiting=len(self._waiting),
             jobs=self.figures.jobs,
             lost=self.figures.lost,
-            problem=self._problem.message if self._problem else None,
+            problem=self._words(),
         )
 
     def view(self) -> PoolView:
@@ -636,8 +650,12 @@ class Pool:
             expected=self.demand.known(self._lead()),
             starts_p50=p50,
             starts_p95=p95,
-            problem=self._problem.message if self._problem else None,
+            problem=self._words(),
         )
+
+    def _words(self) -> str | None:
+        looping = self._backoff.words(self._now())
+        return looping or (self._problem.message if self._problem else None)
 
     def workers_view(self) -> tuple[WorkerView, ...]:
         """Each of its workers now."""

@@ -134,7 +134,9 @@ def read_beat(frame: dict[str, Any], at: float) -> Vital:
 
     def figure(name: str) -> float:
         value = frame.get(name)
-        return min(max(float(value), 0.0), MOST) if type(value) in (int, float) and value == value else 0.0
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+            return 0.0
+        return min(max(float(value), 0.0), MOST)
 
     return Vital(
         cpu=figure("cpu"),

@@ -20,10 +20,12 @@ from runtime.workers import protocol
 from runtime.workers.backend import DOOR, Backend, Box, Job, JobError, JobResult, NoWorker, Profile
 from runtime.workers.states import WORKER, WorkerState
 from runtime.workers.views import JobSeen, Vital
+from runtime.workers.watchdog import Pulse
 
 OVERTIME: Final = 3.0  # a worker that has not answered so long after its job's time is not going to
 CANCEL_TIME: Final = 2.0
 LOOK_AFTER: Final = 0.5
+PING: Final = protocol.encode({"type": "ping"})
 HISTORY: Final = 20  # jobs that it is remembered for
 HERE: Final = Path(__file__).parent
 INSIDE: Final = ("inside.py", "script.py", "crew.py")
@@ -55,7 +57,7 @@ class Worker:
         self.tenant: str | None = None
         self.jobs = 0
         self.strikes = 0
-        self.silences = 0
+        self.pulse = Pulse()
         self.ready_at = 0.0
         self.idle_since = 0.0
         self.since = time.time()
@@ -91,6 +93,11 @@ class Worker:
     def room(self) -> Path:
         """The folder on this machine that the worker sees as /factory, read only."""
         return self._room
+
+    @property
+    def working(self) -> bool:
+        """Whether it has a job, or is to have one in a moment."""
+        return self.state is WorkerState.BUSY
 
     @property
     def profile(self) -> Profile:
@@ -148,6 +155,7 @@ class Worker:
         if self.facts.get("protocol") != protocol.PROTOCOL:
             raise NoWorker("The worker speaks another version of the protocol.")
         self.ready_at = time.monotonic()
+        self.pulse = Pulse()
         self.move(WorkerState.READY)
 
     async def run(self, job: Job, frame: bytes) -> JobResult:
@@ -179,10 +187,9 @@ class Worker:
         return False
 
     def ping(self) -> None:
-        """Ask for a sign of life; `silences` counts how many were not answered yet."""
-        self.silences += 1
+        """Ask for a sign of life."""
         if self._line is not None:
-            self._line.send(protocol.encode({"type": "ping", "n": self.silences}))
+            self._line.send(PING)
 
     async def end(self) -> None:
         """Remove everything there is of it."""
@@ -259,8 +266,10 @@ class Worker:
 
     def _heard(self, frame: dict[str, Any]) -> None:
         kind = frame["type"]
-        self.silences = 0
-        if kind == "hello" and not self._hello.done():
+        self.pulse.fresh = True
+        if kind == "beat":
+            self.vital = protocol.read_beat(frame, time.time())
+        elif kind == "hello" and not self._hello.done():
             self._hello.set_result(frame)
         elif kind == "result" and self._job is not None and self._answer is not None and not self._answer.done():
             result = protocol.read_result(frame, self._job, self._profile)
