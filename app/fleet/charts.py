@@ -64,11 +64,11 @@ def _thinned(history: Sequence[Sample]) -> Sequence[Sample]:
 
 
 def _ago(at: float, now: float) -> float:
-    """Where a moment stands on an axis that needs no time zone: minutes before now, below nothing."""
-    return round((at - now) / 60, 3)
+    """Where a moment stands on an axis that needs no time zone."""
+    return round((now - at) / 60, 3)
 
 
-_AGO: Final = {"title": {"text": "minutes ago"}}
+_AGO: Final = {"title": {"text": "minutes ago"}, "autorange": "reversed"}
 
 
 def levels(history: Sequence[Sample], profile: str | None) -> Figure:
@@ -171,9 +171,9 @@ def timeline(moves: Sequence[Move], now: float) -> Figure:
                 }
             )  # fmt: skip
     height = max(220, 110 + 18 * len(rows))
-    first = min((_ago(move.at, now) for move in shown), default=-1.0)
+    first = max((_ago(move.at, now) for move in shown), default=1.0)
     return _figure(
-        dots, y="", height=height, hovermode="closest", xaxis={**_AGO, "range": [min(first * 1.05, -1.0), 0.1]},
+        dots, y="", height=height, hovermode="closest", xaxis={"title": _AGO["title"], "range": [max(first * 1.05, 1.0), -0.1]},
         yaxis={"type": "category", "autorange": "reversed"}, margin={"l": 90},
     )  # fmt: skip
 
