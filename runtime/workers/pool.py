@@ -120,6 +120,7 @@ class Pool:
         self._ends: set[asyncio.Task[None]] = set()
         self._starts = starts or asyncio.Semaphore(AT_ONCE)
         self._running = False
+        self._launching: dict[Worker, asyncio.Task[None]] = {}
         self._filling = False
         self._backoff = Backoff()
         self._problem: FactoryError | None = None
@@ -232,7 +233,10 @@ class Pool:
         """The member does not need its worker any more."""
         if self.held.pop(worker, None) is not None:
             worker.crew = worker.member = None
-            self._release(worker)
+            if self._alive() > self.ceiling:
+                self.retire(worker, "there are enough without it")
+            else:
+                self._release(worker)
 
     def _attempt(self, job: Job) -> tuple[int, Job, bytes]:
         """The job under a new fencing token, as it goes over the wire: no answer to an earlier one can be taken for its."""
@@ -442,12 +446,12 @@ class Pool:
         worker.restarts = self._restarts.pop() if self._restarts else 0
         self.workers[worker.id] = worker
         self._count[worker.state] += 1
-        _keep(self._tasks, self._launch(worker))
+        self._launching[worker] = _keep(self._tasks, self._launch(worker))
 
     def _wake(self, worker: Worker) -> None:
         worker.slept = True
         worker.move(WorkerState.WARMING, "wanted")
-        _keep(self._tasks, self._launch(worker))
+        self._launching[worker] = _keep(self._tasks, self._launch(worker))
 
     async def _launch(self, worker: Worker) -> None:
         try:
@@ -459,13 +463,16 @@ class Pool:
                 began = self._now()
                 await (worker.wake if worker.slept else worker.launch)(self.rules.start_limit)
         except Exception as error:
+            if worker.state in ENDING:
+                return  # it was not wanted any more
             known = isinstance(error, FactoryError)
             self._problem = error if isinstance(error, FactoryError) else NoWorker(f"No worker could start: {error}")
             self._backoff.failed(self._now(), self._problem.message)
             _log.warning("a worker did not start: %s", self._problem.message, exc_info=not known)
-            if worker.state not in ENDING:
-                self.retire(worker, "it did not start")
+            self.retire(worker, "it did not start")
             return
+        finally:
+            self._launching.pop(worker, None)
         worker.ready_at = self._now()
         self.figures.started(worker.ready_at - began)
         self._problem = None
@@ -553,6 +560,9 @@ class Pool:
         self.retire(worker, "somebody restarted it")
 
     async def _end(self, worker: Worker) -> None:
+        if (launching := self._launching.get(worker)) is not None:
+            # What is being started is ended when it is there: else nobody would know of it.
+            await asyncio.wait((launching,))
         try:
             await worker.end()
         finally:
@@ -699,11 +709,12 @@ class Pool:
                 _log.exception("an observer of the workers failed")
 
 
-def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Start a task and hold on to it: the loop alone would let it be collected."""
     task = asyncio.get_running_loop().create_task(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
+    return task
 
 
 _BUSY_FIX: Final = "Try again later, make the code faster, or raise the number of workers in the settings."
