@@ -10,6 +10,7 @@ from storage import (
     approval,
     blueprint,
     case,
+    crew,
     dead_letter,
     deployment,
     document,
@@ -39,7 +40,7 @@ from storage import (
 AGGREGATES: Final = (
     tenant, user, session, document, blueprint, version, deployment, hook, schedule, run, journal, approval,
     secret, memory, shelf, setting, event_seen, variable, held_call, case, dead_letter,
-    server, errand, tenant_limit, happening, event_wait, worker_move,
+    crew, server, errand, tenant_limit, happening, event_wait, worker_move,
 )  # fmt: skip
 
 metadata = SQLModel.metadata
