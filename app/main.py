@@ -160,12 +160,17 @@ def make_auth(settings: Settings, accounts: Accounts) -> Auth:
     )
 
 
+def installation(settings: Settings) -> str:
+    """The name that this installation's workers carry, so that they are told from others on the same machine."""
+    return hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]
+
+
 def factory_options(settings: Settings, *, ticking: bool = True) -> Options:
     """The settings as the runtime takes them."""
     return Options(
         database_url=settings.database(),
         vault_key=settings.key("vault"),
-        home=hashlib.sha256(str(settings.home).encode()).hexdigest()[:12],
+        home=installation(settings),
         docker=settings.docker,
         pool_size=settings.pool_size,
         pools=settings.pools(),

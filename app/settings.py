@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     public_url: str = Field(default="", description="The https address that people use, when there is one.")
     behind_proxy: bool = Field(default=False, description="A proxy in front adds TLS and checks the Host header.")
     docker: str = Field(default="auto", description="auto, off, or the address of a Docker engine.")
+    user: str = Field(default="", description="Started as root: the user that the web process becomes.")
     pool_size: int = Field(default=2, ge=0, le=64, description="How many isolated workers are kept warm.")
     pool_floor: Annotated[dict[str, float], NoDecode] = Field(
         default={}, description="The same for each size of worker, such as small=2,medium=1."

@@ -28,6 +28,7 @@ LOCKS = ("requirements.lock", "requirements-dev.lock", "deploy/requirements-uv.l
 # that no longer needs its exception loses it here.
 ALLOWED = {
     ("runtime/workers/image/build.py", "subprocess"): "starts docker and debootstrap, for the operator",
+    ("runtime/workers/broker/process.py", "subprocess"): "starts the broker, our own program, as its own user",
     ("nodes/catalog.py", "importlib.import_module"): "imports our own family folders by their names in the code",
     ("app/main.py", "importlib.import_module"): "imports our own pages and routers, found by walking their folders",
     ("runtime/workers/local.py", "subprocess"): "starts bubblewrap with a fixed command line",

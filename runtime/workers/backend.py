@@ -90,6 +90,7 @@ class Box:
     id: str
     room: Path
     ref: Any
+    host: str = ""  # the engine that it is on, where there are several
 
 
 class Backend(Protocol):
@@ -100,6 +101,10 @@ class Backend(Protocol):
     @property
     def room_owner(self) -> int | None:
         """The user that must be able to enter a box's room on this machine, when it is not us."""
+
+    @property
+    def rooms(self) -> Path | None:
+        """The folder in which rooms are made, when that is not ours to choose."""
 
     async def open(self) -> None:
         """Find out whether it works here and remove what an earlier process left. Raises NoWorker."""

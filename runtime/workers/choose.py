@@ -7,21 +7,32 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from runtime.workers.backend import Backend, NoWorker, Profile
+from runtime.workers.broker.client import OverSocket
 from runtime.workers.docker import DockerBackend
 from runtime.workers.local import LocalBackend
 from runtime.workers.pool import Pool, PoolRules
 from runtime.workers.rooms import place_of_rooms
+
+BROKER: Final = "+broker:"
 
 
 async def open_backend(setting: str = "auto", *, home: str) -> Backend:
     """An opened backend: Docker where it answers, else bubblewrap. Raises NoWorker, which says what to install.
 
     `home` names this installation, so that leftovers of an earlier process are found. With an address, only that
-    engine will do: who asks for it does not want anything weaker.
+    engine will do: who asks for it does not want anything weaker. After `BROKER` comes the socket of a broker that runs by
+    itself; the engine is then asked through it.
     """
     setting = setting.strip() or "auto"
+    setting, _, path = setting.partition(BROKER)
+    broker = OverSocket(Path(path), engine="" if setting == "auto" else setting) if path else None
+    if broker is not None and setting != "auto":
+        docker = DockerBackend(home, broker=broker)
+        await docker.open()
+        return docker
     if setting not in ("auto", "off"):
         docker = DockerBackend(home, url=setting)
         await docker.open()
@@ -29,7 +40,7 @@ async def open_backend(setting: str = "auto", *, home: str) -> Backend:
     missing: NoWorker | None = None
     if setting == "auto":
         try:
-            backend = DockerBackend(home)
+            backend = DockerBackend(home, broker=broker)
             await backend.open()
             return backend
         except NoWorker as error:
@@ -60,14 +71,17 @@ def rooms_for(home: str) -> Path:
 async def open_place(setting: str = "auto", *, home: str) -> AsyncIterator[tuple[Backend, Path]]:
     """The backend and the folder for its sockets, all gone at the end. Raises NoWorker."""
     backend = await open_backend(setting, home=home)
-    rooms = rooms_for(home)
-    # The sandbox is made by another user, who has to pass through; a container engine does not.
-    rooms.chmod(0o711 if backend.room_owner is not None else 0o700)
+    given = backend.rooms
+    rooms = given or rooms_for(home)
+    if given is None:
+        # The sandbox is made by another user, who has to pass through; a container engine does not.
+        rooms.chmod(0o711 if backend.room_owner is not None else 0o700)
     try:
         yield backend, rooms
     finally:
         await backend.close()
-        shutil.rmtree(rooms, ignore_errors=True)
+        if given is None:
+            shutil.rmtree(rooms, ignore_errors=True)
 
 
 @asynccontextmanager

@@ -85,6 +85,11 @@ class DockerBackend:
         self._keep = keep
         self._have: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def rooms(self) -> Path | None:
+        """The folder of the rooms, where it is the broker's to make."""
+        return Path(self.facts["rooms"]) if self._given is not None and self.facts else self._rooms
+
     async def open(self) -> None:
         """Reach the engine, have the image, remove leftovers. Raises NoWorker."""
         self._broker = self._given or self._own()
@@ -105,6 +110,10 @@ class DockerBackend:
             with contextlib.suppress(FactoryError):
                 await self._sweep()
         await self._let_go()
+
+    async def answers(self) -> None:
+        """Whether the engine is there at all. Raises NoWorker."""
+        await self._ask(verbs.Ready())
 
     async def prepare(self, room: Path) -> None:
         """Make the room of a box that is to be started. Raises NoWorker."""
@@ -173,7 +182,7 @@ class DockerBackend:
                 profile = verbs.Size.model_validate(seen["size"], strict=False).profile()
             except (FactoryError, ValueError):
                 profile = None
-            room = place_of_rooms(self._home) if self._rooms is None else self._rooms
+            room = Path(self.facts["rooms"])
             box = Box(seen["worker"], room / seen["worker"], seen["ref"])
             found.append(Left(box, seen["state"], profile, float(seen["created"])))
         return found

@@ -37,6 +37,7 @@ class LocalBackend:
     """Boxes are bubblewrap sandboxes, children of this process, which the kernel ends together with it."""
 
     name = "bubblewrap"
+    rooms: Path | None = None
 
     def __init__(self) -> None:
         self.room_owner: int | None = NOBODY if os.geteuid() == 0 else None

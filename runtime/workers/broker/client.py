@@ -94,8 +94,9 @@ class InProcess:
 class OverSocket:
     """A broker that is a process of its own. It is dialled anew when the line is lost."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, engine: str = "") -> None:
         self._path = path
+        self._engine = engine
         self._numbers = itertools.count(1)
         self._open: dict[int, asyncio.Queue[Answer]] = {}
         self._writer: asyncio.StreamWriter | None = None
@@ -144,7 +145,7 @@ class OverSocket:
         number = next(self._numbers)
         heard: asyncio.Queue[Answer] = asyncio.Queue()
         self._open[number] = heard
-        self._writer.write(_line({"n": number, "verb": verb.model_dump(mode="json")}))
+        self._writer.write(_line({"n": number, "engine": self._engine, "verb": verb.model_dump(mode="json")}))
         return number, heard
 
     async def _read(self, reader: asyncio.StreamReader) -> None:

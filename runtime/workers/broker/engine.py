@@ -135,6 +135,7 @@ class Engine:
             "cpus": found.get("NCPU", 1),
             "memory": found.get("MemTotal", 0),
             "machine": found.get("Architecture", ""),
+            "rooms": str(self.rooms),
             "runtimes": sorted(found.get("Runtimes") or {}),
         }
         return self._facts
