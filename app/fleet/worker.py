@@ -56,7 +56,7 @@ class Sheet:
                     self._actions(seen)
             figure = charts.one_vital(desk.history(who), self.worker)
             if figure["data"][0]["x"]:
-                ui.plotly(figure).classes("af-chart w-full")
+                ui.plotly(figure).classes("af-chart")
             heading("Jobs", 3).classes("mt-4")
             if not jobs:
                 ui.label("It has had no job yet.").classes("af-muted")

@@ -36,7 +36,7 @@ class Floor:
         self.chosen = {"profile": ALL, "state": ALL, "host": ALL, "crew": ALL}
         self.selects: dict[str, ui.select] = {}
         self.plots: dict[str, ui.plotly] = {}
-        self.nothing: dict[str, ui.element] = {}
+        self.places: dict[str, ui.element] = {}
 
     def build(self) -> None:
         """The places for everything."""
@@ -64,8 +64,8 @@ class Floor:
     def _chart(self, name: str, title: str, *, wide: bool = False) -> None:
         with ui.element("section").classes("af-panel mt-4" if wide else "af-panel").props(f'aria-label="{title}"'):
             heading(title, 3)
-            self.plots[name] = ui.plotly({"data": [], "layout": {}}).classes("af-chart w-full").mark(f"chart-{name}")
-            self.nothing[name] = ui.label(_NOTHING[name]).classes("af-muted af-small")
+            with ui.element("div") as self.places[name]:
+                ui.label(_NOTHING[name]).classes("af-muted af-small")
 
     def _choose(self, name: str) -> Any:
         async def choose(event: Any) -> None:
@@ -95,11 +95,17 @@ class Floor:
             ("restarts", charts.restarts(seen, desk.moves)),
             ("timeline", charts.timeline(shown, time.time())),
         ):
-            drawn = any(trace["x"] for trace in figure["data"])
-            self.plots[name].set_visibility(drawn)
-            self.nothing[name].set_visibility(not drawn)
-            if drawn and self.plots[name].figure != figure:
-                self.plots[name].update_figure(figure)
+            self._plot(name, figure)
+
+    def _plot(self, name: str, figure: charts.Figure) -> None:
+        plot = self.plots.get(name)
+        if plot is not None and plot.figure != figure:
+            plot.update_figure(figure)
+        elif plot is None and any(trace["x"] for trace in figure["data"]):
+            # Made only now: the library cannot measure a chart that is not shown.
+            self.places[name].clear()
+            with self.places[name]:
+                self.plots[name] = ui.plotly(figure).classes("af-chart").mark(f"chart-{name}")
 
     def _fits(self, one: WorkerView) -> bool:
         found = {"profile": one.profile, "state": one.state.value, "host": one.host, "crew": one.crew}
