@@ -70,6 +70,7 @@ class Held:
         """Give the worker back to its tenant. Doing it twice does no harm. A job that still runs in it is stopped."""
         if self._turn.locked():
             self._pool.retire(self._worker, "its member left in the middle of a job")
+        await self._pool.settled(self._worker)
         self._pool.let_go(self._worker)
 
 

@@ -21,6 +21,7 @@ from nodes.errors import FactoryError
 from runtime.workers.backend import Backend, Job, JobError, JobResult, NoWorker, Profile, WorkersBusy
 from runtime.workers.demand import SPARE, Demand
 from runtime.workers.figures import Figures
+from runtime.workers.hosts import Fate, Hosts
 from runtime.workers.protocol import job_frame
 from runtime.workers.states import AT_WORK, ENDING, OVER, STARTING, WorkerState
 from runtime.workers.views import Forget, JobSeen, Moved, Observer, PoolView, WorkerView
@@ -108,6 +109,7 @@ class Pool:
         self.host = host or backend.name
         self.workers: dict[str, Worker] = {}
         self.held: dict[Worker, asyncio.Event] = {}
+        self._settling: dict[Worker, asyncio.Task[None]] = {}
         """Workers that belong to members of crews, and what tells them that theirs is gone."""
         self._rooms = rooms
         self._make = make
@@ -134,6 +136,7 @@ class Pool:
         self._dog = Watchdog[Worker](
             watch, self._living, lambda worker: self.lose(worker, "it does not answer"), now=self._now
         )
+        self._deaf: Forget = _nothing
         self._restarts: list[int] = []
         """How often those were restarted that the next workers take the place of."""
 
@@ -149,6 +152,8 @@ class Pool:
         if self._running:
             return
         self._running = True
+        if isinstance(self.backend, Hosts):
+            self._deaf = self.backend.listen(self._heard_of)
         self._fill()
         _keep(self._tasks, self._dog.run())
         _keep(self._tasks, self._tend())
@@ -156,6 +161,7 @@ class Pool:
     async def stop(self) -> None:
         """End all workers and refuse those that wait."""
         self._running = False
+        self._deaf()
         closed = NoWorker("The workers are being shut down.", fix="Run it again when the server is back.")
         for waiter in self._waiting.clear():
             if not waiter.worker.done():
@@ -213,6 +219,7 @@ class Pool:
 
     async def run_held(self, worker: Worker, job: Job) -> JobResult:
         """Run a job in a worker that is held, which has one at a time."""
+        await self.settled(worker)
         if worker not in self.held:
             return JobResult(ok=False, error=JobError(kind="worker_lost", message="The worker is gone."))
         token, attempt, frame = self._attempt(job)
@@ -228,6 +235,11 @@ class Pool:
         self.held[worker] = asyncio.Event()
         self.look_soon()
         return worker
+
+    async def settled(self, worker: Worker) -> None:
+        """Return when no job that was given up is left in the worker."""
+        while (settling := self._settling.get(worker)) is not None and not settling.done():
+            await asyncio.wait((settling,))
 
     def let_go(self, worker: Worker) -> None:
         """The member does not need its worker any more."""
@@ -257,7 +269,8 @@ class Pool:
             self.lose(worker, "lost in the middle of a job")
         except BaseException:
             worker.history[-1] = replace(seen, ended=time.time(), how="cancelled")
-            _keep(self._tasks, self._settle(worker))
+            settling = self._settling[worker] = _keep(self._tasks, self._settle(worker))
+            settling.add_done_callback(lambda _: self._settling.pop(worker, None))
             raise
         if result.error is None and worker.token != token:
             self.figures.refused += 1
@@ -534,6 +547,18 @@ class Pool:
         self._restarts.append(worker.restarts + 1)
         self.retire(worker, why)
 
+    def _heard_of(self, worker_id: str, fate: Fate, why: str) -> None:
+        """An engine tells what became of a worker, or is to."""
+        worker = self.workers.get(worker_id)
+        if worker is None:
+            return
+        if fate == "leave":
+            self.drain(worker, why)
+        elif worker.state is BUSY and worker.online:
+            worker.cut()  # whoever waits for its job first asks what it died of
+        else:
+            self.lose(worker, why)
+
     def retire(self, worker: Worker, why: str = "") -> None:
         """End a worker with whatever it does; another one takes its place if there are too few."""
         if worker.state in OVER:
@@ -548,11 +573,11 @@ class Pool:
         _keep(self._ends, self._end(worker))
         self._fill()
 
-    def drain(self, worker: Worker) -> None:
+    def drain(self, worker: Worker, why: str = "somebody removed it") -> None:
         """End a worker when its job has ended."""
         worker.leaving = True
         if worker.state is not BUSY:
-            self.retire(worker, "somebody removed it")
+            self.retire(worker, why)
 
     def restart(self, worker: Worker) -> None:
         """Put another one in its place at once."""
@@ -707,6 +732,10 @@ class Pool:
                 observer(moved)
             except Exception:
                 _log.exception("an observer of the workers failed")
+
+
+def _nothing() -> None:
+    """There is nothing to end."""
 
 
 def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
