@@ -178,6 +178,7 @@ def factory_options(settings: Settings, *, ticking: bool = True) -> Options:
         model_base_url=settings.model_base_url,
         model_key=settings.model_key.get_secret_value(),
         smtp_url=settings.smtp_url.get_secret_value(),
+        redis_url=settings.redis_url.get_secret_value(),
         allow_private_hosts=settings.allow_private_hosts,
         lease_seconds=settings.lease_seconds,
         public_url=settings.url.rstrip("/"),

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     model: str = Field(default="", description="The default language model, as litellm names it.")
     model_base_url: str = Field(default="", description="Address of the model's service, when it is not the usual one.")
     model_key: SecretStr = Field(default=SecretStr(""), description="Key for the model's service.")
+    redis_url: SecretStr = Field(
+        default=SecretStr(""), description="Redis server that crews talk over, redis://host:6379; else in memory."
+    )
     smtp_url: SecretStr = Field(default=SecretStr(""), description="Mail server: smtp://user:password@host:587")
     allow_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Inside addresses that agents may call, separated by commas."

@@ -12,6 +12,7 @@ from runtime.approvals import Approvals
 from runtime.blueprints import Blueprints, Installation
 from runtime.cases import Cases
 from runtime.clock import Clock
+from runtime.crews.crews import Crews
 from runtime.dead_letters import DeadLetters
 from runtime.deploy import Deployments
 from runtime.doors import Outside
@@ -60,6 +61,8 @@ class Options:
     """With PostgreSQL: how long a server may be silent before another one takes over its runs."""
     public_url: str = ""
     """Where people reach this installation, without a slash at the end."""
+    redis_url: str = field(default="", repr=False)
+    """What crews talk over; without it, over this process's memory."""
     ticking: bool = True
     """Whether the clock runs; off for commands that run one thing and end."""
 
@@ -104,6 +107,16 @@ class Factory:
         known = Installation(self.db, self.llms, self.mailer, self.variables, self.limits)
         self.blueprints = Blueprints(self.db, self.bus, self.catalog, known)
         self.runs = Runs(self.db, self.bus, self.engine, self.plans)
+        self.crews = Crews(
+            self.db,
+            self.bus,
+            self.fleet,
+            self.runs,
+            self.egress,
+            self.engine.lease,
+            home=options.home,
+            redis_url=options.redis_url,
+        )
         self.sandbox = Sandbox(self.engine, self.plans)
         self.cases = Cases(self.db, self.sandbox, self.runs)
         self.statuses = Statuses(self.db, self.bus, self.engine)
@@ -153,6 +166,8 @@ class Factory:
             self._mark = await self.db.read_all(changes.mark)
             self.engine.lease.on_look.append(self._refresh)
             await self.engine.start()
+            stack.push_async_callback(self.crews.stop)
+            await self.crews.start()
             await self.hooks.reload()
             await self.held.start()
             await self.alarms.start(ticking=self.options.ticking)

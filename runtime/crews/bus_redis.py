@@ -53,7 +53,7 @@ class RedisBus:
         return len(self._crews)
 
     async def start(self) -> None:
-        """Reach the server. Raises BusDown."""
+        """Reach the server. Raises BusDown; `open` tries again."""
         from redis.asyncio import Redis
 
         self._redis = Redis.from_url(
@@ -89,6 +89,8 @@ class RedisBus:
 
     async def open(self, crew: str, hear: Hear, *, seconds: float) -> None:
         """Listen to the crew's channel."""
+        if self._redis is None:
+            await self.start()
         async with self._asking():
             assert self._ear is not None
             await self._ear.subscribe(self._name(crew, "talk"))

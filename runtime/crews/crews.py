@@ -15,7 +15,7 @@ import structlog
 
 from nodes.errors import Conflict, FactoryError, NotFound, TooMany
 from nodes.ids import new_id
-from runtime.crews.bus import CrewBus, MemoryBus
+from runtime.crews.bus import BusDown, CrewBus, MemoryBus
 from runtime.crews.bus_redis import RedisBus
 from runtime.crews.live import LiveCrew, Member, Tools
 from runtime.crews.manifest import MOST_MEMBERS, CrewManifest, MemberSpec, read_manifest
@@ -69,8 +69,11 @@ class Crews:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Reach the bus, then end or assemble anew what an earlier life of the server left. Raises BusDown."""
-        await self.talk.start()
+        """Reach the bus, then end or assemble anew what an earlier life of the server left."""
+        try:
+            await self.talk.start()
+        except BusDown as error:
+            log.warning("crews cannot be assembled yet", reason=error.message, fix=error.fix)
         self._lease.on_recover.append(self.recover)
         self._lease.on_lost.append(self._lost)
         self._lease.on_look.append(self._look)
