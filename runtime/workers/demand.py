@@ -128,10 +128,14 @@ class Demand:
 
     # --- together
 
-    def target(self, ahead: float = 0.0) -> int:
+    def wait(self, waiting: int, workers: int) -> float:
+        """About how long so many who wait will do so, with so many workers."""
+        return waiting * self._spell / workers if workers else math.inf
+
+    def target(self, ahead: float = 0.0, spare: int = SPARE) -> int:
         """How many workers to have, at work or ready."""
         rate = self.rate()
         if rate < STILL:
             return self.known(ahead)
         load = max(rate * self._spell, min(self.peak(), rate * SPELL))
-        return math.ceil(load + SURE * math.sqrt(load) + SPARE) + self.known(ahead)
+        return math.ceil(load + SURE * math.sqrt(load) + spare) + self.known(ahead)

@@ -229,9 +229,10 @@ class Pool:
         """A worker for a member of a crew, until `let_go`. Raises WorkersBusy, NoWorker."""
         if len(self.held) >= self.rules.most_held:
             raise WorkersBusy(f"{len(self.held)} workers are held by crews already.", fix="Stop a crew first.")
-        got = await self._get(tenant)
+        got = await self._get(tenant, crew=crew)
         worker = got.worker
         worker.tenant, worker.crew, worker.member = tenant, crew, member
+        self._belongs(worker, crew)
         self.held[worker] = asyncio.Event()
         self.look_soon()
         return worker
@@ -245,6 +246,7 @@ class Pool:
         """The member does not need its worker any more."""
         if self.held.pop(worker, None) is not None:
             worker.crew = worker.member = None
+            self._belongs(worker, None)
             if self._alive() > self.ceiling:
                 self.retire(worker, "there are enough without it")
             else:
@@ -292,22 +294,37 @@ class Pool:
 
     # --- handing out
 
-    async def _get(self, tenant: str, run: str = "") -> Got:
+    async def _get(self, tenant: str, run: str = "", crew: str | None = None) -> Got:
         self.demand.arrived(run, self._count[BUSY] - len(self.held) + len(self._waiting) + 1)
-        if (worker := self._take(tenant)) is not None:
+        if (worker := self._take(tenant, crew)) is not None:
             self.figures.hits += 1
             self.look_soon()
             return Got(worker, "warm", 0.0)
         return await self._wait(tenant)
 
-    def _take(self, tenant: str) -> Worker | None:
+    def _take(self, tenant: str, crew: str | None = None) -> Worker | None:
         if not self._running:
             return None
-        worker = self._idle.take(tenant) or self._idle.take(None)
+        worker = self._apart(tenant, crew) or self._idle.take(tenant) or self._idle.take(None)
         if worker is not None:
             worker.tenant = tenant
             worker.move(BUSY)
         return worker
+
+    def _apart(self, tenant: str, crew: str | None) -> Worker | None:
+        """An idle worker on the engine with the fewest of this crew, if there are several engines."""
+        if crew is None or not isinstance(self.backend, Hosts):
+            return None
+        hosts, idle = self.backend, [one for one in self._idle if one.tenant in (tenant, None)]
+        worker = min(idle, key=lambda one: (hosts.mates(one.host, crew), one.tenant is None), default=None)
+        if worker is not None:
+            self._idle.drop(worker)
+            hosts.belongs(worker.id, crew)
+        return worker
+
+    def _belongs(self, worker: Worker, crew: str | None) -> None:
+        if isinstance(self.backend, Hosts):
+            self.backend.belongs(worker.id, crew)
 
     async def _wait(self, tenant: str) -> Got:
         if not self._running:
@@ -315,7 +332,7 @@ class Pool:
         if len(self._waiting) >= self.rules.queue_limit:
             raise WorkersBusy(f"{self.rules.queue_limit:,} pieces of code wait for a worker already.", fix=_BUSY_FIX)
         waiter = self._waiting.add(tenant, self._now())
-        if (asleep := self._asleep.take(tenant)) is not None:
+        if self._alive() < self.ceiling and (asleep := self._asleep.take(tenant)) is not None:
             self._wake(asleep)
         self._make_room()
         try:
@@ -502,7 +519,7 @@ class Pool:
         self.profile = profile or self.profile
         self._generation += 1
         self._renewing, self._credit = True, 0
-        for worker in list(self._asleep):
+        for worker in [one for one in self.workers.values() if one.state in STARTING or one.state is HIBERNATING]:
             self.retire(worker, "there is a new image")
         self._fill()
         self._shed()
@@ -522,7 +539,8 @@ class Pool:
         """Whether a worker of an old image has to go now; one goes for each new one that is ready."""
         if worker.generation == self._generation:
             return False
-        if self._renewing and self._credit <= 0 and self._alive() - len(self._old()) < self.target:
+        enough = self._alive() > self.ceiling or self._alive() - len(self._old()) >= self.target
+        if self._renewing and self._credit <= 0 and not enough:
             return False
         self._credit -= 1
         return True
@@ -598,6 +616,9 @@ class Pool:
     async def sleep(self, worker: Worker) -> bool:
         """Let an idle worker hibernate. False when it is not idle."""
         if worker.state is not READY or not self._idle.drop(worker):
+            return False
+        if worker.generation < self._generation:
+            self.retire(worker, "there is a new image")
             return False
         worker.move(HIBERNATING, "idle")
         try:
