@@ -116,6 +116,7 @@ class Worker:
         door = await asyncio.to_thread(self._furnish)
         await self._listen(door)
         self._box = await self._backend.start(self.id, self._room, self._profile)
+        self.host = self._box.host or self.host
         self.move(WorkerState.WARMING)
         await self._welcome(self._box, patience)
 
@@ -186,10 +187,20 @@ class Worker:
             return True
         return False
 
+    @property
+    def online(self) -> bool:
+        """Whether the program inside is on the line."""
+        return self._line is not None
+
     def ping(self) -> None:
         """Ask for a sign of life."""
         if self._line is not None:
             self._line.send(PING)
+
+    def cut(self) -> None:
+        """Hang up: what is inside is known to be of no use any more, so that nobody waits for it."""
+        if self._line is not None:
+            self._line.close()
 
     async def end(self) -> None:
         """Remove everything there is of it."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import orjson
 
 from runtime.workers.backend import NoWorker
-from runtime.workers.broker.verbs import Answer, Stream, Verb
+from runtime.workers.broker.verbs import QUESTIONS, Answer, Stream, Verb
 
 if TYPE_CHECKING:
     from runtime.workers.broker.engine import Engine
@@ -45,12 +45,15 @@ class InProcess:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._threads: ThreadPoolExecutor | None = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="docker")
+        # Whether an engine is there must be known while all others wait for it.
+        self._asking = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="docker-asks")
 
     async def ask(self, verb: Verb) -> Answer:
         """Do it and answer. Raises NoWorker."""
         if self._threads is None:
             raise NoWorker("The connection to the Docker engine is closed.")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._engine.answer, verb)
+        threads = self._asking if isinstance(verb, QUESTIONS) else self._threads
+        return await asyncio.get_running_loop().run_in_executor(threads, self._engine.answer, verb)
 
     async def follow(self, verb: Stream) -> AsyncGenerator[Answer]:
         """Do it and answer as it goes on. Raises NoWorker."""
@@ -88,6 +91,7 @@ class InProcess:
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown(wait=False)
+            self._asking.shutdown(wait=False)
             self._engine.close()
 
 

@@ -218,6 +218,8 @@ Stream: TypeAlias = Events | HaveImage | BuildImage
 Answer: TypeAlias = dict[str, Any]
 
 STREAMS: Final = (Events, HaveImage, BuildImage)
+QUESTIONS: Final = (Ready, List, Inspect, Logs, Stats)
+"""What changes nothing, and is answered while other work goes on."""
 _ANY: Final[TypeAdapter[Verb | Stream]] = TypeAdapter(Annotated[Verb | Stream, Field(discriminator="verb")])
 
 
