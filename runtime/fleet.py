@@ -218,7 +218,7 @@ class Fleet:
                 url=self._setting,
                 state="up",
                 cpus=float(os.cpu_count() or 1),
-                memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+                memory=_memory(),
                 reserved_cpus=sum(one.profile.cpus for one in workers),
                 reserved_memory=sum(one.profile.memory for one in workers),
                 workers=len(workers),
@@ -296,10 +296,15 @@ class Fleet:
 
 
 def default_rules(name: str, floor: int, *, forecast: bool = True) -> PoolRules:
-    """A floor, and a ceiling that fits the machine: code works the processor, so that more of it at once is of no use."""
+    """A floor, and a ceiling that fits the machine: no more than a quarter of its memory if all of them used all of theirs."""
     cores = os.cpu_count() or 1
-    most = max(8, 4 * cores) if name == SMALL else cores if name == "large" else 2 * cores
+    wanted = max(16, 4 * cores) if name == SMALL else cores if name == "large" else 2 * cores
+    most = max(1, min(wanted, _memory() // 4 // PROFILES[name].memory))
     return PoolRules(size=floor, ceiling=max(floor, most), forecast=forecast)
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _nothing() -> None:
