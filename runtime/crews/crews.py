@@ -107,6 +107,7 @@ class Crews:
             await self._check(who, spec, index)
         members = _seats(manifest.members, 1)
         crew = LiveCrew(new_id("crew"), who, manifest, members, self._tools)
+        row, seats = self._row(crew), [_member_row(crew, member) for member in members]
 
         def write(session: TenantSession) -> None:
             session.hold("crew")
@@ -121,7 +122,7 @@ class Crews:
                 raise TooMany(
                     f"{MOST_CREWS} crews of your team are at work already.", code="limit.crews", fix="Stop one of them."
                 )
-            rows.add(session, self._row(crew), [_member_row(crew, member) for member in members])
+            rows.add(session, row, seats)
             self._note(session, crew, "asked for", who.name)
 
         await self._db.write(who.tenant, write)
@@ -391,12 +392,15 @@ class Crews:
         now = time.time()
         over = crew.state in (CrewState.FINISHED, CrewState.FAILED, CrewState.STOPPED)
 
+        # All of it as it is now: the writer works in a thread of its own, and the crew goes on meanwhile.
+        values: dict[str, Any] = {"state": str(crew.state), "why": crew.why, "changed_at": now}
+        if over:
+            values |= {"ended_at": now, "server_id": None, "wanted": ""}
+        members = [_member_row(crew, one) for one in crew.members.values()]
+
         def write(session: TenantSession) -> None:
-            values: dict[str, Any] = {"state": str(crew.state), "why": crew.why, "changed_at": now}
-            if over:
-                values |= {"ended_at": now, "server_id": None, "wanted": ""}
             if rows.change(session, crew.id, values):
-                rows.put_members(session, [_member_row(crew, one) for one in crew.members.values()])
+                rows.put_members(session, members)
                 self._note(session, crew, what, by, member, why)
 
         try:

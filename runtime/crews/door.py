@@ -114,6 +114,8 @@ class Door:
             writer.close()
         except (OSError, EOFError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, FactoryError):
             pass
+        except asyncio.CancelledError:  # only `close` cancels it, and nobody else asks how it ended
+            pass
         except Exception:
             log.exception("a crew's door failed", crew=self._seat.bond.crew, member=self._seat.bond.member)
         finally:
