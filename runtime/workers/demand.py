@@ -19,7 +19,8 @@ from runtime.workers.views import Forget
 QUICK: Final = 10.0  # seconds in which the quick average forgets: it follows a burst
 SLOW: Final = 300.0  # and the slow one: it remembers a burst
 SPELL: Final = 4.0  # seconds that a job takes a worker away, until it is known
-MEASURED: Final = 30.0  # jobs after which what was measured counts more than what was supposed
+MEASURED: Final = 30.0  # so many jobs are remembered for that, about
+SUPPOSED: Final = 0.2  # what was supposed counts as so many of them
 SURE: Final = 2.33
 SPARE: Final = 3
 STILL: Final = 0.003  # jobs a second; below that there is no demand
@@ -66,8 +67,8 @@ class Demand:
 
     def served(self, seconds: float) -> None:
         """A job has given its worker back."""
-        self._seen = min(self._seen + 1, 10 * MEASURED)
-        self._spell += (max(seconds, 0.001) - self._spell) / max(1.0, min(self._seen + MEASURED / 10, MEASURED))
+        self._seen += 1
+        self._spell += (max(seconds, 0.001) - self._spell) / min(self._seen + SUPPOSED, MEASURED)
 
     def rate(self) -> float:
         """Jobs a second, lately: the higher one of the quick and the slow average."""

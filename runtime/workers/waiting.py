@@ -7,8 +7,11 @@ import itertools
 from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from runtime.workers.worker import Worker
+
+Start: TypeAlias = Literal["warm", "woken", "cold", "queued"]
 
 
 @dataclass(slots=True, eq=False)
@@ -19,6 +22,7 @@ class Waiter:
     since: float
     order: int
     worker: asyncio.Future[Worker]
+    start: Start = "queued"
 
 
 class Waiting:
