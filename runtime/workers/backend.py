@@ -49,7 +49,7 @@ class Job:
     code: str
     inputs: dict[str, JSON] = field(default_factory=dict)
     timeout: float = 30.0
-    kind: Literal["python"] = "python"
+    kind: Literal["python", "javascript"] = "python"
     retries: int = 0  # how often it may begin anew when its worker is lost, each time under a new token
     run: str = ""  # the run that it is a step of, if it is one
     seat: dict[str, JSON] | None = field(default=None, repr=False)  # its place in a crew, if it is a member's code

@@ -95,7 +95,7 @@ class DockerBackend:
         self._broker = self._given or self._own()
         try:
             self.facts = await self._broker.ask(verbs.Ready())
-            await self._have_image("base")
+            await self.have("base")
             if not self._keep:
                 await self._sweep()
         except BaseException:
@@ -123,7 +123,7 @@ class DockerBackend:
 
     async def start(self, box_id: str, room: Path, profile: Profile) -> Box:
         """Create and start a container. Raises NoWorker."""
-        await self._have_image(profile.image)
+        await self.have(profile.image)
         making = asyncio.ensure_future(self._make(box_id, profile))
         try:
             return Box(box_id, room, await asyncio.shield(making))
@@ -244,8 +244,8 @@ class DockerBackend:
         left = (await self._ask(verbs.List()))["workers"]
         await asyncio.gather(*(self._ask(verbs.Remove(worker=seen["worker"])) for seen in left))
 
-    async def _have_image(self, image: str) -> None:
-        """Have it, made once however many ask."""
+    async def have(self, image: str) -> None:
+        """Have this image, made first if need be, once however many ask. Raises NoWorker."""
         having = self._have.get(image)
         if having is None or (having.done() and (having.cancelled() or having.exception() is not None)):
             having = self._have[image] = asyncio.get_running_loop().create_task(self._get_image(image))

@@ -19,7 +19,6 @@ import gc
 import importlib.util
 import json
 import os
-import resource
 import select
 import shutil
 import signal
@@ -63,6 +62,8 @@ def main(arguments: list[str]) -> int:
         __import__(name)
     runner: Any = neighbour("script")
     runner.crew = neighbour("crew")
+    runner.libraries = neighbour("libraries")
+    runner.libraries.load()
     runner.exercise()
     gc.collect()
     gc.disable()
@@ -107,6 +108,9 @@ def neighbour(name: str) -> types.ModuleType:
     return module
 
 
+vital: Any = neighbour("vital")
+
+
 # --- frames ----------------------------------------------------------------------------------------------------------
 
 
@@ -146,15 +150,16 @@ class Server:
         self.inbox = bytearray()
         self.job: Job | None = None
         self.held: tuple[str, bytes] | None = None  # job id and its result, until acknowledged
+        self.key = ""  # by which a later life of the server knows the job, or the one whose result is held
         self.served = 0  # jobs so far: who had one belongs to somebody
         self.draining = False
         self.alone_since = time.monotonic()
         self.dial_at = 0.0
         self.dial_pause = FIRST_PAUSE
-        self.ooms = read_ooms()
+        self.ooms = vital.read_ooms()
         self.beat = float(config.get("beat", BEAT))
         self.beat_at = time.monotonic() + self.beat
-        self.vital = Vital(config["scratch"])
+        self.vital: Any = vital.Vital(config["scratch"])
 
     def serve(self) -> int:
         while not (self.draining and self.job is None and self.held is None):
@@ -220,6 +225,8 @@ class Server:
                     "seccomp": self.confined,
                     "state": state,
                     "served": self.served,
+                    "key": self.key if self.job or self.held else "",
+                    "left": self.job.left() if self.job else 0.0,
                     "job": self.job.id if self.job else self.held[0] if self.held else None,
                 }
             )
@@ -280,6 +287,7 @@ class Server:
     def start(self, frame: dict[str, Any]) -> None:
         limits = {**self.config["limits"], **frame.get("limits", {})}
         self.served += 1
+        self.key = str(frame.get("key", ""))
         try:
             self.job = Job(frame, limits, self)
         except OSError as error:
@@ -307,7 +315,7 @@ class Server:
     def clean(self) -> None:
         for folder in self.config["scratch"]:
             wipe(folder)
-        self.ooms = read_ooms()
+        self.ooms = vital.read_ooms()
 
 
 class Job:
@@ -347,6 +355,10 @@ class Job:
         except OSError:  # an engine whose seccomp profile does not know the call
             self.pidfd = None
 
+    def left(self) -> float:
+        """How long it may still run."""
+        return max(0.0, self.began + self.timeout - time.monotonic())
+
     def patience(self, unconnected: bool) -> float:
         """How long PID 1 may sleep."""
         left = self.began + self.timeout + KILL_GRACE - time.monotonic()
@@ -372,7 +384,7 @@ class Job:
             return "ended"
         if time.monotonic() - self.began > self.timeout + KILL_GRACE:
             return "timeout"
-        if self.memory and used_memory() > self.memory:
+        if self.memory and vital.used_memory() > self.memory:
             return "memory"
         return None
 
@@ -406,7 +418,7 @@ class Job:
     def obituary(self, verdict: str, status: int, ooms_before: int) -> dict[str, Any]:
         if verdict == "timeout":
             return {"kind": "timeout", "message": f"The code ran longer than {self.timeout:g} seconds and was stopped."}
-        if verdict == "memory" or read_ooms() > ooms_before:
+        if verdict == "memory" or vital.read_ooms() > ooms_before:
             return {"kind": "memory", "message": "The code used more memory than a worker has and was stopped."}
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
@@ -499,94 +511,6 @@ def unlock(folder: str) -> None:
     for path in folders:
         os.chmod(path, 0o700)
         folders += [inner.path for inner in os.scandir(path) if inner.is_dir(follow_symlinks=False)]
-
-
-class Vital:
-    """What this worker takes of its machine. Read from its control group, or from its processes where it has none."""
-
-    def __init__(self, scratch: list[str]) -> None:
-        self.scratch = scratch
-        self.at = time.monotonic()
-        self.used = self.processor_time()
-
-    def figures(self) -> dict[str, Any]:
-        """Processors since the last time, and memory, processes and disk now."""
-        now, used = time.monotonic(), self.processor_time()
-        passed, self.at = now - self.at, now
-        spent, self.used = used - self.used, used
-        processes = read_number("pids/pids.current", "pids.current")
-        memory = read_number("memory/memory.usage_in_bytes", "memory.current")
-        return {
-            "cpu": max(0.0, spent / passed) if passed > 0 else 0.0,
-            "memory": used_memory() + private_memory("1") if memory is None else memory,
-            "processes": sum(name.isdigit() for name in os.listdir("/proc")) if processes is None else processes,
-            "disk": self.disk(),
-        }
-
-    def processor_time(self) -> float:
-        nanoseconds = read_number("cpuacct/cpuacct.usage", "cpu,cpuacct/cpuacct.usage")
-        if nanoseconds is not None:
-            return nanoseconds / 1e9
-        try:
-            with open("/sys/fs/cgroup/cpu.stat") as lines:
-                return int(lines.readline().split()[1]) / 1e6
-        except (OSError, ValueError, IndexError):
-            return sum(os.times()[:4])  # without what runs now: it counts when it has ended
-
-    def disk(self) -> int:
-        used = 0
-        for folder in self.scratch:
-            with contextlib.suppress(OSError):
-                found = os.statvfs(folder)
-                used += (found.f_blocks - found.f_bfree) * found.f_frsize
-        return used
-
-
-def read_number(*places: str) -> int | None:
-    """The first of these files of the control group that there is."""
-    for place in places:
-        try:
-            with open(f"/sys/fs/cgroup/{place}") as file:
-                return int(file.read())
-        except (OSError, ValueError):
-            continue
-    return None
-
-
-def read_ooms() -> int:
-    """How often the kernel killed a process of this container for want of memory."""
-    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
-        try:
-            with open(path) as lines:
-                for line in lines:
-                    name, _, value = line.partition(" ")
-                    if name == "oom_kill":
-                        return int(value)
-        except OSError:
-            continue
-    return 0
-
-
-def used_memory() -> int:
-    """Private memory of all processes of the jobs, in bytes; for workers without a control group of their own."""
-    return sum(private_memory(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
-
-
-def private_memory(process: str) -> int:
-    """What is this process's own, with its part of what forked processes still share."""
-    try:
-        with open(f"/proc/{process}/smaps_rollup") as lines:
-            for line in lines:
-                if line.startswith("Pss_Anon:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # it has hidden itself, or is gone
-    try:
-        with open(f"/proc/{process}/statm") as statm:
-            _, resident, shared, *_ = statm.read().split()
-    except (OSError, ValueError):
-        return 0
-    return (int(resident) - int(shared)) * resource.getpagesize()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import orjson
 
 from nodes.categories import Category
 from nodes.errors import FactoryError
+from runtime.workers.adoption import job_key
 from runtime.workers.backend import Job, JobError, JobResult, Profile
 from runtime.workers.views import Vital
 
@@ -98,6 +99,10 @@ def job_frame(job: Job, profile: Profile) -> bytes:
     try:
         # Inputs travel as text in text: the worker's first process never builds what is in them.
         frame = {"type": "job", "id": job.id, "code": job.code, "inputs": inputs.decode(), "timeout": job.timeout}
+        if job.kind != "python":
+            frame["kind"] = job.kind
+        if job.run:
+            frame["key"] = job_key(job, inputs)
         return encode(frame if job.seat is None else {**frame, "seat": job.seat})
     except TypeError as error:
         raise BadInput("The code holds a broken character (half of a surrogate pair).") from error

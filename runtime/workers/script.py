@@ -21,6 +21,8 @@ import traceback
 import types
 from typing import Any, NoReturn
 
+libraries: Any = None
+"""The file `libraries.py` beside this one, when it has been loaded."""
 crew: Any = None
 """The file `crew.py` beside this one, when it has been loaded."""
 CODE_NAME = "your code"
@@ -77,12 +79,16 @@ def be_the_job(frame: dict[str, Any], limits: dict[str, Any], pipes: list[int], 
         limit(resource.RLIMIT_CORE, 0)
         limit(resource.RLIMIT_NOFILE, limits["files"])
         limit(resource.RLIMIT_FSIZE, limits["disk"])
-        limit(resource.RLIMIT_DATA, limits["memory"], spare=MEMORY_SPARE)
+        javascript = frame.get("kind") == "javascript"
+        if not javascript:  # its own limit is that of its heap
+            limit(resource.RLIMIT_DATA, limits["memory"], spare=MEMORY_SPARE)
         if limits.get("processes"):
             limit(resource.RLIMIT_NPROC, limits["processes"])
         if limits.get("nice"):
             os.nice(limits["nice"])
         sys.modules["_thread"].stack_size(1 << 20)
+        if javascript:
+            run_javascript(frame, limits, outcome)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGALRM, lambda _signal, where: say_where(outcome, timeout, line_of(where)))
         signal.setitimer(signal.ITIMER_REAL, timeout)
@@ -108,6 +114,15 @@ def be_the_job(frame: dict[str, Any], limits: dict[str, Any], pipes: list[int], 
             with contextlib.suppress(BaseException):
                 stream.flush()
         os._exit(70)
+
+
+def run_javascript(frame: dict[str, Any], limits: dict[str, Any], outcome: int) -> NoReturn:
+    """Become Node.js, or say why not."""
+    try:
+        libraries.become_node(frame, limits, outcome)
+    except Exception as error:
+        leave(outcome, b"E" + json.dumps(failure(error) | {"traceback": ""}).encode())
+    raise AssertionError
 
 
 def limit(which: int, value: int, spare: int = 0) -> None:

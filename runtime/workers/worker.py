@@ -17,7 +17,9 @@ from typing import Any, Final, cast
 from nodes.ids import new_id
 from runtime.states import move
 from runtime.workers import protocol
+from runtime.workers.adoption import Note, is_first_process
 from runtime.workers.backend import DOOR, Backend, Box, Job, JobError, JobResult, NoWorker, Profile
+from runtime.workers.hosts import Hosts
 from runtime.workers.states import WORKER, WorkerState
 from runtime.workers.views import JobSeen, Vital
 from runtime.workers.watchdog import Pulse
@@ -28,7 +30,7 @@ LOOK_AFTER: Final = 0.5
 PING: Final = protocol.encode({"type": "ping"})
 HISTORY: Final = 20  # jobs that it is remembered for
 HERE: Final = Path(__file__).parent
-INSIDE: Final = ("inside.py", "script.py", "crew.py")
+INSIDE: Final = ("inside.py", "script.py", "crew.py", "vital.py", "libraries.py", "script.js")
 LONGEST_SOCKET_PATH: Final = 100
 
 
@@ -51,8 +53,9 @@ class Worker:
         *,
         on_move: Callable[[Worker, WorkerState], None],
         on_lost: Callable[[Worker], None],
+        id: str | None = None,
     ) -> None:
-        self.id = new_id("worker")
+        self.id = id or new_id("worker")
         self.state = WorkerState.PROVISIONING
         self.tenant: str | None = None
         self.jobs = 0
@@ -77,6 +80,11 @@ class Worker:
         """Which image it was started from; the pool counts them."""
         self.history: deque[JobSeen] = deque(maxlen=HISTORY)
         self.facts: dict[str, Any] = {}
+        self.unfinished = ""
+        """The key of the job that it had when it was adopted, while it still has it."""
+        self._adoptable = isinstance(backend, Hosts)
+        self._adopting = False
+        self._note: Note | None = None
         self._backend = backend
         self._profile = profile
         self._room = rooms / self.id
@@ -139,6 +147,40 @@ class Worker:
         self._box = await self._backend.wake(self._box, self._profile)
         await self._welcome(self._box, patience)
 
+    async def adopt(self, box: Box, patience: float) -> None:
+        """From an earlier life of the server to READY, with the job that it may have. Raises NoWorker when it is not to be had."""
+        self._box, self._adopting, self.host = box, True, box.host or self.host
+        self._note = await asyncio.to_thread(Note.read, self._room)
+        self.tenant = self._note.tenant if self._note is not None else None
+        if self._note is not None and self._note.crew is not None:
+            raise NoWorker("It belonged to a crew.")
+        door = self._room / DOOR
+        try:
+            await asyncio.to_thread(door.unlink, missing_ok=True)
+            await self._listen(door)
+        except OSError as error:
+            raise NoWorker(f"Its room cannot be used: {error}") from error
+        self.move(WorkerState.WARMING, "it outlived the server")
+        await self._welcome(box, patience)
+        self.jobs = int(self.facts.get("served", 0))
+        if self.jobs and self.tenant is None:
+            raise NoWorker("It is not known whom it belongs to.")
+
+    async def unfinished_result(self) -> JobResult:
+        """The result of the job that it was adopted with; the worker keeps it until `acknowledge`. Raises WorkerLost."""
+        if self._answer is None:
+            raise WorkerLost
+        done, _ = await asyncio.wait((self._answer,), timeout=float(self.facts.get("left") or 0.0) + OVERTIME)
+        if not done:
+            raise WorkerLost
+        return self._answer.result()
+
+    def acknowledge(self) -> None:
+        """The result of the job that it was adopted with has arrived where it belongs."""
+        if self._line is not None and self._job is not None:
+            self._line.send(protocol.encode({"type": "ack", "id": self._job.id}))
+        self._answer, self._job, self.unfinished = None, None, ""
+
     async def _listen(self, door: Path) -> None:
         self._listener = await asyncio.get_running_loop().create_unix_server(lambda: _Line(self), path=str(door))
         # Who may reach the socket is decided by the folders above it; the worker is another user.
@@ -163,6 +205,11 @@ class Worker:
         """Give it a job and wait for the result. Raises WorkerLost; when cancelled, call `cancel()`."""
         if self._line is None:
             raise WorkerLost
+        note = Note(self.tenant, self.crew) if self._adoptable and self.tenant is not None else None
+        if note is not None and note != self._note:
+            self._note = note
+            with contextlib.suppress(OSError):  # then it is not adopted, but removed
+                note.write(self._room)
         self._job = job
         self._answer = asyncio.get_running_loop().create_future()
         self.jobs += 1
@@ -184,8 +231,14 @@ class Worker:
             return False
         with contextlib.suppress(WorkerLost):
             self._take_answer()
+            self.unfinished = ""
             return True
         return False
+
+    @property
+    def has_job(self) -> bool:
+        """Whether it has a job, or a result that was not taken."""
+        return self._answer is not None
 
     @property
     def online(self) -> bool:
@@ -270,7 +323,7 @@ class Worker:
             self._hello.exception()
 
     def _dialled(self, line: _Line) -> bool:
-        if self._line is not None:
+        if self._line is not None or (self._adopting and not is_first_process(line.peer)):
             return False
         self._line = line
         return True
@@ -281,10 +334,14 @@ class Worker:
         if kind == "beat":
             self.vital = protocol.read_beat(frame, time.time())
         elif kind == "hello" and not self._hello.done():
+            if self._adopting and frame.get("job"):  # its result may be the very next thing that it says
+                self._job = Job(str(frame["job"]), "")
+                self.unfinished = str(frame.get("key", ""))
+                self._answer = asyncio.get_running_loop().create_future()
             self._hello.set_result(frame)
         elif kind == "result" and self._job is not None and self._answer is not None and not self._answer.done():
             result = protocol.read_result(frame, self._job, self._profile)
-            if self._line is not None:
+            if self._line is not None and not self.unfinished:
                 self._line.send(protocol.encode({"type": "ack", "id": self._job.id}))
             self._answer.set_result(result)
 

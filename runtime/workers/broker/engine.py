@@ -328,7 +328,7 @@ class Engine:
         if not self._asks.images(name=tag, quiet=True):
             if verb.image in self._images or verb.image.startswith("custom:"):
                 raise NoWorker(f"The Docker engine has no image named {tag}.", fix="Build or load it first.")
-            make_image(verb.image, self._url, tell=lambda line: tell({"line": line}))
+            make_image(verb.image, self._url, lambda line, progress: tell({"line": line, "progress": progress}))
         self._made[verb.image] = tag
         return {"tag": tag}
 

@@ -31,9 +31,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 Attempt: TypeAlias = Callable[..., Awaitable[JobResult]]
 
 
-@pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=[name for name, size in PROFILES.items() if size.image == "base"]
-)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=list(PROFILES))
 async def profile(request: pytest.FixtureRequest) -> Profile:
     """Every size that comes with the product."""
     return PROFILES[request.param]
@@ -46,6 +44,7 @@ async def pool(profile: Profile, docker_engine: str, worker_image: str) -> Async
     backend = DockerBackend(home, url=docker_engine)
     try:
         await backend.open()
+        await backend.have(profile.image)
     except NoWorker as error:
         unavailable(error.message)
     rooms = rooms_for(home)
