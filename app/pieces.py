@@ -46,6 +46,8 @@ _CHIPS: dict[str, tuple[str, str, str]] = {
     "unhealthy": ("bad", "close", "Not answering"),
     "draining": ("warn", "logout", "Ending"),
     "gone": ("", "block", "Gone"),
+    "assembling": ("info", "groups", "Coming together"),
+    "finished": ("good", "check", "Finished"),
 }
 _ICONS = {"progress_activity": "autorenew"}
 

@@ -10,6 +10,7 @@ from nicegui import ui
 
 from app import theme
 from app.fleet import charts
+from app.fleet.crews import CrewPanels
 from app.fleet.tiles import Tiles
 from app.fleet.worker import Sheet
 from app.live import follow
@@ -51,6 +52,7 @@ class Floor:
                 self.selects[name] = select.classes("af-order").mark(f"filter-{name}")
         self.tiles = Tiles(self.sheet.open)
         self.none = ui.label("No worker fits that.").classes("af-muted")
+        self.crews = CrewPanels()
         with ui.element("div").classes("af-charts mt-6"):
             for name, title in (
                 ("levels", "Workers against what was wanted"),
@@ -84,6 +86,8 @@ class Floor:
         fitting = [one for one in seen.workers if self._fits(one)]
         self.tiles.show(fitting)
         self.none.set_visibility(not fitting)
+        crew = self.chosen["crew"]
+        self.crews.show([one for one in current_factory().crews.view(who) if crew in (ALL, one.id)])
         profile = None if self.chosen["profile"] == ALL else self.chosen["profile"]
         known = {one.id for one in fitting}
         unfiltered = all(value == ALL for value in self.chosen.values())
@@ -165,4 +169,4 @@ async def fleet() -> None:
         floor = Floor()
         floor.build()
         await floor.refresh()
-        follow((("fleet",),), floor.refresh, pause=1.0)
+        follow((("fleet",), ("crews",)), floor.refresh, pause=1.0)

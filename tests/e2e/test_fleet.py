@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -9,6 +10,22 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.server import Server
+
+NEWS = """
+import time
+for number in range(600):
+    crew.publish("news", number)
+    time.sleep(0.1)
+"""
+WRITER = """
+crew.subscribe("news")
+while True:
+    crew.publish("done", crew.next(timeout=30).body)
+"""
+CREW = {
+    "id": "press-team",
+    "members": [{"role": "editor", "code": NEWS}, {"role": "writer", "code": WRITER, "count": 2}],
+}
 
 pytestmark = [pytest.mark.browser, pytest.mark.docker]
 
@@ -59,6 +76,23 @@ def test_workers_are_watched_while_one_is_killed_and_one_restarted(
     expect(page.get_by_text("another one takes its place")).to_be_visible()
     expect(page.get_by_role("button", name=f"Worker {restarted[-6:]}")).to_have_count(0)
     expect(ready).to_have_count(3)
+
+    csrf = page.request.get(f"{server.url}/api/v1/auth/me").json()["csrf"]
+    made = page.request.post(
+        f"{server.url}/api/v1/crews/assemble", data=CREW, headers={"X-CSRF-Token": csrf, "Origin": server.url}
+    )
+    assert made.ok, made.text()
+    crew = page.get_by_label("Crews")
+    expect(crew.get_by_role("heading", name="press-team")).to_be_visible()
+    expect(crew.get_by_text("3 members")).to_be_visible()
+    expect(crew.get_by_text("editor", exact=True)).to_be_visible()
+    expect(page.locator(".af-worker", has_text="of a crew")).to_have_count(3)
+    expect(crew.get_by_text(re.compile(r"[1-9]\d* messages"))).to_be_visible()
+    shot("fleet-crew")
+    crew.get_by_role("button", name="Stop").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop").click()
+    expect(crew).to_be_hidden()
+    expect(page.locator(".af-worker", has_text="of a crew")).to_have_count(0)
 
     page.set_viewport_size({"width": 1024, "height": 768})
     expect(ready.first).to_be_in_viewport()
