@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from nodes.errors import FactoryError
 from runtime.workers.backend import Box, NoWorker, Profile
@@ -42,6 +42,16 @@ class Happened:
     what: str
     code: int | None
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Building:
+    """A line of the log of an image that is being made, and how far it is: 0 to 1. The last one has its name and its lock."""
+
+    line: str
+    progress: float
+    image: str = ""
+    lock: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +204,37 @@ class DockerBackend:
             async for seen in following:
                 if "done" not in seen:
                     yield Happened(seen.get("worker", ""), seen["what"], seen.get("code"), seen.get("at", 0.0))
+
+    async def build(
+        self,
+        *,
+        like: Literal["base", "data", "node"] = "base",
+        packages: Sequence[str] = (),
+        lock: str = "",
+        dockerfile: str = "",
+        preload: Sequence[str] = (),
+    ) -> AsyncGenerator[Building]:
+        """Make an image of a person's own, telling how it goes; the last one has its name. Raises FactoryError.
+
+        From packages, whose versions are locked first, or from such a lock, or by the steps of a Dockerfile. `preload` are
+        modules that every worker of it has loaded beforehand. Who stops to listen stops it.
+        """
+        try:
+            verb = verbs.BuildImage(
+                like=like, packages=tuple(packages), lock=lock, dockerfile=dockerfile, preload=tuple(preload)
+            )
+        except ValueError as error:
+            raise verbs.BadVerb("The image cannot be made: a name or a text is too long, or is not one.") from error
+        async with contextlib.aclosing(self._engine.follow(verb)) as following:
+            async for said in following:
+                if "done" in said:
+                    yield Building("The image is ready.", 1.0, **said["done"])
+                else:
+                    yield Building(said["line"], said["progress"])
+
+    async def drop(self, image: str) -> None:
+        """Remove an image of a person's own that no worker uses. Raises NoWorker."""
+        await self._ask(verbs.DropImage(image=image))
 
     def owns(self, box: Box, pid: int) -> bool:
         """Whether the process is in the container's control group; yes where it cannot be seen from here."""

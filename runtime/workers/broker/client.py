@@ -180,5 +180,5 @@ def _line(frame: dict[str, Any]) -> bytes:
 def _or_raise(said: Answer) -> Answer:
     error = said.get("error")
     if error is not None:
-        raise NoWorker(error["message"], fix=error.get("fix"))
+        raise NoWorker(error["message"], fix=error.get("fix"), code=error.get("code"))
     return said

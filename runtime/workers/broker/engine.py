@@ -24,7 +24,8 @@ from nodes.errors import FactoryError
 from runtime.workers.backend import MIB, NOBODY, ROOM, NoWorker, command_line
 from runtime.workers.broker import verbs
 from runtime.workers.broker.verbs import Answer, Stream, Verb
-from runtime.workers.image.build import image_tag, make_image
+from runtime.workers.image.build import ImageError, image_tag, make_image
+from runtime.workers.image.layers import can_remake, make_custom
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -326,11 +327,27 @@ class Engine:
             return {"tag": self._made[verb.image]}
         tag = self.tag(verb.image)
         if not self._asks.images(name=tag, quiet=True):
-            if verb.image in self._images or verb.image.startswith("custom:"):
+            if verb.image in self._images or (verb.image.startswith("custom:") and not can_remake(verb.image)):
                 raise NoWorker(f"The Docker engine has no image named {tag}.", fix="Build or load it first.")
-            make_image(verb.image, self._url, lambda line, progress: tell({"line": line, "progress": progress}))
+            make_image(verb.image, self._url, _telling(tell, cancel))
         self._made[verb.image] = tag
         return {"tag": tag}
+
+    @_stream.register
+    def _(self, verb: verbs.BuildImage, tell: Tell, cancel: Cancel) -> Answer:
+        below = self._stream(verbs.HaveImage(image=verb.like), tell, cancel)["tag"]
+        made = make_custom(
+            verb.like,
+            below,
+            self._url,
+            _telling(tell, cancel),
+            packages=verb.packages,
+            lock=verb.lock,
+            dockerfile=verb.dockerfile,
+            preload=verb.preload,
+        )
+        self._made[made.image] = self.tag(made.image)
+        return {"image": made.image, "lock": made.lock}
 
     # --- what a container is
 
@@ -395,6 +412,17 @@ class Engine:
             "network_disabled": True,
             "host_config": host,
         }
+
+
+def _telling(tell: Tell, cancel: Cancel) -> Callable[[str, float], None]:
+    """Passes the lines of a maker of images on; ends it when nobody wants its image any more."""
+
+    def told(line: str, progress: float) -> None:
+        if cancel.wanted:
+            raise ImageError("The making of the image was stopped.")
+        tell({"line": line, "progress": progress})
+
+    return told
 
 
 @contextlib.contextmanager

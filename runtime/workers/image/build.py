@@ -24,7 +24,7 @@ from pathlib import Path
 from runtime.workers.image.common import HERE as HERE
 from runtime.workers.image.common import ImageError as ImageError
 from runtime.workers.image.common import alone, cache_folder, docker_command, has_image, last_words
-from runtime.workers.image.layers import Tell, layer_tag, make_layer
+from runtime.workers.image.layers import Tell, layer_tag, make_layer, remake
 
 NAME = "agent-factory/worker"
 SUITE = "bookworm"
@@ -80,6 +80,8 @@ def make_image(image: str, docker_base_url: str | None = None, tell: Tell = lamb
     """The same for any of our images; `tell` hears how it goes. Raises ImageError."""
     tell(f"Making the worker image {image}", 0.0)
     base = ensure_image(docker_base_url)
+    if image.startswith("custom:"):
+        return remake(image, lambda like: make_image(like, docker_base_url, tell), docker_base_url, tell)
     return base if image == "base" else make_layer(image, base, docker_base_url, tell)
 
 

@@ -164,21 +164,41 @@ def make_custom(
     docker = docker_command(url)
     with alone("image-custom"):
         if not has_image(docker, tag):
-            context = cache_folder() / f"{image.replace(':', '-')}.tar"
+            context = _context_of(image, like)
+            if dockerfile:
+                _pack(context, below, lambda root: None, steps=steps)
+            else:
+                _pack(context, below, lambda root: _unpack_libraries(root, "own", lock, preload, _facts_of(like), tell))
             try:
-                if dockerfile:
-                    _pack(context, below, lambda root: None, steps=steps)
-                else:
-                    _pack(
-                        context,
-                        below,
-                        lambda root: _unpack_libraries(root, "own", lock, preload, _facts_of(like), tell),
-                    )
                 _build(docker, tag, context, tell)
-            finally:
+            except BaseException:
                 context.unlink(missing_ok=True)
+                raise
     tell(f"{image} is ready.", 1.0)
     return Made(image, lock)
+
+
+def _context_of(image: str, like: str) -> Path:
+    """What an image was built from is kept, for engines that come later."""
+    return cache_folder() / f"{image.replace(':', '-')}.{like}.tar"
+
+
+def can_remake(image: str) -> str:
+    """Of which of ours the custom image was made, if what it was built from is here; else nothing."""
+    return next((like for like in ("base", "data", "node") if _context_of(image, like).exists()), "")
+
+
+def remake(image: str, have: Callable[[str], str], url: str | None, tell: Tell) -> str:
+    """Have a custom image on another engine than the one that it was made on. Raises ImageError."""
+    tag, like = f"agent-factory/{image}", can_remake(image)
+    if not like:
+        raise ImageError(f"What the image {image} was built from is not here.", fix="Build it again.")
+    have(like)
+    with alone("image-custom"):
+        docker = docker_command(url)
+        if not has_image(docker, tag):
+            _build(docker, tag, _context_of(image, like), tell)
+    return tag
 
 
 def checked_dockerfile(text: str) -> str:
