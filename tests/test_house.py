@@ -43,6 +43,7 @@ INSIDE_A_WORKER = {
     "runtime/workers/script.py",
     "runtime/workers/crew.py",
     "runtime/workers/libraries.py",
+    "runtime/workers/parcels.py",
 }
 MODULES = {
     "code", "codeop", "ctypes", "dill", "imp", "jinja2", "joblib", "marshal", "multiprocessing", "pickle", "pty", "runpy",

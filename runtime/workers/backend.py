@@ -7,9 +7,10 @@ how to start one isolated box, and how to end it. All boxes run the same `inside
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from nodes.categories import Category
 from nodes.errors import FactoryError
@@ -17,6 +18,9 @@ from runtime.workers import seccomp
 from runtime.workers.profiles import MIB as MIB
 from runtime.workers.profiles import NOBODY as NOBODY
 from runtime.workers.profiles import Profile as Profile
+
+if TYPE_CHECKING:
+    from runtime.workers.store import Parcel
 
 JSON: TypeAlias = Any
 ROOM: Final = "/factory"  # where a worker sees its room: the socket and the two files it runs
@@ -53,6 +57,9 @@ class Job:
     retries: int = 0  # how often it may begin anew when its worker is lost, each time under a new token
     run: str = ""  # the run that it is a step of, if it is one
     seat: dict[str, JSON] | None = field(default=None, repr=False)  # its place in a crew, if it is a member's code
+    parcel: Parcel | None = field(default=None, repr=False, compare=False)  # the files that go in and come out
+    on_output: Callable[[str, str], None] | None = field(default=None, repr=False, compare=False)
+    """Hears what the job prints while it runs, as `("out" or "err", text)`, up to what is kept of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,7 @@ class JobResult:
     start: Literal["warm", "woken", "cold", "queued"] = "warm"  # what it found; all but `warm` had to wait
     waited: float = 0.0  # seconds until it had its worker
     tries: int = 1
+    files: dict[str, str] = field(default_factory=dict)  # what its parcel fetched: the hash of each content by its name
 
 
 @dataclass(frozen=True, slots=True)

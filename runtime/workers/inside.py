@@ -13,6 +13,7 @@ not dumpable (so it cannot be traced), one thread, and the child is the first th
 from __future__ import annotations
 
 import base64
+import codecs
 import contextlib
 import ctypes
 import gc
@@ -64,6 +65,7 @@ def main(arguments: list[str]) -> int:
     runner.crew = neighbour("crew")
     runner.libraries = neighbour("libraries")
     runner.libraries.load()
+    runner.parcels = neighbour("parcels")
     runner.exercise()
     gc.collect()
     gc.disable()
@@ -298,7 +300,10 @@ class Server:
         """The job is over: end what is left of it, send its result, and make the place clean for the next one."""
         self.job = None
         statuses = kill_everyone()
-        self.held = (job.id, encode(job.result(verdict, statuses, self.ooms)))
+        result = job.result(verdict, statuses, self.ooms)
+        if verdict == "ended" and job.frame.get("fetch"):
+            result |= self.runner.parcels.fetch(job.frame, lambda piece: self.tell(encode(piece)))
+        self.held = (job.id, encode(result))
         self.tell(self.held[1])
         self.clean()
 
@@ -323,6 +328,8 @@ class Job:
 
     def __init__(self, frame: dict[str, Any], limits: dict[str, Any], server: Server) -> None:
         self.id: str = frame["id"]
+        self.frame = {key: frame[key] for key in ("id", "fetch", "most") if key in frame}
+        self.pass_on: Any = server.tell if frame.get("stream") else None
         self.timeout = float(frame["timeout"])
         self.memory = limits.get("watch_memory")
         self.poll = server.poll
@@ -372,9 +379,19 @@ class Job:
             return
         capture = self.captures.get(descriptor)
         if capture is not None and not capture.closed:
+            before = len(capture.kept)
             capture.read(descriptor)
+            if self.pass_on is not None and capture is not self.outcome:
+                self.stream(capture, before)
             if capture.closed:
                 self.poll.unregister(descriptor)
+
+    def stream(self, capture: Capture, before: int) -> None:
+        """Tell at once what was printed, in whole characters."""
+        text = capture.decoder.decode(bytes(capture.kept[before:]))
+        if text:
+            which = "out" if capture is self.out else "err"
+            self.pass_on(encode({"type": "output", "id": self.id, "stream": which, "text": text}))
 
     def verdict(self) -> str | None:
         """Why the job is over, or None while it is not."""
@@ -392,8 +409,11 @@ class Job:
         """The frame that tells the server how it went. Every process of the job is dead by now."""
         seconds = time.monotonic() - self.began
         for descriptor, capture in self.captures.items():
+            before = len(capture.kept)
             while not capture.closed and capture.read(descriptor):
                 pass
+            if self.pass_on is not None and capture is not self.outcome and len(capture.kept) > before:
+                self.stream(capture, before)
         self.close()
         frame: dict[str, Any] = {
             "type": "result",
@@ -446,6 +466,7 @@ class Capture:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.kept = bytearray()
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.dropped = 0
         self.closed = False
 

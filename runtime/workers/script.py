@@ -21,6 +21,8 @@ import traceback
 import types
 from typing import Any, NoReturn
 
+parcels: Any = None
+"""The file `parcels.py` beside this one, when it has been loaded."""
 libraries: Any = None
 """The file `libraries.py` beside this one, when it has been loaded."""
 crew: Any = None
@@ -79,6 +81,8 @@ def be_the_job(frame: dict[str, Any], limits: dict[str, Any], pipes: list[int], 
         limit(resource.RLIMIT_CORE, 0)
         limit(resource.RLIMIT_NOFILE, limits["files"])
         limit(resource.RLIMIT_FSIZE, limits["disk"])
+        if frame.get("bring"):
+            parcels.bring(frame)
         javascript = frame.get("kind") == "javascript"
         if not javascript:  # its own limit is that of its heap
             limit(resource.RLIMIT_DATA, limits["memory"], spare=MEMORY_SPARE)

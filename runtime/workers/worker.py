@@ -21,16 +21,18 @@ from runtime.workers.adoption import Note, is_first_process
 from runtime.workers.backend import DOOR, Backend, Box, Job, JobError, JobResult, NoWorker, Profile
 from runtime.workers.hosts import Hosts
 from runtime.workers.states import WORKER, WorkerState
+from runtime.workers.store import Parcel
 from runtime.workers.views import JobSeen, Vital
 from runtime.workers.watchdog import Pulse
 
 OVERTIME: Final = 3.0  # a worker that has not answered so long after its job's time is not going to
 CANCEL_TIME: Final = 2.0
+FILES_TIME: Final = 20.0  # for the files of a job, after its end
 LOOK_AFTER: Final = 0.5
 PING: Final = protocol.encode({"type": "ping"})
 HISTORY: Final = 20  # jobs that it is remembered for
 HERE: Final = Path(__file__).parent
-INSIDE: Final = ("inside.py", "script.py", "crew.py", "vital.py", "libraries.py", "script.js")
+INSIDE: Final = ("inside.py", "script.py", "crew.py", "vital.py", "libraries.py", "script.js", "parcels.py")
 LONGEST_SOCKET_PATH: Final = 100
 
 
@@ -213,12 +215,26 @@ class Worker:
         self._job = job
         self._answer = asyncio.get_running_loop().create_future()
         self.jobs += 1
-        self._line.send(frame)
-        done, _ = await asyncio.wait((self._answer,), timeout=job.timeout + OVERTIME)
+        if job.parcel is None:
+            self._line.send(frame)
+            done, _ = await asyncio.wait((self._answer,), timeout=job.timeout + OVERTIME)
+        else:
+            done = await self._run_with_files(job, job.parcel, frame)
         if not done:
             message = f"The code ran longer than {job.timeout:g} seconds and was stopped together with its worker."
             raise WorkerLost(JobError(kind="timeout", message=message))
         return self._take_answer()
+
+    async def _run_with_files(self, job: Job, parcel: Parcel, frame: bytes) -> set[asyncio.Future[JobResult]]:
+        assert self._answer is not None
+        try:
+            await asyncio.to_thread(parcel.lay_out, self._room)
+            if self._line is not None:
+                self._line.send(frame)
+            done, _ = await asyncio.wait((self._answer,), timeout=job.timeout + OVERTIME + FILES_TIME)
+            return done
+        finally:
+            await asyncio.to_thread(parcel.clear, self._room)
 
     async def cancel(self) -> bool:
         """Stop the job that runs. False when the worker does not say that it did."""
@@ -339,8 +355,14 @@ class Worker:
                 self.unfinished = str(frame.get("key", ""))
                 self._answer = asyncio.get_running_loop().create_future()
             self._hello.set_result(frame)
+        elif kind == "output" and self._job is not None and self._job.on_output is not None:
+            protocol.pass_on(frame, self._job, self._job.on_output)
+        elif kind == "file" and self._job is not None and self._job.parcel is not None and frame.get("id") == self._job.id:
+            self._job.parcel.take(frame)
         elif kind == "result" and self._job is not None and self._answer is not None and not self._answer.done():
             result = protocol.read_result(frame, self._job, self._profile)
+            if self._job.parcel is not None:
+                result = self._job.parcel.close(result, frame)
             if self._line is not None and not self.unfinished:
                 self._line.send(protocol.encode({"type": "ack", "id": self._job.id}))
             self._answer.set_result(result)
