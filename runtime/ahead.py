@@ -53,7 +53,7 @@ class Ahead:
     async def look(self) -> None:
         """Now and then: the schedules that come due soon."""
         now = self._now()
-        if 0 <= now - self._looked < LOOK_EVERY:
+        if 0 <= now - self._looked < LOOK_EVERY or not self._fleet.foresees:
             return
         self._looked = now
         for row in await self._db.read_all(lambda session: schedule.due(session, now + LOOK_FOR)):
