@@ -14,6 +14,7 @@ from nodes.errors import Conflict, FactoryError, NotFound
 from runtime.workers.backend import Backend, Job, JobResult
 from runtime.workers.choose import open_place
 from runtime.workers.demand import Demand
+from runtime.workers.hosts import Hosts
 from runtime.workers.pool import Pool, PoolRules, PoolStats
 from runtime.workers.profiles import PROFILES
 from runtime.workers.states import OVER
@@ -85,8 +86,9 @@ class Fleet:
     ) -> None:
         self._setting = setting
         self._home = home
+        warm = size > 0 or any(one.size for one in rules.values())
         self._rules = {
-            name: rules.get(name) or default_rules(name, size if name == SMALL else 0, forecast=size > 0)
+            name: rules.get(name) or default_rules(name, size if name == SMALL else 0, forecast=warm)
             for name in PROFILES
         }
         self._warm = any(one.size for one in self._rules.values())
@@ -94,6 +96,7 @@ class Fleet:
         self._pools: dict[str, Pool] = {}
         self._place: tuple[Backend, Path] | None = None
         self._starts = asyncio.Semaphore((os.cpu_count() or 1) + 1)
+        self._starting: set[asyncio.Task[Pool]] = set()
         self._observers: list[Observer] = []
         self._problem: FactoryError | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -114,9 +117,13 @@ class Fleet:
             async with open_place(self._setting, home=self._home) as self._place:
                 self._problem = None
                 try:
+                    there = self._engines
+                    left = {one.profile.name for one in there.survivors if one.profile} if there else set()
                     for name, rules in self._rules.items():
-                        if rules.size or name in self._demands:
+                        if rules.size or name in self._demands or name in left:
                             await self._start_pool(name)
+                    if there is not None:
+                        await there.drop_survivors()
                     self._known.set()
                     await self._closing.wait()
                 finally:
@@ -195,7 +202,16 @@ class Fleet:
         forget = demand.expect(count, demand.now() + at - time.time(), lasts=lasts, key=key)
         if (pool := self._pools.get(profile)) is not None:
             pool.look_soon()
+        elif self._place is not None and not self._closing.is_set():
+            starting = asyncio.get_running_loop().create_task(self._start_pool(profile))
+            self._starting.add(starting)
+            starting.add_done_callback(self._starting.discard)
         return forget
+
+    @property
+    def foresees(self) -> bool:
+        """Whether it helps to tell it what is to come."""
+        return any(rules.forecast for rules in self._rules.values())
 
     # --- to be looked at
 
@@ -205,12 +221,19 @@ class Fleet:
             workers=tuple(one for pool in self._pools.values() for one in pool.workers_view()),
             pools=tuple(pool.view() for pool in self._pools.values()),
             hosts=self._hosts(),
-            problem=self._problem.message if self._problem else None,
+            problem=self.problem.message if self.problem else None,
         )
+
+    @property
+    def _engines(self) -> Hosts | None:
+        """The Docker engines, if it is Docker that isolates here."""
+        return self._place[0] if self._place is not None and isinstance(self._place[0], Hosts) else None
 
     def _hosts(self) -> tuple[HostView, ...]:
         if self._place is None:
             return ()
+        if (engines := self._engines) is not None:
+            return engines.view()
         workers = [one for pool in self._pools.values() for one in pool.workers.values() if one.state not in OVER]
         return (
             HostView(
@@ -244,8 +267,9 @@ class Fleet:
 
     @property
     def problem(self) -> FactoryError | None:
-        """Why there are no workers, if there are none."""
-        return self._problem
+        """Why there are no workers, or why none can be started, if that is so."""
+        engines = self._engines
+        return self._problem or (engines.problem if engines is not None else None)
 
     # --- what people may do
 
@@ -286,13 +310,22 @@ class Fleet:
 
     async def drain_host(self, name: str) -> None:
         """Place nothing on this engine any more, and move away what is there. Raises NotFound, Conflict."""
-        if name not in [host.name for host in self._hosts()]:
-            raise NotFound(f"There is no engine named “{name}”.", fix="Look at the list of engines.")
-        raise Conflict("It is the only engine, so nothing can be moved away from it.", fix="Add another engine first.")
+        engines = self._engines
+        if engines is None:
+            if name not in [host.name for host in self._hosts()]:
+                raise NotFound(f"There is no engine named “{name}”.", fix="Look at the list of engines.")
+            raise Conflict("Only Docker engines can be emptied.", fix="Stop the server instead.")
+        engines.drain(name)
+
+    def plan_drain(self, name: str) -> list[str]:
+        """What `drain_host` would do, in words. Raises NotFound."""
+        return engines.plan_drain(name) if (engines := self._engines) is not None else ["There are no Docker engines."]
 
     def plan_scale(self, hosts: int) -> list[str]:
         """What adding or giving up engines until there are so many would do, in words; does nothing."""
-        return [f"There is {len(self._hosts())} engine; {hosts} are wanted."]
+        if (engines := self._engines) is not None:
+            return engines.plan_scale(hosts)
+        return ["Workers run on this machine without Docker, so there are no engines to add or give up."]
 
 
 def default_rules(name: str, floor: int, *, forecast: bool = True) -> PoolRules:

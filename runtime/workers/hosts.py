@@ -202,6 +202,17 @@ class Hosts:
             for one in await host.engine.left():
                 await host.engine.destroy(one.box)
 
+    def take(self, profile: Profile) -> list[Left]:
+        """The survivors of this profile, for whom it is to adopt."""
+        taken = [one for one in self.survivors if one.profile == profile]
+        self.survivors = [one for one in self.survivors if one.profile != profile]
+        return taken
+
+    async def drop_survivors(self) -> None:
+        """Nobody else adopts one."""
+        left, self.survivors = self.survivors, []
+        await asyncio.gather(*(self.destroy(one.box) for one in left))
+
     # --- a backend
 
     async def prepare(self, room: Path) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from nodes.errors import FactoryError
 from runtime.workers.backend import Job, JobError, JobResult, NoWorker, WorkersBusy
@@ -20,12 +20,11 @@ from runtime.workers.protocol import job_frame
 from runtime.workers.states import AT_WORK, ENDING, OVER
 from runtime.workers.stock import AT_ONCE, BUSY, READY, PoolRules, PoolStats, Stock, keep
 from runtime.workers.views import JobSeen
-from runtime.workers.waiting import Waiter
+from runtime.workers.waiting import Start, Waiter
 from runtime.workers.worker import Worker, WorkerLost
 
 __all__ = ["AT_ONCE", "Pool", "PoolRules", "PoolStats"]
 
-Start: TypeAlias = Literal["warm", "woken", "cold", "queued"]
 _STRIKES: Final = frozenset({"timeout", "memory", "killed"})
 _log = logging.getLogger(__name__)
 
@@ -56,6 +55,8 @@ class Pool(Stock):
         self._running = True
         if isinstance(self.backend, Hosts):
             self._deaf = self.backend.listen(self._heard_of)
+            for left in self.backend.take(self.profile):
+                self._adopt(left)
         self._fill()
         keep(self._tasks, self._dog.run())
         keep(self._tasks, self._tend())
@@ -75,6 +76,7 @@ class Pool(Stock):
             if worker.state not in OVER:
                 self.retire(worker, "the server stops")
         await asyncio.gather(*self._ends, return_exceptions=True)
+        await self._unfinished.close()
         self._idle.clear()
         self._asleep.clear()
 
@@ -86,6 +88,8 @@ class Pool(Stock):
         Whatever the code does is in the result; raised are only BadInput, WorkersBusy and NoWorker. Cancelling the
         call ends the job and all its processes. When its worker is lost it begins anew as often as it says.
         """
+        if job.run and (done := await self._from_before(tenant, job)) is not None:
+            return done
         tries = 0
         while True:
             tries += 1
@@ -95,6 +99,12 @@ class Pool(Stock):
             again = result.error is not None and result.error.kind == "worker_lost" and tries <= job.retries
             if not again or not self._running:
                 return replace(result, worker=got.worker.id, start=got.start, waited=got.waited, tries=tries)
+
+    async def _from_before(self, tenant: str, job: Job) -> JobResult | None:
+        """The result of a job that an earlier life of the server has begun, if this is one."""
+        if self._adopting:
+            await asyncio.wait(set(self._adopting))
+        return await self._unfinished.claim(tenant, job) if self._unfinished else None
 
     async def run_held(self, worker: Worker, job: Job) -> JobResult:
         """Run a job in a worker that is held, which has one at a time."""
@@ -106,10 +116,13 @@ class Pool(Stock):
 
     async def hold(self, tenant: str, *, crew: str | None = None, member: str | None = None) -> Worker:
         """A worker for a member of a crew, until `let_go`. Raises WorkersBusy, NoWorker."""
-        if len(self.held) >= self.rules.most_held:
-            raise WorkersBusy(f"{len(self.held)} workers are held by crews already.", fix="Stop a crew first.")
-        got = await self._get(tenant, crew=crew)
-        worker = got.worker
+        if len(self.held) + self._holding >= self.rules.most_held:
+            raise WorkersBusy(f"{self.rules.most_held} workers are held by crews already.", fix="Stop a crew first.")
+        self._holding += 1
+        try:
+            worker = (await self._get(tenant, crew=crew)).worker
+        finally:
+            self._holding -= 1
         worker.tenant, worker.crew, worker.member = tenant, crew, member
         self._belongs(worker, crew)
         self.held[worker] = asyncio.Event()
@@ -226,7 +239,7 @@ class Pool(Stock):
                 raise self._too_late() from None
             raise
         waited = self._now() - waiter.since
-        start: Start = "queued" if worker.ready_at <= waiter.since else "woken" if worker.slept else "cold"
+        start = waiter.start
         self.figures.missed(start)
         if start != "queued":
             _log.info("no worker was ready: one was %s for a job, which waited %.0f ms", start, waited * 1000)
@@ -239,7 +252,7 @@ class Pool(Stock):
             return NoWorker(f"No worker came up within {self.rules.wait_limit:g} seconds.", fix=_BUSY_FIX)
         return WorkersBusy(f"All workers were busy for {self.rules.wait_limit:g} seconds.", fix=_BUSY_FIX)
 
-    def _release(self, worker: Worker) -> None:
+    def _release(self, worker: Worker, start: Start = "queued") -> None:
         """A worker is free again, or new: to whom it goes, if to anyone."""
         if worker.state in ENDING or worker in self.held:
             return
@@ -262,6 +275,7 @@ class Pool(Stock):
         if waiter.worker.done():  # it gave up in this very moment
             self._release(worker)
         else:
+            waiter.start = start
             waiter.worker.set_result(worker)
 
     def _next_for(self, worker: Worker) -> Waiter | None:

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodes.errors import FactoryError
-from runtime.workers.backend import Backend, NoWorker, Profile
+from runtime.workers.adoption import REDIAL_WITHIN, Unfinished
+from runtime.workers.backend import Backend, Box, NoWorker, Profile
 from runtime.workers.demand import SPARE, Demand
+from runtime.workers.docker import Left
 from runtime.workers.figures import Figures
 from runtime.workers.hosts import Fate
 from runtime.workers.states import AT_WORK, ENDING, OVER, STARTING, WorkerState
 from runtime.workers.views import Forget, Moved, Observer, PoolView, WorkerView
-from runtime.workers.waiting import Pile, Waiting
+from runtime.workers.waiting import Pile, Start, Waiting
 from runtime.workers.watchdog import Backoff, Watchdog, WatchRules
 from runtime.workers.worker import Worker
 
@@ -95,6 +97,7 @@ class Stock:
         self.workers: dict[str, Worker] = {}
         self.held: dict[Worker, asyncio.Event] = {}
         """Workers that belong to members of crews, and what tells them that theirs is gone."""
+        self._holding = 0  # who waits for one to hold
         self._settling: dict[Worker, asyncio.Task[None]] = {}
         self._rooms = rooms
         self._make = make
@@ -111,7 +114,10 @@ class Stock:
         self._filling = False
         self._backoff = Backoff()
         self._problem: FactoryError | None = None
-        self._token = 0
+        # Never one that an earlier life gave: what its jobs answer must not be taken for an answer to ours.
+        self._token = time.time_ns() // 1_000_000
+        self._unfinished = Unfinished(lambda worker: self._release(worker), lambda worker, why: self.lose(worker, why))
+        self._adopting: set[asyncio.Task[None]] = set()
         self._generation = 0
         self._renewing = False
         self._credit = 0
@@ -148,8 +154,8 @@ class Stock:
         finally:
             forget()
 
-    def _release(self, worker: Worker) -> None:
-        """A worker is free again, or new."""
+    def _release(self, worker: Worker, start: Start = "queued") -> None:
+        """A worker is free again, or new; `start` is what whoever waited for it is told."""
         raise NotImplementedError
 
     def _overflow(self) -> int:
@@ -207,6 +213,35 @@ class Stock:
         self._count[worker.state] += 1
         self._launching[worker] = keep(self._tasks, self._launch(worker))
 
+    def _adopt(self, left: Left) -> None:
+        """Take over a worker of an earlier life of the server."""
+        worker = self._make(
+            self.backend, self.profile, self._rooms, on_move=self._moved, on_lost=self.lose, id=left.box.id
+        )
+        worker.host, worker.generation = left.box.host or self.host, self._generation
+        self.workers[worker.id] = worker
+        self._count[worker.state] += 1
+        taking = self._launching[worker] = keep(self._tasks, self._take_over(worker, left.box))
+        self._adopting.add(taking)
+        taking.add_done_callback(self._adopting.discard)
+
+    async def _take_over(self, worker: Worker, box: Box) -> None:
+        try:
+            await worker.adopt(box, REDIAL_WITHIN)
+        except Exception as error:
+            if worker.state not in ENDING:
+                _log.info("a worker that outlived the server is removed: %s", error)
+                self.retire(worker, "it could not be taken over")
+            return
+        finally:
+            self._launching.pop(worker, None)
+        worker.ready_at = self._now()
+        if worker.has_job:
+            worker.move(BUSY, "it has a job from before")
+            self._unfinished.keep(worker)
+        else:
+            self._release(worker)
+
     def _wake(self, worker: Worker) -> None:
         worker.slept = True
         worker.move(WorkerState.WARMING, "wanted")
@@ -215,8 +250,8 @@ class Stock:
     async def _launch(self, worker: Worker) -> None:
         try:
             wait = self._backoff.wait(self._now())
-            while wait:
-                await asyncio.sleep(wait)
+            while wait and worker.state not in ENDING:
+                await asyncio.sleep(min(wait, 1.0))
                 wait = self._backoff.wait(self._now())
             async with self._starts:
                 began = self._now()
@@ -237,7 +272,7 @@ class Stock:
         self._problem = None
         if self._renewing and worker.generation == self._generation:
             self._credit += 1
-        self._release(worker)
+        self._release(worker, "woken" if worker.slept else "cold")
         if self._renewing:
             self._shed()
 
@@ -268,7 +303,9 @@ class Stock:
         """Whether a worker of an old image has to go now; one goes for each new one that is ready."""
         if worker.generation == self._generation:
             return False
-        enough = self._alive() > self.ceiling or self._alive() - len(self._old()) >= self.target
+        at_work = self._count[READY] + self._count[BUSY] - len(self.held)
+        old = sum(one.state in AT_WORK for one in self._old())
+        enough = at_work > self.ceiling or at_work - old >= self.target
         if self._renewing and self._credit <= 0 and not enough:
             return False
         self._credit -= 1
