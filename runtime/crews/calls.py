@@ -123,7 +123,7 @@ class WriteFile(_Call):
 
     do: Literal["write_file"]
     name: FileName
-    data: str = Field(max_length=3 * 1024 * 1024)
+    data: str = Field(max_length=1_500_000)
 
 
 class ReadFile(_Call):

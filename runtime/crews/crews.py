@@ -37,6 +37,8 @@ log = structlog.get_logger()
 
 MOST_CREWS: Final = 20
 """At work in one team at the same time."""
+LOOK: Final = 1.0
+"""Seconds between two looks at a crew of another server."""
 RESTARTED: Final = "The server was restarted while this crew was at work."
 _MUST_BE_KEPT: Final = frozenset({"assembled", "added"})
 
@@ -208,7 +210,12 @@ class Crews:
                 yield view
                 if view.ended_at is not None:
                     return
-                await changed.wait()
+                try:
+                    # Of a crew that another server has nothing is heard here.
+                    async with asyncio.timeout(None if id_ in self._live else LOOK):
+                        await changed.wait()
+                except TimeoutError:
+                    continue
         finally:
             forget()
 
@@ -335,7 +342,7 @@ class Crews:
         crew = LiveCrew(id_, who, manifest, seats, self._tools)
         crew.created_at, crew.epoch = row.created_at, row.epoch
         self._live[id_] = crew
-        self._spawn(crew.assemble()).add_done_callback(_heard)
+        self._spawn(crew.assemble())
 
     async def _end_row(self, who: Actor, row: rows.Crew, going: Sequence[rows.CrewMember]) -> None:
         now = time.time()
@@ -464,6 +471,7 @@ class Crews:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_heard)
         return task
 
 
@@ -555,4 +563,4 @@ def _old_view(row: rows.Crew, members: Sequence[rows.CrewMember]) -> CrewView:
 
 def _heard(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.warning("a crew could not be assembled anew", reason=str(error))
+        log.info("a crew could not be assembled", reason=str(error))

@@ -35,8 +35,12 @@ log = structlog.get_logger()
 NAME: Final = "crew"
 ADDRESS: Final = f"{ROOM}/{NAME}"
 """Where the member sees it."""
-FRAME_LIMIT: Final = 4 * 1024 * 1024
-MOST_LINES: Final = 32
+FRAME_LIMIT: Final = 2 * 1024 * 1024
+SMALL_FRAME: Final = 64 * 1024
+LARGE_AT_ONCE: Final = 2
+FRAME_TIME: Final = 30.0
+"""Seconds that a begun frame may take to arrive."""
+MOST_LINES: Final = 24
 REFRESH: Final = LIFE / 2
 _LENGTH: Final = struct.Struct(">I")
 
@@ -66,6 +70,7 @@ class Door:
         self._server: asyncio.AbstractServer | None = None
         self._lines: dict[asyncio.StreamWriter, asyncio.Task[Any]] = {}
         self._renewing: asyncio.Task[None] | None = None
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def open(self) -> None:
         """Listen."""
@@ -134,7 +139,7 @@ class Door:
                 (size,) = _LENGTH.unpack((b"\0" + await waiting)[-4:])
                 if size > FRAME_LIMIT:
                     return
-                data = await reader.readexactly(size)
+                data = await self._frame_of(reader, size)
                 waiting = asyncio.ensure_future(reader.readexactly(4))
                 answer = await self._while_there(self._answered(data), waiting)
                 if answer is None:
@@ -144,6 +149,14 @@ class Door:
         finally:
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
+
+    async def _frame_of(self, reader: asyncio.StreamReader, size: int) -> bytes:
+        """The rest of a frame. Few large ones are read at once: what a member sends may not fill our memory."""
+        async with asyncio.timeout(FRAME_TIME):
+            if size <= SMALL_FRAME:
+                return await reader.readexactly(size)
+            async with self._large:
+                return await reader.readexactly(size)
 
     async def _while_there(self, work: Coroutine[Any, Any, bytes], next_: asyncio.Future[bytes]) -> bytes | None:
         """The outcome of the work, which is given up when the caller hangs up."""

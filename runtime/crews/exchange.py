@@ -24,15 +24,18 @@ from runtime.crews.manifest import KIB, CrewManifest
 
 MESSAGE_LIMIT: Final = 64 * KIB
 VALUE_LIMIT: Final = 256 * KIB
-FILE_LIMIT: Final = 2 * 1024 * KIB
+FILE_LIMIT: Final = 1024 * KIB
 SHELF_LIMITS: Final[Mapping[str, tuple[int, int]]] = {
     "values": (1_000, 4 * 1024 * KIB),
     "files": (200, 16 * 1024 * KIB),
 }
 """How many things a shelf holds, and how large they may be together."""
 MOST_TASKS: Final = 10_000
+TASKS_SIZE: Final = 16 * 1024 * KIB
+"""Of all tasks of a crew that wait."""
 MOST_TOPICS: Final = 64
 INBOX: Final = 1_000
+INBOX_SIZE: Final = 2 * 1024 * KIB
 RATE: Final = 500.0
 """Calls a second of one member."""
 BURST: Final = 1_000.0
@@ -74,17 +77,25 @@ class Place:
     topics: set[str] = field(default_factory=set)
     inbox: deque[Told] = field(default_factory=deque)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    size: int = 0
     missed: int = 0
     tokens: float = BURST
     filled: float = field(default_factory=time.monotonic)
 
     def put(self, told: Told) -> None:
         """Something for it; the oldest goes when there is no more room."""
-        if len(self.inbox) >= INBOX:
-            self.inbox.popleft()
-            self.missed += 1
         self.inbox.append(told)
+        self.size += told["size"]
+        while len(self.inbox) > INBOX or self.size > INBOX_SIZE:
+            self.take()
+            self.missed += 1
         self.arrived.set()
+
+    def take(self) -> Told:
+        """The oldest."""
+        told = self.inbox.popleft()
+        self.size -= told["size"]
+        return told
 
 
 @dataclass(slots=True)
@@ -110,6 +121,7 @@ class Exchange:
         }
         self._asked: dict[str, _Asked] = {}
         self._turns: Counter[str] = Counter()
+        self._tasks = self._tasks_size = 0
         self._sizes: dict[str, dict[str, int]] = {"values": {}, "files": {}}
 
     async def open(self, seconds: float) -> None:
@@ -146,13 +158,13 @@ class Exchange:
 
     async def publish(self, sender: str, topic: str, body: Any) -> int:
         """Tell the others who listen to the topic; how many they are."""
-        _weigh(body, MESSAGE_LIMIT, "message")
+        size = _weigh(body, MESSAGE_LIMIT, "message")
         rules = self._rules.get(topic)
         if rules is not None and (problems := problems_of(rules, body)):
             raise BadMessage(
                 f"This does not fit the topic “{topic}”: {problems[0]}", fix="Compare it with the topic's schema."
             )
-        told = self._stamp(sender, "message", topic, body)
+        told = self._stamp(sender, "message", topic, body, size)
         heard = sum(topic in place.topics for id_, place in self.places.items() if id_ != sender)
         await self.bus.tell(self.crew, told)
         return heard
@@ -178,13 +190,13 @@ class Exchange:
                     await place.arrived.wait()
             except TimeoutError:
                 return None
-        return place.inbox.popleft()
+        return place.take()
 
     async def request(self, sender: str, to: str, body: Any, seconds: float) -> Any:
         """Ask a member by id or role and wait for its answer. Raises NotFound, NoAnswer."""
-        _weigh(body, MESSAGE_LIMIT, "request")
+        size = _weigh(body, MESSAGE_LIMIT, "request")
         asked = self._whom(sender, to)
-        told = self._stamp(sender, "request", "", body) | {"to": asked.id}
+        told = self._stamp(sender, "request", "", body, size) | {"to": asked.id}
         waiting = _Asked(sender, asked.id, asyncio.get_running_loop().create_future())
         self._asked[told["id"]] = waiting
         try:
@@ -198,11 +210,11 @@ class Exchange:
 
     async def reply(self, sender: str, to: str, body: Any) -> None:
         """Answer a request that was put to this member; nobody else can, and it can do so once."""
-        _weigh(body, MESSAGE_LIMIT, "answer")
+        size = _weigh(body, MESSAGE_LIMIT, "answer")
         asked = self._asked.get(to)
         if asked is None or asked.asked != sender or asked.answer.done():
             raise NotFound("Nobody waits for this answer.", code="crew.no_request")
-        await self.bus.tell(self.crew, self._stamp(sender, "reply", "", body) | {"to": asked.sender, "of": to})
+        await self.bus.tell(self.crew, self._stamp(sender, "reply", "", body, size) | {"to": asked.sender, "of": to})
 
     def refuse(self, told: Told, why: str) -> None:
         """A request comes to nothing."""
@@ -252,20 +264,24 @@ class Exchange:
 
     async def push(self, sender: str, queue: str, body: Any) -> int:
         """Put a task into a queue."""
-        _weigh(body, MESSAGE_LIMIT, "task")
-        told = self._stamp(sender, "task", queue, body)
-        waiting = await self.bus.push(self.crew, queue, told)
-        if waiting > MOST_TASKS:
+        size = _weigh(body, MESSAGE_LIMIT, "task")
+        if self._tasks >= MOST_TASKS or self._tasks_size + size > TASKS_SIZE:
             raise TooMany(
-                f"More than {MOST_TASKS:,} tasks wait in “{queue}”.", code="crew.tasks", fix="Take some first."
+                f"At most {MOST_TASKS:,} tasks of a crew can wait, {TASKS_SIZE // 1024 // KIB} MiB together.",
+                code="crew.tasks",
+                fix="Take some first.",
             )
-        return waiting
+        told = self._stamp(sender, "task", queue, body, size)
+        self._tasks, self._tasks_size = self._tasks + 1, self._tasks_size + size
+        return await self.bus.push(self.crew, queue, told)
 
     async def pop(self, member: str, queue: str, seconds: float) -> Told | None:
         """Take a task."""
         told = await self.bus.pop(self.crew, queue, seconds)
         if told is not None:
-            self.counts[str(told.get("sender")), member] += 1
+            # There may be more than were counted: on a server they outlive us.
+            self._tasks, self._tasks_size = max(0, self._tasks - 1), max(0, self._tasks_size - told["size"])
+            self.counts[str(told["sender"]), member] += 1
         return told
 
     # --- small things
@@ -284,7 +300,7 @@ class Exchange:
             )
         known[key] = size
 
-    def _stamp(self, sender: str, kind: str, topic: str, body: Any) -> Told:
+    def _stamp(self, sender: str, kind: str, topic: str, body: Any, size: int) -> Told:
         if sender != SERVER:
             if self.messages >= self._manifest.budgets.messages:
                 raise BudgetSpent(
@@ -301,6 +317,7 @@ class Exchange:
             "role": role,
             "topic": topic,
             "body": body,
+            "size": size,
             "at": time.time(),
         }
 

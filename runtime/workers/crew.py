@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from typing import Any
 
 LONGEST_WAIT = 20.0  # seconds that one question may stay open; longer waits ask again
-LARGEST = 4 * 1024 * 1024
+LARGEST = 2 * 1024 * 1024
 HEADERS = 64 * 1024
-TUNNELS = 16
+TUNNELS = 12
 NEVER = float("inf")
 
 
