@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if set(chosen) & set(ENGINE_UNITS):
             measured |= engine(set(chosen), Path(folder), given.rounds)
         if set(chosen) & set(FLEET_UNITS):
-            measured |= fleet(set(chosen), given.rounds)
+            measured |= fleet(set(chosen), Path(folder), given.rounds)
         if START in chosen:
             measured[START] = first_page(Path(folder, "first"), given.rounds)
         if set(chosen) & set(UNITS):
