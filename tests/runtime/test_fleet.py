@@ -186,6 +186,11 @@ async def test_steps_ahead_in_a_run_are_expected_until_it_ends(factory: Factory)
     assert expected(factory) == 0
 
 
+async def test_a_pool_begins_when_its_size_is_first_expected(factory: Factory) -> None:
+    factory.sandbox.opened(ADMIN, coder(size="medium"))
+    await eventually(lambda: sum(one.profile == "medium" for one in factory.fleet.view().workers) >= 2)
+
+
 async def test_a_code_step_runs_in_a_worker_of_the_size_that_it_says(factory: Factory) -> None:
     run = await factory.sandbox.start(ADMIN, coder(size="medium"))
     assert (await factory.runs.wait(ADMIN, run, 30)).info.state == "succeeded"
