@@ -111,6 +111,23 @@ async def test_a_crew_is_paused_changed_and_stopped(api: Caller, workers: None) 
     assert (await api.post(f"/crews/{crew}/resume")).status_code == 409
 
 
+async def test_a_members_token_is_worth_nothing_in_the_browser_or_the_api(
+    house: House, api: Caller, workers: None
+) -> None:
+    crew = (await api.post("/crews/assemble", json={"id": "press", "members": [WAITS]})).json()["id"]
+    token = house.factory.crews._live[crew].members["m1"].token
+    assert token.count(".") == 2
+    thief = Caller.of(house, token=token)
+    for path in ("/crews", f"/crews/{crew}/status", "/auth/me"):
+        assert (await thief.get(path)).status_code == 401
+    browser = Caller.of(house)
+    for name in list(api.cookies):
+        browser.cookies.set(name, token)
+    assert (await browser.get("/crews")).status_code == 401
+    assert (await browser.get(f"/crews?token={token}")).status_code == 401
+    await api.post(f"/crews/{crew}/stop")
+
+
 async def test_viewers_look_and_nothing_more(house: House, callers: dict[str, Caller]) -> None:
     viewer = callers[str(Role.VIEWER)]
     assert (await viewer.get("/crews")).status_code == 200
