@@ -29,11 +29,10 @@ def given_up(settings: Settings, home: str) -> Iterator[Settings]:
         yield settings
         return
     from runtime.workers.broker.process import serve_beside
-    from runtime.workers.choose import BROKER
+    from runtime.workers.choose import BROKER, addresses
 
     peer = (user.pw_uid, user.pw_gid) if user else None
-    engine = "" if settings.docker == "auto" else settings.docker
-    with serve_beside(home, engines=(engine,), peer=peer) as path:
+    with serve_beside(home, engines=tuple(addresses(settings.docker).values()), peer=peer) as path:
         _become(user, settings.home)
         yield settings.model_copy(update={"docker": f"{settings.docker}{BROKER}{path}"})
 

@@ -31,7 +31,7 @@ async def use(settings):
 with given_up(Settings(home=Path(sys.argv[1]), user="nobody", docker=sys.argv[3]), sys.argv[2]) as settings:
     print(os.geteuid(), Path(sys.argv[1], "key").stat().st_uid)
     try:
-        open(sys.argv[3].removeprefix("unix://"), "rb")
+        open(sys.argv[4], "rb")
     except OSError as error:
         print(type(error).__name__)
     try:
@@ -44,7 +44,10 @@ with given_up(Settings(home=Path(sys.argv[1]), user="nobody", docker=sys.argv[3]
 
 @ROOT
 @pytest.mark.docker
-def test_it_has_workers_but_neither_root_nor_the_engines_socket(docker_engine: str, worker_image: str, tmp_path: Path):
+@pytest.mark.parametrize("setting", ["{}", "one={0}, two={0}"], ids=["an address", "engines with names"])
+def test_it_has_workers_but_neither_root_nor_the_engines_socket(
+    setting: str, docker_engine: str, worker_image: str, tmp_path: Path
+):
     if not docker_engine.startswith("unix://"):
         pytest.skip("the engine has no socket")
     home = tmp_path / "home"
@@ -53,7 +56,10 @@ def test_it_has_workers_but_neither_root_nor_the_engines_socket(docker_engine: s
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-c", TRY, str(home), f"test-{uuid4().hex[:12]}", docker_engine],
+        [
+            sys.executable, "-c", TRY, str(home), f"test-{uuid4().hex[:12]}", setting.format(docker_engine),
+            docker_engine.removeprefix("unix://"),
+        ],
         capture_output=True, text=True, timeout=90, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     nobody = pwd.getpwnam("nobody").pw_uid
