@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any, Literal
 
 from fastapi import Header, Path, Query, Response
+from nicegui import background_tasks
 from pydantic import Field
 from pydantic_core import to_json
 from sse_starlette.event import ServerSentEvent
@@ -196,10 +197,10 @@ async def assemble(
 
 async def _until_assembled(pictures: AsyncGenerator[Any, None], work: asyncio.Task[None]) -> AsyncGenerator[Any, None]:
     """The pictures that come while the crew is being assembled."""
-    waiting: asyncio.Future[Any] | None = None
+    waiting: asyncio.Task[Any] | None = None
     try:
         while not work.done():
-            waiting = asyncio.ensure_future(anext(pictures, None))
+            waiting = background_tasks.create(_next(pictures), name="crew", handle_exceptions=False)
             await asyncio.wait((waiting, work), return_when=asyncio.FIRST_COMPLETED)
             if waiting.done() and (view := waiting.result()) is not None:
                 yield view
@@ -210,6 +211,10 @@ async def _until_assembled(pictures: AsyncGenerator[Any, None], work: asyncio.Ta
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
         await pictures.aclose()
+
+
+async def _next(pictures: AsyncGenerator[Any, None]) -> Any:
+    return await anext(pictures, None)
 
 
 @router.get("/{id}/status", response_model=CrewShown, responses=refuses(404), summary="Look how a crew is doing")
