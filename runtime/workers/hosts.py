@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
@@ -114,6 +115,7 @@ class _Placed:
     profile: Profile
     started: bool = False
     resting: bool = False
+    woken: float = 0.0
     crew: str | None = None
 
 
@@ -252,9 +254,9 @@ class Hosts:
 
     async def wake(self, box: Box, profile: Profile) -> Box:
         """Wake a box, on its own engine. Raises NoWorker."""
-        placed = self._find(box)
+        placed, now = self._find(box), time.time()
         woken = await self._unless_away(placed.host, placed.host.engine.wake(box, profile))
-        self._placed[box.id] = replace(placed, resting=False)
+        self._placed[box.id] = replace(placed, resting=False, woken=now)
         return replace(woken, host=placed.host.name)
 
     async def alive(self, box: Box) -> bool:
@@ -517,7 +519,7 @@ class Hosts:
                     if seen.what == "listening":
                         await self._reconcile(host)
                     elif seen.what in ENDS:
-                        self._tell(seen.worker, "gone", ENDS[seen.what])
+                        self._tell(seen.worker, "gone", ENDS[seen.what], seen.at)
                     elif seen.what == "pause":
                         self._tell(seen.worker, "frozen", "its container was paused")
             host.look_now.set()
@@ -570,9 +572,9 @@ class Hosts:
             for box_id in self._boxes(host):
                 self._tell(box_id, "gone", f"the engine {host.name} is lost")
 
-    def _tell(self, box_id: str, fate: Fate, why: str) -> None:
+    def _tell(self, box_id: str, fate: Fate, why: str, at: float = math.inf) -> None:
         placed = self._placed.get(box_id)
-        if placed is None or (placed.resting and fate != "leave"):
+        if placed is None or at < placed.woken or (placed.resting and fate != "leave"):
             return
         for listener in list(self._listeners):
             listener(box_id, fate, why)

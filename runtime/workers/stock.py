@@ -261,7 +261,8 @@ class Stock:
                 return  # it was not wanted any more
             known = isinstance(error, FactoryError)
             self._problem = error if isinstance(error, FactoryError) else NoWorker(f"No worker could start: {error}")
-            self._backoff.failed(self._now(), self._problem.message)
+            if not worker.slept:  # who cannot be woken says nothing about new ones
+                self._backoff.failed(self._now(), self._problem.message)
             _log.warning("a worker did not start: %s", self._problem.message, exc_info=not known)
             self.retire(worker, "it did not start")
             return

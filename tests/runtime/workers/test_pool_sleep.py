@@ -52,12 +52,13 @@ async def test_a_sleeping_worker_that_is_removed_leaves_nothing(open_pool, home,
 
 async def test_a_job_that_was_killed_with_its_worker_is_done_by_another(open_pool, home):
     async with open_pool(size=2) as pool:
-        running = asyncio.create_task(pool.run(job(SLEEP, seconds=1, retries=1), tenant="acme"))
+        running = asyncio.create_task(pool.run(job(SLEEP, seconds=1, retries=2), tenant="acme"))
         await eventually(lambda: pool.stats().busy == 1)
         for process in first_processes(home):
             os.kill(process, signal.SIGKILL)
         done = await running
-        assert (done.value, done.tries) == ("slept", 2)
+        # The second one may have been lost too before anybody knew that it was dead.
+        assert done.value == "slept" and done.tries in (2, 3)
         assert pool.stats().lost == 2
 
 
