@@ -257,6 +257,11 @@ class Worker:
         return self._answer is not None
 
     @property
+    def box_ref(self) -> str:
+        """What its engine calls it; empty before it has one."""
+        return str(self._box.ref) if self._box is not None else ""
+
+    @property
     def online(self) -> bool:
         """Whether the program inside is on the line."""
         return self._line is not None
