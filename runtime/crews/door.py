@@ -61,12 +61,12 @@ class Seat:
 class Door:
     """Open from the moment a member's worker is held until it is given back."""
 
-    def __init__(self, room: Path, seat: Seat, *, refresh: float = REFRESH) -> None:
+    def __init__(self, room: Path, seat: Seat, *, refresh: float | None = None) -> None:
         self.path = room / NAME
         self.refused = 0
         """How often somebody was sent away."""
         self._seat = seat
-        self._refresh = refresh
+        self._refresh = REFRESH if refresh is None else refresh
         self._server: asyncio.AbstractServer | None = None
         self._lines: dict[asyncio.StreamWriter, asyncio.Task[Any]] = {}
         self._renewing: asyncio.Task[None] | None = None

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from nodes.errors import Conflict, Denied, FactoryError, NotFound
+from runtime.crews import door, tokens
 from runtime.crews.manifest import read_member
 from runtime.factory import Factory
 from tests.runtime.crews.conftest import OTHER, VIEWER, WHO, code, ended, manifest, nothing_left, until
@@ -193,6 +194,31 @@ return "again"
     assert not factory.crews.tokens.lives(before)
     over = again if again.ended_at is not None else await ended(factory, view.id)
     assert (over.state, over.members[0].result, over.members[0].restarts) == ("finished", "again", 1)
+
+
+async def test_a_member_that_thinks_for_longer_than_a_token_lives_has_a_fresh_one(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "LIFE", 2)
+    monkeypatch.setattr(door, "REFRESH", 0.5)
+    text = """
+import threading, time
+first = crew._token
+crew.set("thinking", True)
+time.sleep(2.5)
+crew.set("said", True)
+heard = []
+def other():
+    crew.set("from a thread", True)
+    heard.append(crew.get("said"))
+thread = threading.Thread(target=other)
+thread.start()
+thread.join()
+return [crew._token != first, heard]
+"""
+    view = await factory.crews.assemble(WHO, manifest(code("a", text)))
+    over = await ended(factory, view.id)
+    assert over.members[0].result == [True, [True]], over
 
 
 async def test_its_time_ends_a_crew(factory: Factory) -> None:

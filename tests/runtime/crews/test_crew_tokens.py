@@ -11,13 +11,16 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.crews import door as doors
 from runtime.crews.bus import MemoryBus
+from runtime.crews.calls import SCOPE
 from runtime.crews.door import Door, Seat
 from runtime.crews.exchange import Exchange, Place
 from runtime.crews.manifest import Budgets, read_manifest
@@ -293,6 +296,52 @@ async def test_who_does_not_call_from_inside_the_worker_is_not_even_heard(tmp_pa
     assert opened.refused == 1
     await opened.close()
     assert not opened.path.exists()
+
+
+async def test_whatever_is_sent_to_a_door_makes_no_accident(
+    door: tuple[Ring, Door, Exchange], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring, opened, _ = door
+    accidents: list[Any] = []
+    monkeypatch.setattr(doors.log, "exception", lambda *said, **more: accidents.append(said))
+    random = Random(7)
+    calls = [
+        {"do": do, "token": ring.token, field: value}
+        for do in (*(model.model_fields["do"].annotation.__args__[0] for model in SCOPE), "dance", None, 7)
+        for field, value in (
+            ("topic", None), ("topic", "x" * 100), ("key", ""), ("key", "k"), ("queue", "q"), ("body", {"a": [1e308] * 9}),
+            ("seconds", -1), ("seconds", "1"), ("to", "m1"), ("name", "../etc/passwd"), ("data", "!"), ("member", "m2"),
+        )
+    ]  # fmt: skip
+    frames = [json.dumps(call).encode() for call in calls]
+    frames += [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b"[" * 50_000, b'{"do": ' * 500, b"0" * 70_000]
+    frames += [random.randbytes(random.randrange(200)) for _ in range(40)]
+    for frame in frames:
+        answer = await raw(opened.path, struct.pack(">I", len(frame)) + frame)
+        assert b'"ok"' in answer or b'"error"' in answer, frame[:100]
+    for data in (
+        b"GET / HTTP/1.1\r\n\r\n", b"CONNECT\r\n\r\n", b"\x01" * 100, b"\0\xff\xff\xff", b"A" * 70_000,
+        b"CONNECT a:1 HTTP/1.1\r\nProxy-Authorization: Bearer \xff\r\n\r\n",
+        b"GET http://x/ HTTP/1.1\r\nProxy-Authorization: Bearer " + ring.token.encode() + b"\r\n folded: 1\r\n\r\n",
+        b"CONNECT [::1 HTTP/1.1\r\nProxy-Authorization: Bearer " + ring.token.encode() + b"\r\n\r\n",
+        b"CONNECT user@x:443 HTTP/1.1\r\nProxy-Authorization: Bearer " + ring.token.encode() + b"\r\n\r\n",
+    ):  # fmt: skip
+        assert not (await raw(opened.path, data)).startswith(b"HTTP/1.1 200")
+    assert accidents == []
+    assert (await ask(opened.path, do="members", token=ring.token)) == {"ok": []}
+
+
+async def raw(path: Path, data: bytes) -> bytes:
+    """What a door says to some bytes."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(data)
+    writer.write_eof()
+    try:
+        return await reader.read(100_000)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
 
 
 async def test_revoking_is_felt_by_the_next_call_on_an_open_line(door: tuple[Ring, Door, Exchange]) -> None:
