@@ -37,12 +37,17 @@ CUTOFF ?= $(shell date --utc --date "2 weeks ago" +%F)
 COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --exclude-newer $(CUTOFF) --exclude-newer-package sqlmodel=$(shell date --utc +%F)
 
+# What goes into images of workers: for their Python alone, and for nothing but Linux.
+COMPILE_IMAGE = $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+	--generate-hashes --no-header --no-emit-index-url --no-annotate --exclude-newer $(CUTOFF)
+
 lock: dev  ## lock newer versions of all packages
 	@$(COMPILE) --group setup -o deploy/requirements-uv.lock
 	@$(COMPILE) --group build -o deploy/requirements-build.lock
 	@$(COMPILE) pyproject.toml --all-extras -o requirements.lock
 	@$(COMPILE) pyproject.toml --all-extras --group dev -o requirements-dev.lock
-	@echo "Locked. Run make test, then commit the four lock files."
+	@for image in data node; do $(COMPILE_IMAGE) runtime/workers/image/$$image.in -o runtime/workers/image/$$image.lock; done
+	@echo "Locked. Run make test, then commit the lock files."
 
 clean:  ## remove everything that was made here, but not your data
 	@rm -rf .venv .cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache app/canvas/vendor dist

@@ -79,13 +79,21 @@ def fail(error: FactoryError) -> NoReturn:
 @in_words
 def serve() -> None:
     """Start the web application. Settings come from FACTORY_… variables; `factory doctor` shows them."""
+    from app.main import installation
+    from app.rights import given_up
+
+    settings = Settings.load()
+    _check_port(settings)
+    with given_up(settings, installation(settings)) as settings:
+        _serve(settings)
+
+
+def _serve(settings: Settings) -> None:
     import uvicorn
 
     from app.frames import LARGEST_FRAME
     from app.main import Door, create_app
 
-    settings = Settings.load()
-    _check_port(settings)
     door = create_app(settings)
 
     class Server(uvicorn.Server):

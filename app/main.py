@@ -160,14 +160,20 @@ def make_auth(settings: Settings, accounts: Accounts) -> Auth:
     )
 
 
+def installation(settings: Settings) -> str:
+    """The name that this installation's workers carry, so that they are told from others on the same machine."""
+    return hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]
+
+
 def factory_options(settings: Settings, *, ticking: bool = True) -> Options:
     """The settings as the runtime takes them."""
     return Options(
         database_url=settings.database(),
         vault_key=settings.key("vault"),
-        home=hashlib.sha256(str(settings.home).encode()).hexdigest()[:12],
+        home=installation(settings),
         docker=settings.docker,
         pool_size=settings.pool_size,
+        pools=settings.pools(),
         model=settings.model,
         model_base_url=settings.model_base_url,
         model_key=settings.model_key.get_secret_value(),
@@ -176,6 +182,7 @@ def factory_options(settings: Settings, *, ticking: bool = True) -> Options:
         day_budget=settings.day_budget,
         month_budget=settings.month_budget,
         smtp_url=settings.smtp_url.get_secret_value(),
+        redis_url=settings.redis_url.get_secret_value(),
         allow_private_hosts=settings.allow_private_hosts,
         lease_seconds=settings.lease_seconds,
         public_url=settings.url.rstrip("/"),

@@ -38,6 +38,16 @@ _CHIPS: dict[str, tuple[str, str, str]] = {
     "approved": ("good", "check", "Approved"),
     "rejected": ("bad", "close", "Rejected"),
     "expired": ("", "timer_off", "Expired"),
+    "provisioning": ("info", "schedule", "Starting"),
+    "warming": ("info", "local_fire_department", "Warming up"),
+    "ready": ("good", "check", "Ready"),
+    "busy": ("busy", "progress_activity", "Working"),
+    "hibernating": ("", "bedtime", "Asleep"),
+    "unhealthy": ("bad", "close", "Not answering"),
+    "draining": ("warn", "logout", "Ending"),
+    "gone": ("", "block", "Gone"),
+    "assembling": ("info", "groups", "Coming together"),
+    "finished": ("good", "check", "Finished"),
 }
 _ICONS = {"progress_activity": "autorenew"}
 

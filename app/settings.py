@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from nodes.errors import FactoryError
+from runtime.fleet import SMALL, PoolRules, default_rules
+from runtime.workers.profiles import PROFILES
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -39,7 +42,17 @@ class Settings(BaseSettings):
     public_url: str = Field(default="", description="The https address that people use, when there is one.")
     behind_proxy: bool = Field(default=False, description="A proxy in front adds TLS and checks the Host header.")
     docker: str = Field(default="auto", description="auto, off, or the address of a Docker engine.")
+    user: str = Field(default="", description="Started as root: the user that the web process becomes.")
     pool_size: int = Field(default=2, ge=0, le=64, description="How many isolated workers are kept warm.")
+    pool_floor: Annotated[dict[str, float], NoDecode] = Field(
+        default={}, description="The same for each size of worker, such as small=2,medium=1."
+    )
+    pool_ceiling: Annotated[dict[str, float], NoDecode] = Field(
+        default={}, description="How many workers there may be at most when much is to do, such as small=16,large=2."
+    )
+    pool_ttl: Annotated[dict[str, float], NoDecode] = Field(
+        default={}, description="Seconds after which a worker that is not wanted hibernates, such as small=600."
+    )
     model: str = Field(default="", description="The default language model, as litellm names it.")
     model_base_url: str = Field(default="", description="Address of the model's service, when it is not the usual one.")
     model_key: SecretStr = Field(default=SecretStr(""), description="Key for the model's service.")
@@ -55,6 +68,9 @@ class Settings(BaseSettings):
     )
     day_budget: float | None = Field(default=None, ge=0, le=1e9, description="The same for a team's day.")
     month_budget: float | None = Field(default=None, ge=0, le=1e9, description="The same for a team's month.")
+    redis_url: SecretStr = Field(
+        default=SecretStr(""), description="Redis server that crews talk over, redis://host:6379; else in memory."
+    )
     smtp_url: SecretStr = Field(default=SecretStr(""), description="Mail server: smtp://user:password@host:587")
     allow_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Inside addresses that agents may call, separated by commas."
@@ -81,6 +97,25 @@ class Settings(BaseSettings):
             raise ValueError("it must be two amounts in dollars, as in 0.15,0.60")
         return tuple(prices)
 
+    @field_validator("pool_floor", "pool_ceiling", "pool_ttl", mode="before")
+    @classmethod
+    def _by_size(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        parts = [part.partition("=") for part in value.split(",") if part.strip()]
+        # A number alone is for the usual size.
+        return {(name.strip() if equals else "small"): (n if equals else name).strip() for name, equals, n in parts}
+
+    @field_validator("pool_floor", "pool_ceiling", "pool_ttl")
+    @classmethod
+    def _known_sizes(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, number in value.items():
+            if name not in PROFILES:
+                raise ValueError(f"there is no worker size {name}; there are {', '.join(PROFILES)}")
+            if not 0 <= number <= 86_400:
+                raise ValueError(f"{number:g} is not a number that {name} can have")
+        return value
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -102,6 +137,16 @@ class Settings(BaseSettings):
         except ValidationError as error:
             wrong = [f"FACTORY_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors()]
             raise SettingsError("A setting is wrong. " + "; ".join(wrong), fix="Correct it and start again.") from None
+
+    def pools(self) -> dict[str, PoolRules]:
+        """What is said about the pools, by the size of the workers."""
+        pools = {}
+        for name in self.pool_floor.keys() | self.pool_ceiling.keys() | self.pool_ttl.keys():
+            floor = int(self.pool_floor.get(name, self.pool_size if name == SMALL else 0))
+            usual = default_rules(name, floor, forecast=self.pool_size > 0 or floor > 0)
+            ceiling = max(1, floor, int(self.pool_ceiling.get(name, usual.ceiling or 0)))
+            pools[name] = replace(usual, ceiling=ceiling, ttl=self.pool_ttl.get(name, usual.ttl))
+        return pools
 
     @property
     def https(self) -> bool:

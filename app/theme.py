@@ -45,6 +45,7 @@ RAIL = (
     ("runs", "Runs", "timeline", "/runs"),
     ("attention", "Attention", "report", "/attention"),
     ("approvals", "Approvals", "how_to_reg", "/approvals"),
+    ("fleet", "Fleet", "dns", "/fleet"),
     ("templates", "Templates", "dashboard_customize", "/templates"),
     ("settings", "Settings", "tune", "/settings"),
 )

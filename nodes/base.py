@@ -339,6 +339,10 @@ class Node(BaseModel):
         """How many values are enough to run; 0: it waits until every incoming edge is resolved."""
         return 1 if self.join_here() == "first" else 0
 
+    def worker_size(self) -> str:
+        """The size of the isolated worker that it runs code in; empty when it runs none."""
+        return ""
+
     def sets_variable(self) -> str:
         """The name under which formulas of this run find, as `vars.<name>`, what it gives by its port `variable`."""
         return ""

@@ -131,7 +131,9 @@ class CodeReply:
 class Worker(Protocol):
     """Runs user code in isolation. Raises NodeError with the line of the user's code, or category worker."""
 
-    async def python(self, code: str, inputs: Mapping[str, Any], *, timeout: float = 30.0) -> CodeReply: ...
+    async def python(
+        self, code: str, inputs: Mapping[str, Any], *, timeout: float = 30.0, size: str = "small"
+    ) -> CodeReply: ...
 
 
 class Memory(Protocol):

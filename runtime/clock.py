@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -49,6 +49,8 @@ class Clock:
         self.schedules = Schedules(db, engine, plans, now=lambda: self._now())
         self.retention = Retention(db, engine.limits, now=lambda: self._now())
         self.recovers: list[Recovers] = [self.schedules]
+        self.on_tick: list[Callable[[], Awaitable[None]]] = []
+        """What else is looked after each second."""
         self._ticked = self._looked = time.monotonic()
         self._cleaned = time.monotonic()
         self._ticking = asyncio.Lock()
@@ -99,6 +101,8 @@ class Clock:
             try:
                 await self.schedules.fire_due()
                 await self._engine.tick()
+                for look in self.on_tick:
+                    await look()
                 if self._ticked - self._looked > OWED_EVERY and any(one.owes for one in self.recovers):
                     self._looked = self._ticked
                     await self.recover()

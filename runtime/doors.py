@@ -31,7 +31,7 @@ ONCE_FOR = 30 * 86_400.0  # seconds that a write's key is remembered
 class Jobs(Protocol):
     """Whatever runs user code in isolation."""
 
-    async def run(self, job: Job, *, tenant: str) -> JobResult: ...
+    async def run(self, job: Job, *, tenant: str, profile: str = "small") -> JobResult: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class RunDoors(Doors):
         self._run = ex.id
         self.http: Http = outside.egress.door(tenant, ex.plan.blueprint.allowed_hosts, reveal)
         self.llm: Llm = outside.llms.door(tenant, ex.sandbox, run=ex.id, agent=ex.order.blueprint_id)
-        self.worker: Worker = _Worker(outside.jobs, tenant)
+        self.worker: Worker = _Worker(outside.jobs, tenant, ex.id)
         self.mail: Mail = outside.mailer
         self._sandbox_memory = SandboxMemory(_Memory(outside.db, tenant, "")) if ex.sandbox else None
         self._sandbox_tables = SandboxTables(_Tables(outside.db, outside.shelves, tenant, "")) if ex.sandbox else None
@@ -78,14 +78,17 @@ class RunDoors(Doors):
 
 
 class _Worker:
-    def __init__(self, jobs: Jobs, tenant: str) -> None:
+    def __init__(self, jobs: Jobs, tenant: str, run: str) -> None:
         self._jobs = jobs
         self._tenant = tenant
+        self._run = run
 
-    async def python(self, code: str, inputs: Mapping[str, Any], *, timeout: float = 30.0) -> CodeReply:
-        job = Job(new_id("job"), code, dict(inputs), timeout)
+    async def python(
+        self, code: str, inputs: Mapping[str, Any], *, timeout: float = 30.0, size: str = "small"
+    ) -> CodeReply:
+        job = Job(new_id("job"), code, dict(inputs), timeout, run=self._run)
         try:
-            result = await self._jobs.run(job, tenant=self._tenant)
+            result = await self._jobs.run(job, tenant=self._tenant, profile=size)
         except FactoryError as error:
             raise NodeError(error.message, retry=True, category="worker", fix=error.fix, code=error.code) from error
         if result.ok:

@@ -90,6 +90,8 @@ class Engine:
         self.public_url = ""
         """Where people reach this server, without a slash at the end; addresses of runs begin with it."""
         self.find_blueprint = find_blueprint
+        self.ahead: Callable[[Execution], Callable[[], None] | None] = lambda ex: None
+        """Told of every run with steps that want workers; gives what takes it back."""
         self.on_failed: Callable[[str, str, bool], None] = lambda tenant, run_id, owes: None
         """Told of every live run that failed for good, and whether it owes another agent an alarm."""
         self.on_ended: Callable[[Execution], None] = lambda ex: None

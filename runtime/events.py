@@ -56,6 +56,12 @@ class Bus:
             except Exception:
                 log.exception("a listener failed", topic=topic)
 
+    def announce(self, topic: Topic, message: dict[str, Any]) -> None:
+        """Tell the listeners of every tenant: only what belongs to none of them, such as that a page should look again."""
+        for tenant, listened in tuple(self.listeners):
+            if listened == topic:
+                self.publish(tenant, topic, message)
+
     def subscribe(self, tenant: str, topic: Topic, listener: Listener) -> Callable[[], None]:
         """Listen until the returned function is called."""
         self.listeners[tenant, topic].append(listener)

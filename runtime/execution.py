@@ -8,6 +8,7 @@ are flushed; all others ride along with the next flush and may be repeated after
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -74,6 +75,8 @@ class Execution:
         self.progress.on_round = self._round_ended
         self.progress.on_abandon = self._abandoned
         self._doors: Doors | None = None
+        self._ahead: Callable[[], None] | None = None
+        """Takes back that workers will be wanted."""
         self._tasks: dict[asyncio.Task[None], tuple[Frame, Step]] = {}
         self._wake = asyncio.Event()
         self._topic = (order.tenant, ("run", self.id))
@@ -190,6 +193,8 @@ class Execution:
         """Run until the end, or until only a person, a clock or another run can move it on."""
         self.state = RunState.RUNNING
         self.work.go()
+        if self.plan.workers:
+            self._ahead = self.engine.ahead(self)
         progress, debug = self.progress, self.order.debug
         turn = time.perf_counter() + TURN
         while True:
@@ -378,6 +383,8 @@ class Execution:
         """Let go of what refers back to this run, so that its memory is free at once and not when the collector comes by."""
         self.progress.on_skip = self.progress.on_loop_end = self.progress.on_abandon = self.progress.on_round = None
         self._doors = None
+        if self._ahead is not None:
+            self._ahead()
 
     def _result(self) -> Any:
         if self.response is not None:

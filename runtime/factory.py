@@ -1,22 +1,26 @@
 """The Factory: holds everything that runs, in the order it has to start and stop. `async with Factory(options) as factory:`"""
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 
 from nodes.catalog import Catalog, catalog
+from runtime.ahead import Ahead
 from runtime.alarms import Alarms
 from runtime.approvals import Approvals
 from runtime.blueprints import Blueprints, Installation
 from runtime.cases import Cases
 from runtime.clock import Clock
+from runtime.crews.crews import Crews
 from runtime.dead_letters import DeadLetters
 from runtime.deploy import Deployments
 from runtime.doors import Outside
 from runtime.egress import Egress
 from runtime.engine import Engine, Target
 from runtime.events import Bus
-from runtime.fleet import Fleet
+from runtime.fleet import Fleet, PoolRules
+from runtime.fleet_desk import FleetDesk
 from runtime.happenings import Happenings
 from runtime.held import Held
 from runtime.journal import Plans
@@ -48,6 +52,8 @@ class Options:
     home: str = ""
     docker: str = "auto"
     pool_size: int = 2
+    pools: Mapping[str, PoolRules] = field(default_factory=dict)
+    """More about the pools of workers, by the workers' size."""
     model: str = ""
     model_base_url: str = ""
     model_key: str = field(default="", repr=False)
@@ -63,6 +69,8 @@ class Options:
     """With PostgreSQL: how long a server may be silent before another one takes over its runs."""
     public_url: str = ""
     """Where people reach this installation, without a slash at the end."""
+    redis_url: str = field(default="", repr=False)
+    """What crews talk over; without it, over this process's memory."""
     ticking: bool = True
     """Whether the clock runs; off for commands that run one thing and end."""
 
@@ -100,7 +108,8 @@ class Factory:
             prices_of=self.preferences.prices_of,
         )
         self.mailer = Mailer(options.smtp_url)
-        self.fleet = Fleet(options.docker, home=options.home, size=options.pool_size)
+        self.fleet = Fleet(options.docker, home=options.home, size=options.pool_size, rules=options.pools)
+        self.fleet_desk = FleetDesk(self.fleet, self.db, self.bus)
         outside = Outside(self.db, self.egress, self.llms, self.mailer, self.vault, self.shelves, self.fleet)
         self.engine = Engine(
             self.db,
@@ -117,6 +126,16 @@ class Factory:
         known = Installation(self.db, self.llms, self.mailer, self.variables, self.limits)
         self.blueprints = Blueprints(self.db, self.bus, self.catalog, known)
         self.runs = Runs(self.db, self.bus, self.engine, self.plans)
+        self.crews = Crews(
+            self.db,
+            self.bus,
+            self.fleet,
+            self.runs,
+            self.egress,
+            self.engine.lease,
+            home=options.home,
+            redis_url=options.redis_url,
+        )
         self.sandbox = Sandbox(self.engine, self.plans)
         self.cases = Cases(self.db, self.sandbox, self.runs)
         self.statuses = Statuses(self.db, self.bus, self.engine)
@@ -136,6 +155,9 @@ class Factory:
         self.shelves.on_kept = self.happenings.start_if_any
         self.hooks.on_reload = self.happenings.load
         self.clock.recovers.append(self.happenings)
+        self.ahead = Ahead(self.db, self.plans, self.fleet)
+        self.engine.ahead, self.sandbox.on_opened = self.ahead.of_run, self.ahead.of_test
+        self.clock.on_tick.append(self.ahead.look)
         self._mark: Mark = ()
         self._open = AsyncExitStack()
 
@@ -158,12 +180,16 @@ class Factory:
                 await self.llms.warm()
             await self.fleet.start()
             stack.push_async_callback(self.fleet.stop)
+            await self.fleet_desk.start()
+            stack.push_async_callback(self.fleet_desk.stop)
             stack.push_async_callback(self.engine.stop)
             self._mark = await self.db.read_all(changes.mark)
             self.engine.lease.on_look.append(self._refresh)
             self.engine.lease.on_recover.append(self.ledger.recover)
             await self.engine.start(hold=True)
             await self.ledger.recover()
+            stack.push_async_callback(self.crews.stop)
+            await self.crews.start()
             await self.hooks.reload()
             await self.held.start()
             await self.alarms.start(ticking=self.options.ticking)

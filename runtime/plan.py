@@ -1,6 +1,6 @@
 """Blueprint → Plan: what the engine executes. Compiled once per document, immutable, shared by all its runs."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,6 +126,8 @@ class Plan:
     """Whether no step of it ever waits for anything."""
     returns: Mapping[str, tuple[CalledField, ...]] = field(default_factory=dict)
     """What callers were promised, by the trigger that they come in by."""
+    workers: Mapping[str, int] = field(default_factory=dict)
+    """How many isolated workers its steps want at the same time, by their size."""
 
     def triggers(self) -> list[Step]:
         """The trigger steps, in document order."""
@@ -194,8 +196,35 @@ class _Compiler:
         listening = {id_: step.node.listens() for id_, step in self.steps.items() if step.is_trigger}
         returns = {id_: said.returns for id_, said in listening.items() if isinstance(said, Called) and said.returns}
         return Plan(
-            blueprint, blueprint.content_hash, self.root, self.steps, variables, self.graph, only_computes, returns
+            blueprint,
+            blueprint.content_hash,
+            self.root,
+            self.steps,
+            variables,
+            self.graph,
+            only_computes,
+            returns,
+            self._workers(),
         )
+
+    def _workers(self) -> dict[str, int]:
+        """Steps that are as far from the start as each other may run at the same time; the rounds of a loop too."""
+        sizes = {id_: size for id_, step in self.steps.items() if (size := step.node.worker_size())}
+        if not sizes:
+            return {}
+        depth: Counter[str] = Counter()
+        abreast: Counter[tuple[str, int]] = Counter()
+        for id_ in self.graph.order:
+            for links in self.steps[id_].out.values() if id_ in self.steps else ():
+                for link in links:
+                    depth[link.target.id] = max(depth[link.target.id], depth[id_] + 1)
+            if id_ in sizes and not self.steps[id_].placed.disabled:
+                loop, times = self.steps[id_].scope.loop, 1
+                while loop is not None:
+                    times *= int(getattr(loop.node, "parallel", 1))
+                    loop = loop.scope.loop
+                abreast[sizes[id_], depth[id_]] += times
+        return {size: max(n for (one, _), n in abreast.items() if one == size) for size, _ in abreast}
 
     def _add_step(self, id_: str, key: str) -> None:
         placed, node = self.graph.placed[id_], self.graph.nodes[id_]

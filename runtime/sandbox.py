@@ -1,11 +1,12 @@
 """Test runs: a document as it is on the canvas, tried out, gone on with from a step, and held to be looked at."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from nodes.blueprint import Blueprint
-from nodes.errors import NotFound, TooMany
+from nodes.errors import FactoryError, NotFound, TooMany
 from nodes.graph import up_to
 from nodes.ids import new_id
 from runtime.debugger import Command, Debugger, Held
@@ -17,6 +18,7 @@ from runtime.journal import Plans
 from runtime.plan import Plan, Step
 from runtime.policy import Actor, Permission
 
+CODE = "action.run_code"
 MAX_HELD = 20  # test runs of one tenant that are held at a step at the same time
 
 
@@ -26,6 +28,15 @@ class Sandbox:
     def __init__(self, engine: Engine, plans: Plans) -> None:
         self._engine = engine
         self._plans = plans
+        self.on_opened: Callable[[str, Plan], None] = lambda tenant, plan: None
+        """Told when somebody opens the test of a plan."""
+
+    def opened(self, who: Actor, blueprint: Blueprint) -> None:
+        """Somebody is about to test this: what it will need may be made ready. Nothing happens if it cannot run yet."""
+        if not who.may(Permission.RUN) or not any(placed.type == CODE for placed in blueprint.nodes):
+            return
+        with suppress(FactoryError):
+            self.on_opened(who.tenant, self._plan(who, blueprint, None))
 
     async def start(
         self,

@@ -10,6 +10,7 @@ from storage import (
     approval,
     blueprint,
     case,
+    crew,
     dead_letter,
     deployment,
     document,
@@ -34,12 +35,13 @@ from storage import (
     user,
     variable,
     version,
+    worker_move,
 )
 
 AGGREGATES: Final = (
     tenant, user, session, document, blueprint, version, deployment, hook, schedule, run, journal, approval,
     secret, memory, shelf, setting, event_seen, variable, held_call, case, dead_letter,
-    server, errand, tenant_limit, happening, event_wait, spending,
+    crew, server, errand, tenant_limit, happening, event_wait, spending, worker_move,
 )  # fmt: skip
 
 metadata = SQLModel.metadata

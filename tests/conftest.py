@@ -87,6 +87,16 @@ async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
         await connection.close()
 
 
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """The address of a Redis server of our own for this session."""
+    try:
+        with services.redis_server() as url:
+            yield url
+    except services.Missing as missing:
+        unavailable(str(missing))
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty database; a test that asks for it runs on SQLite and on PostgreSQL."""

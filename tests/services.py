@@ -1,4 +1,4 @@
-"""What the tests need from the machine: programs, a Docker engine, a PostgreSQL server. Started here when there is none."""
+"""What the tests need from the machine: programs, a Docker engine, PostgreSQL, Redis. Started here when there is none."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ PROGRAMS: dict[str, tuple[Callable[[], Path | None], tuple[str, ...]]] = {
     "debootstrap": (lambda: _program("debootstrap"), ("debootstrap", "debian-archive-keyring")),
     "PostgreSQL": (lambda: postgres_program("initdb"), ("postgresql",)),
     "bubblewrap": (lambda: _program("bwrap"), ("bubblewrap",)),
+    "Redis": (lambda: _program("redis-server"), ("redis-server",)),
 }
 
 
@@ -152,6 +153,28 @@ def postgres_server() -> Iterator[str]:
             yield f"postgresql+asyncpg://postgres@127.0.0.1:{port}/postgres"
         finally:
             _stop(server, signal.SIGINT)  # with SIGTERM it would wait until every client has gone
+
+
+# --- Redis -------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """The address of a Redis server with nothing in it, gone at the end. Raises Missing."""
+    program = _program("redis-server")
+    if not program:
+        raise Missing(f"Redis is not installed. {how_to_install(['Redis'])}")
+    with tempfile.TemporaryDirectory(prefix="factory-redis-") as folder:
+        port, log = free_port(), Path(folder, "log")
+        serve = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        with log.open("w") as output:
+            server = subprocess.Popen(serve, cwd="/", stdout=output, stderr=subprocess.STDOUT)
+        try:
+            if not _wait(lambda: "ready to accept connections" in log.read_text().lower(), server, seconds=20):
+                raise Missing(f"Redis does not start: {_last_line(log)}")
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            _stop(server)
 
 
 # --- small things ------------------------------------------------------------------------------------------------------

@@ -28,6 +28,9 @@ LOCKS = ("requirements.lock", "requirements-dev.lock", "deploy/requirements-uv.l
 # that no longer needs its exception loses it here.
 ALLOWED = {
     ("runtime/workers/image/build.py", "subprocess"): "starts docker and debootstrap, for the operator",
+    ("runtime/workers/image/common.py", "subprocess"): "asks docker for an image",
+    ("runtime/workers/image/layers.py", "subprocess"): "starts docker and pip, with arguments that were checked",
+    ("runtime/workers/broker/process.py", "subprocess"): "starts the broker, our own program, as its own user",
     ("nodes/catalog.py", "importlib.import_module"): "imports our own family folders by their names in the code",
     ("app/main.py", "importlib.import_module"): "imports our own pages and routers, found by walking their folders",
     ("runtime/workers/local.py", "subprocess"): "starts bubblewrap with a fixed command line",
@@ -35,7 +38,13 @@ ALLOWED = {
     ("nodes/formula/", "jinja2"): "its lexer and parser only; our own evaluator walks the tree",
 }
 # These are never imported by the server: they are the inside of a worker, whose purpose is to run people's code.
-INSIDE_A_WORKER = {"runtime/workers/inside.py", "runtime/workers/script.py"}
+INSIDE_A_WORKER = {
+    "runtime/workers/inside.py",
+    "runtime/workers/script.py",
+    "runtime/workers/crew.py",
+    "runtime/workers/libraries.py",
+    "runtime/workers/parcels.py",
+}
 MODULES = {
     "code", "codeop", "ctypes", "dill", "imp", "jinja2", "joblib", "marshal", "multiprocessing", "pickle", "pty", "runpy",
     "shelve", "subprocess", "yaml",

@@ -150,6 +150,7 @@ class Sandbox:
         self._title.props(f"aria-expanded={'true' if opening else 'false'}")
         self._fold.props(f"icon={'expand_more' if opening else 'expand_less'}")
         if opening:
+            self.desk.factory.sandbox.opened(self.desk.who, self.desk.blueprint)
             self.samples.refresh()
             self.outside.draw()
 

@@ -1,7 +1,7 @@
 """Run code: Python of one's own, in isolation."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -63,10 +63,16 @@ class RunCode(Node):
         default=30, gt=0, le=300, title="Time limit", description="Seconds after which the code is stopped."
     )
 
+    size: Literal["small", "medium", "large", "data"] = Field(
+        default="small",
+        title="Worker size",
+        description="How much it may use: small 128 MB, medium 384 MB, large 1 GB; data is medium with numpy and pandas.",
+    )
+
     async def run(self, ctx: Context, value: Any = None) -> Ran:
         inputs = {name: part for name, part in value.items() if name.isidentifier()} if isinstance(value, dict) else {}
         inputs["input"] = value
-        reply = await ctx.worker.python(self.code, inputs, timeout=self.timeout)
+        reply = await ctx.worker.python(self.code, inputs, timeout=self.timeout, size=self.size)
         if reply.stderr:
             ctx.log("The code wrote to its error output.", text=reply.stderr[:2000])
         return Ran(result=reply.value, printed=reply.stdout)
@@ -83,6 +89,9 @@ class RunCode(Node):
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
         return {"printed": TEXT}
+
+    def worker_size(self) -> str:
+        return self.size
 
     def forecast_seconds(self) -> float:
         return 0.05

@@ -7,17 +7,22 @@ how to start one isolated box, and how to end it. All boxes run the same `inside
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from nodes.categories import Category
 from nodes.errors import FactoryError
 from runtime.workers import seccomp
+from runtime.workers.profiles import MIB as MIB
+from runtime.workers.profiles import NOBODY as NOBODY
+from runtime.workers.profiles import Profile as Profile
+
+if TYPE_CHECKING:
+    from runtime.workers.store import Parcel
 
 JSON: TypeAlias = Any
-MIB: Final = 1024 * 1024
-NOBODY: Final = 65534
 ROOM: Final = "/factory"  # where a worker sees its room: the socket and the two files it runs
 DOOR: Final = "door"
 
@@ -48,7 +53,13 @@ class Job:
     code: str
     inputs: dict[str, JSON] = field(default_factory=dict)
     timeout: float = 30.0
-    kind: Literal["python"] = "python"
+    kind: Literal["python", "javascript"] = "python"
+    retries: int = 0  # how often it may begin anew when its worker is lost, each time under a new token
+    run: str = ""  # the run that it is a step of, if it is one
+    seat: dict[str, JSON] | None = field(default=None, repr=False)  # its place in a crew, if it is a member's code
+    parcel: Parcel | None = field(default=None, repr=False, compare=False)  # the files that go in and come out
+    on_output: Callable[[str, str], None] | None = field(default=None, repr=False, compare=False)
+    """Hears what the job prints while it runs, as `("out" or "err", text)`, up to what is kept of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +75,7 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a job went. `truncated` says that not all of what it printed was kept."""
+    """How a job went. `truncated` says that not all of what it printed was kept, `start` what kind of worker it found."""
 
     ok: bool
     value: JSON = None
@@ -73,34 +84,11 @@ class JobResult:
     error: JobError | None = None
     seconds: float = 0.0
     truncated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """How large a worker is. All sizes are in bytes."""
-
-    name: str = "small"
-    cpus: float = 0.5
-    memory: int = 128 * MIB
-    processes: int = 64
-    disk: int = 16 * MIB
-    files: int = 2_048
-    shared_memory: int = 1 * MIB
-    open_files: int = 256
-    output_limit: int = 1 * MIB
-    result_limit: int = 4 * MIB
-    input_limit: int = 8 * MIB
-    longest: float = 900.0
-
-    def scratch(self) -> dict[str, str]:
-        """The folders that a job may write to, all in memory, each with the options of its mount."""
-        own = f"uid={NOBODY},gid={NOBODY},mode=0700"
-        small = self.files // 4
-        return {
-            "/workspace": f"size={self.disk},nr_inodes={self.files},{own}",
-            "/tmp": f"size={self.disk // 4},nr_inodes={small},{own}",  # noqa: S108 - the worker's own
-            "/dev/shm": f"size={self.shared_memory},nr_inodes={small},{own}",  # noqa: S108
-        }
+    worker: str = ""
+    start: Literal["warm", "woken", "cold", "queued"] = "warm"  # what it found; all but `warm` had to wait
+    waited: float = 0.0  # seconds until it had its worker
+    tries: int = 1
+    files: dict[str, str] = field(default_factory=dict)  # what its parcel fetched: the hash of each content by its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +98,7 @@ class Box:
     id: str
     room: Path
     ref: Any
+    host: str = ""  # the engine that it is on, where there are several
 
 
 class Backend(Protocol):
@@ -121,17 +110,30 @@ class Backend(Protocol):
     def room_owner(self) -> int | None:
         """The user that must be able to enter a box's room on this machine, when it is not us."""
 
+    @property
+    def rooms(self) -> Path | None:
+        """The folder in which rooms are made, when that is not ours to choose."""
+
     async def open(self) -> None:
         """Find out whether it works here and remove what an earlier process left. Raises NoWorker."""
 
     async def close(self) -> None:
         """Remove every box."""
 
+    async def prepare(self, room: Path) -> None:
+        """Make the empty folder that will be a box's room; its name is the box's id. Raises NoWorker."""
+
     async def start(self, box_id: str, room: Path, profile: Profile) -> Box:
         """Start a box whose first process dials the socket in `room`. Raises NoWorker."""
 
     async def destroy(self, box: Box) -> None:
         """End a box and everything in it, at once. Never raises; doing it twice does no harm."""
+
+    async def rest(self, box: Box) -> None:
+        """End all that runs in an idle box so that its memory is free, but keep its place. Raises NoWorker."""
+
+    async def wake(self, box: Box, profile: Profile) -> Box:
+        """Start a box that rests; its first process dials as a new one's does. Raises NoWorker."""
 
     async def alive(self, box: Box) -> bool:
         """Whether the box still runs."""

@@ -1,7 +1,6 @@
 """Workers in hardened Docker containers: no network, nothing to write to but memory, no rights, hard limits.
 
-All calls to the engine run in a few threads of our own, one more than there are processors: starting a container is
-work for the processor, and starting more at once only makes the first one late.
+Everything is asked of a broker (see `broker/`); nothing here knows how one talks to an engine.
 """
 
 from __future__ import annotations
@@ -9,102 +8,233 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, Literal
 
 from nodes.errors import FactoryError
-from runtime.workers.backend import MIB, NOBODY, ROOM, Box, NoWorker, Profile, command_line
+from runtime.workers.backend import Box, NoWorker, Profile
+from runtime.workers.broker import verbs
+from runtime.workers.broker.client import Broker, InProcess
+from runtime.workers.rooms import place_of_rooms
 
-if TYPE_CHECKING:
-    from docker import APIClient
-
-T = TypeVar("T")
-
-LABEL: Final = "agent-factory.home"
-ANSWER_TIME: Final = 2.0  # for the first question; an engine that hangs must not hang us
-WORK_TIME: Final = 20.0
 _log = logging.getLogger(__name__)
+_CONTAINER: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A worker's container that the engine has, with the profile that it was made from if that can still be read."""
+
+    box: Box
+    state: str
+    profile: Profile | None
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """What the engine saw happen to a worker: start, die, oom, kill, pause, unpause, destroy. `at` is in epoch seconds."""
+
+    worker: str
+    what: str
+    code: int | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Building:
+    """A line of the log of an image that is being made, and how far it is: 0 to 1. The last one has its name and its lock."""
+
+    line: str
+    progress: float
+    image: str = ""
+    lock: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a worker takes of its host. `cpu_seconds` counts from its start."""
+
+    cpu_seconds: float
+    memory: int
+    processes: int
 
 
 class DockerBackend:
-    """Boxes are containers of one engine, labelled with `home`, so that a later start finds and removes them."""
+    """Boxes are containers of one engine, labelled with `home`, so that a later start finds and removes them.
+
+    With a `broker` the engine is asked through that; else it is in this process, at `url`. With `keep` what an earlier
+    process left is neither removed when this opens nor when it closes: `left()` tells of it.
+    """
 
     name = "docker"
     room_owner: int | None = None
 
-    def __init__(self, home: str, *, url: str | None = None, image: str | None = None) -> None:
+    def __init__(
+        self,
+        home: str,
+        *,
+        url: str | None = None,
+        image: str | None = None,
+        images: Mapping[str, str] | None = None,
+        rooms: Path | None = None,
+        broker: Broker | None = None,
+        keep: bool = False,
+    ) -> None:
+        self.facts: dict[str, Any] = {}
+        """What the engine says of itself: id, version, cpus, memory, machine, runtimes."""
         self._home = home
         self._url = url
-        self._image = image
-        self._api: APIClient | None = None
-        self._threads: ThreadPoolExecutor | None = None
+        self._images = {**({"base": image} if image else {}), **(images or {})}
+        self._rooms = rooms
+        self._given = broker
+        self._broker: Broker | None = None
+        self._keep = keep
+        self._have: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def rooms(self) -> Path | None:
+        """The folder of the rooms, where it is the broker's to make."""
+        return Path(self.facts["rooms"]) if self._given is not None and self.facts else self._rooms
 
     async def open(self) -> None:
         """Reach the engine, have the image, remove leftovers. Raises NoWorker."""
-        self._threads = ThreadPoolExecutor((os.cpu_count() or 1) + 1, thread_name_prefix="docker")
+        self._broker = self._given or self._own()
         try:
-            self._api = await self._in_thread(self._connect)
-            self._image = await self._in_thread(self._have_image)
-            await self._in_thread(self._sweep)
+            self.facts = await self._broker.ask(verbs.Ready())
+            await self.have("base")
+            if not self._keep:
+                await self._sweep()
         except BaseException:
-            await self.close()
+            await self._let_go()
             raise
 
     async def close(self) -> None:
         """Remove what is still there and let go of the engine."""
-        if self._api is not None:
-            with contextlib.suppress(NoWorker):
-                await self._in_thread(self._sweep)
-            self._api.close()
-            self._api = None
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
-            self._threads = None
+        if self._broker is None:
+            return
+        if not self._keep:
+            with contextlib.suppress(FactoryError):
+                await self._sweep()
+        await self._let_go()
+
+    async def answers(self) -> None:
+        """Whether the engine is there at all. Raises NoWorker."""
+        await self._ask(verbs.Ready())
+
+    async def prepare(self, room: Path) -> None:
+        """Make the room of a box that is to be started. Raises NoWorker."""
+        made = await self._ask(verbs.Prepare(worker=room.name))
+        if made["room"] != str(room):
+            raise NoWorker(f"The room of a worker must be in {Path(made['room']).parent}.")
 
     async def start(self, box_id: str, room: Path, profile: Profile) -> Box:
         """Create and start a container. Raises NoWorker."""
-        making = asyncio.ensure_future(self._in_thread(lambda: self._create(box_id, room, profile)))
+        await self.have(profile.image)
+        making = asyncio.ensure_future(self._make(box_id, profile))
         try:
             return Box(box_id, room, await asyncio.shield(making))
-        except asyncio.CancelledError:  # the thread goes on: what it makes must not be left behind
-            with contextlib.suppress(NoWorker):
-                await self.destroy(Box(box_id, room, await making))
+        except asyncio.CancelledError:  # the broker goes on: what it makes must not be left behind
+            with contextlib.suppress(FactoryError):
+                await making
+            await self._remove(box_id)
             raise
 
     async def destroy(self, box: Box) -> None:
         """Kill and remove the container, whatever state it is in."""
-        try:
-            await self._in_thread(lambda: self._remove(box.ref))
-        except NoWorker as error:
-            _log.warning("the container %s could not be removed now: %s", box.ref[:12], error.message)
+        await self._remove(box.id)
+
+    async def rest(self, box: Box) -> None:
+        """Kill what runs in the container and keep the container: pausing it would free no memory."""
+        await self._ask(verbs.Kill(worker=box.id))
+
+    async def wake(self, box: Box, profile: Profile) -> Box:
+        """Start the container again. Raises NoWorker."""
+        await self._ask(verbs.Start(worker=box.id))
+        return box
+
+    async def pause(self, box: Box) -> None:
+        """Freeze a box where it stands. Raises NoWorker."""
+        await self._ask(verbs.Pause(worker=box.id))
+
+    async def unpause(self, box: Box) -> None:
+        """Let a frozen box go on. Raises NoWorker."""
+        await self._ask(verbs.Unpause(worker=box.id))
 
     async def alive(self, box: Box) -> bool:
         """Whether the container runs, as far as the engine says."""
-        try:
-            found = await self._in_thread(lambda: self._engine.inspect_container(box.ref))
-        except NoWorker:
-            return False
-        return bool(found["State"].get("Running"))
+        return bool((await self._inspect(box)).get("running"))
+
+    async def ran_out_of_memory(self, box: Box) -> bool:
+        """Whether the engine says so."""
+        return bool((await self._inspect(box)).get("out_of_memory"))
 
     async def last_words(self, box: Box) -> str:
         """The end of the container's own log."""
         try:
-            return await self._in_thread(
-                lambda: self._engine.logs(box.ref, tail=20).decode("utf-8", "replace")[-2_000:]
-            )
-        except NoWorker as error:
+            text: str = (await self._ask(verbs.Logs(worker=box.id)))["text"]
+        except FactoryError as error:
             return error.message
+        return text[-2_000:]
 
-    async def ran_out_of_memory(self, box: Box) -> bool:
-        """Whether the engine says so."""
+    async def used(self, box: Box) -> Used:
+        """What it takes now. Raises NoWorker."""
+        return Used(**await self._ask(verbs.Stats(worker=box.id)))
+
+    async def left(self) -> list[Left]:
+        """All containers of this installation that the engine has. Raises NoWorker."""
+        found = []
+        for seen in (await self._ask(verbs.List()))["workers"]:
+            try:
+                profile = verbs.Size.model_validate(seen["size"], strict=False).profile()
+            except (FactoryError, ValueError):
+                profile = None
+            room = Path(self.facts["rooms"])
+            box = Box(seen["worker"], room / seen["worker"], seen["ref"])
+            found.append(Left(box, seen["state"], profile, float(seen["created"])))
+        return found
+
+    async def events(self) -> AsyncGenerator[Happened]:
+        """What the engine sees happen, from the moment of the first one on, which is `listening`. Raises NoWorker when it is lost."""
+        following = self._engine.follow(verbs.Events())
+        async with contextlib.aclosing(following):
+            async for seen in following:
+                if "done" not in seen:
+                    yield Happened(seen.get("worker", ""), seen["what"], seen.get("code"), seen.get("at", 0.0))
+
+    async def build(
+        self,
+        *,
+        like: Literal["base", "data", "node"] = "base",
+        packages: Sequence[str] = (),
+        lock: str = "",
+        dockerfile: str = "",
+        preload: Sequence[str] = (),
+    ) -> AsyncGenerator[Building]:
+        """Make an image of a person's own, telling how it goes; the last one has its name. Raises FactoryError.
+
+        From packages, whose versions are locked first, or from such a lock, or by the steps of a Dockerfile. `preload` are
+        modules that every worker of it has loaded beforehand. Who stops to listen stops it.
+        """
         try:
-            found = await self._in_thread(lambda: self._engine.inspect_container(box.ref))
-        except NoWorker:
-            return False
-        return bool(found["State"].get("OOMKilled"))
+            verb = verbs.BuildImage(
+                like=like, packages=tuple(packages), lock=lock, dockerfile=dockerfile, preload=tuple(preload)
+            )
+        except ValueError as error:
+            raise verbs.BadVerb("The image cannot be made: a name or a text is too long, or is not one.") from error
+        async with contextlib.aclosing(self._engine.follow(verb)) as following:
+            async for said in following:
+                if "done" in said:
+                    yield Building("The image is ready.", 1.0, **said["done"])
+                else:
+                    yield Building(said["line"], said["progress"])
+
+    async def drop(self, image: str) -> None:
+        """Remove an image of a person's own that no worker uses. Raises NoWorker."""
+        await self._ask(verbs.DropImage(image=image))
 
     def owns(self, box: Box, pid: int) -> bool:
         """Whether the process is in the container's control group; yes where it cannot be seen from here."""
@@ -115,118 +245,62 @@ class DockerBackend:
         except OSError:
             return not Path("/proc/self/cgroup").exists()
 
+    def _own(self) -> Broker:
+        from runtime.workers.broker.engine import Engine
+
+        rooms = place_of_rooms(self._home) if self._rooms is None else self._rooms
+        return InProcess(Engine(self._home, rooms, url=self._url, images=self._images))
+
     @property
-    def _engine(self) -> APIClient:
-        if self._api is None:
+    def _engine(self) -> Broker:
+        if self._broker is None:
             raise NoWorker("The connection to the Docker engine is closed.")
-        return self._api
+        return self._broker
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        if self._threads is None:
-            raise NoWorker("The connection to the Docker engine is closed.")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _explained, work)
+    async def _ask(self, verb: verbs.Verb) -> verbs.Answer:
+        return await self._engine.ask(verb)
 
-    def _connect(self) -> APIClient:
-        import docker
-
+    async def _make(self, box_id: str, profile: Profile) -> str:
+        ref: str = (await self._ask(verbs.Create(worker=box_id, size=verbs.Size.of(profile))))["ref"]
         try:
-            if self._url:
-                client = docker.DockerClient(base_url=self._url, timeout=int(ANSWER_TIME))
-            else:
-                client = docker.from_env(timeout=int(ANSWER_TIME))
-            client.ping()
-        except Exception as error:
-            where = f" at {self._url}" if self._url else ""
-            raise NoWorker(
-                f"No Docker engine answers{where}.",
-                fix="Install and start Docker (on Debian or Ubuntu: apt-get install docker.io), "
-                "or set FACTORY_DOCKER to the address of an engine.",
-            ) from error
-        api: APIClient = client.api
-        api.timeout = int(WORK_TIME)
-        return api
-
-    def _have_image(self) -> str:
-        from runtime.workers.image.build import ensure_image, image_tag
-
-        tag = self._image or image_tag()
-        if self._engine.images(name=tag, quiet=True):
-            return tag
-        if self._image:
-            raise NoWorker(f"The Docker engine has no image named {tag}.", fix="Build or load it first.")
-        return ensure_image(self._url)
-
-    def _sweep(self) -> None:
-        for found in self._engine.containers(all=True, quiet=True, filters={"label": f"{LABEL}={self._home}"}):
-            self._remove(found["Id"])
-
-    def _create(self, box_id: str, room: Path, profile: Profile) -> str:
-        from docker.types import LogConfig, Mount, Ulimit
-
-        api = self._engine
-        host = api.create_host_config(
-            network_mode="none",
-            ipc_mode="private",
-            read_only=True,
-            tmpfs={folder: f"rw,noexec,nosuid,nodev,{options}" for folder, options in profile.scratch().items()},
-            shm_size=profile.shared_memory,
-            mounts=[Mount(ROOM, str(room), type="bind", read_only=True)],
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            pids_limit=profile.processes,
-            mem_limit=profile.memory,
-            memswap_limit=profile.memory,
-            nano_cpus=int(profile.cpus * 1e9),
-            ulimits=[Ulimit(name="core", soft=0, hard=0)],
-            log_config=LogConfig(type="json-file", config={"max-size": str(MIB), "max-file": "1"}),
-            init=False,
-        )
-        made = api.create_container(
-            self._image,
-            command=command_line(profile, mounts=False),
-            entrypoint=["python3"],
-            name=f"agent-factory-{box_id}",
-            user=f"{NOBODY}:{NOBODY}",
-            working_dir="/workspace",
-            environment={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/workspace"},
-            labels={LABEL: self._home, "agent-factory.worker": box_id},
-            network_disabled=True,
-            host_config=host,
-        )
-        ref: str = made["Id"]
-        try:
-            api.start(ref)
-        except Exception:
-            self._remove(ref)
+            await self._ask(verbs.Start(worker=box_id))
+        except FactoryError:
+            await self._remove(box_id)
             raise
         return ref
 
-    def _remove(self, ref: str) -> None:
-        from docker.errors import APIError, NotFound
-
+    async def _inspect(self, box: Box) -> verbs.Answer:
         try:
-            self._engine.remove_container(ref, force=True, v=True)
-        except NotFound:
-            return
-        except APIError as error:
-            if error.status_code != 409:  # somebody is removing it already
-                raise
+            return await self._ask(verbs.Inspect(worker=box.id))
+        except FactoryError:
+            return {}
 
+    async def _remove(self, box_id: str) -> None:
+        try:
+            await self._ask(verbs.Remove(worker=box_id))
+        except FactoryError as error:
+            _log.warning("the worker %s could not be removed now: %s", box_id, error.message)
 
-def _explained(work: Callable[[], T]) -> T:
-    """Do the work; whatever the client library raises becomes an error of ours."""
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
+    async def _sweep(self) -> None:
+        left = (await self._ask(verbs.List()))["workers"]
+        await asyncio.gather(*(self._ask(verbs.Remove(worker=seen["worker"])) for seen in left))
 
-    try:
-        return work()
-    except FactoryError as error:
-        if isinstance(error, NoWorker):
-            raise
-        raise NoWorker(error.message, fix=error.fix) from error
-    except (DockerException, RequestException, OSError) as error:
-        said: Any = getattr(error, "explanation", None) or error
-        raise NoWorker(
-            f"The Docker engine did not do what it was asked: {str(said)[:300]}",
-            fix="See whether it is running and has room: docker info.",
-        ) from error
+    async def have(self, image: str) -> None:
+        """Have this image, made first if need be, once however many ask. Raises NoWorker."""
+        having = self._have.get(image)
+        if having is None or (having.done() and (having.cancelled() or having.exception() is not None)):
+            having = self._have[image] = asyncio.get_running_loop().create_task(self._get_image(image))
+        await asyncio.shield(having)
+
+    async def _get_image(self, image: str) -> None:
+        async for said in self._engine.follow(verbs.HaveImage(image=image)):
+            if "line" in said:
+                _log.info("%s", said["line"])
+
+    async def _let_go(self) -> None:
+        broker, self._broker = self._broker, None
+        for having in self._have.values():
+            having.cancel()
+        self._have.clear()
+        if broker is not None:
+            await broker.close()

@@ -13,13 +13,13 @@ not dumpable (so it cannot be traced), one thread, and the child is the first th
 from __future__ import annotations
 
 import base64
+import codecs
 import contextlib
 import ctypes
 import gc
 import importlib.util
 import json
 import os
-import resource
 import select
 import shutil
 import signal
@@ -35,6 +35,7 @@ FRAME_LIMIT = 32 * 1024 * 1024
 KILL_GRACE = 0.25  # a job past its time may still say where it was, for so long
 ORPHANED_AFTER = 120.0  # seconds without a server before the worker ends itself
 TICK = 0.05
+BEAT = 5.0  # seconds between two signs of life, unless the settings say otherwise
 FIRST_PAUSE = 0.02
 PRELOADED = """
 base64 bisect calendar collections copy csv dataclasses datetime decimal enum functools hashlib heapq html io itertools
@@ -61,6 +62,10 @@ def main(arguments: list[str]) -> int:
     for name in PRELOADED.split():
         __import__(name)
     runner: Any = neighbour("script")
+    runner.crew = neighbour("crew")
+    runner.libraries = neighbour("libraries")
+    runner.libraries.load()
+    runner.parcels = neighbour("parcels")
     runner.exercise()
     gc.collect()
     gc.disable()
@@ -105,6 +110,9 @@ def neighbour(name: str) -> types.ModuleType:
     return module
 
 
+vital: Any = neighbour("vital")
+
+
 # --- frames ----------------------------------------------------------------------------------------------------------
 
 
@@ -144,11 +152,16 @@ class Server:
         self.inbox = bytearray()
         self.job: Job | None = None
         self.held: tuple[str, bytes] | None = None  # job id and its result, until acknowledged
+        self.key = ""  # by which a later life of the server knows the job, or the one whose result is held
+        self.served = 0  # jobs so far: who had one belongs to somebody
         self.draining = False
         self.alone_since = time.monotonic()
         self.dial_at = 0.0
         self.dial_pause = FIRST_PAUSE
-        self.ooms = read_ooms()
+        self.ooms = vital.read_ooms()
+        self.beat = float(config.get("beat", BEAT))
+        self.beat_at = time.monotonic() + self.beat
+        self.vital: Any = vital.Vital(config["scratch"])
 
     def serve(self) -> int:
         while not (self.draining and self.job is None and self.held is None):
@@ -163,11 +176,11 @@ class Server:
 
     def once(self) -> None:
         """Wait for the next thing to happen, and act on it."""
-        wait: float | None = None
+        wait = self.beat_at - time.monotonic()
         if self.job is not None:
-            wait = self.job.patience(self.socket is None)
+            wait = min(wait, self.job.patience(self.socket is None))
         try:
-            ready = self.poll.poll(None if wait is None else max(0, wait) * 1000)
+            ready = self.poll.poll(max(0, wait) * 1000)
         except InterruptedError:
             ready = []
         for descriptor, _ in ready:
@@ -179,6 +192,9 @@ class Server:
             verdict = self.job.verdict()
             if verdict:
                 self.finish(self.job, verdict)
+        if time.monotonic() >= self.beat_at:
+            self.beat_at = time.monotonic() + self.beat
+            self.tell(encode({"type": "beat", **self.vital.figures()}))
 
     def dial(self) -> bool:
         if time.monotonic() < self.dial_at:
@@ -210,6 +226,9 @@ class Server:
                     "python": sys.version.split()[0],
                     "seccomp": self.confined,
                     "state": state,
+                    "served": self.served,
+                    "key": self.key if self.job or self.held else "",
+                    "left": self.job.left() if self.job else 0.0,
                     "job": self.job.id if self.job else self.held[0] if self.held else None,
                 }
             )
@@ -269,6 +288,8 @@ class Server:
 
     def start(self, frame: dict[str, Any]) -> None:
         limits = {**self.config["limits"], **frame.get("limits", {})}
+        self.served += 1
+        self.key = str(frame.get("key", ""))
         try:
             self.job = Job(frame, limits, self)
         except OSError as error:
@@ -279,7 +300,10 @@ class Server:
         """The job is over: end what is left of it, send its result, and make the place clean for the next one."""
         self.job = None
         statuses = kill_everyone()
-        self.held = (job.id, encode(job.result(verdict, statuses, self.ooms)))
+        result = job.result(verdict, statuses, self.ooms)
+        if verdict == "ended" and job.frame.get("fetch"):
+            result |= self.runner.parcels.fetch(job.frame, lambda piece: self.tell(encode(piece)))
+        self.held = (job.id, encode(result))
         self.tell(self.held[1])
         self.clean()
 
@@ -296,7 +320,7 @@ class Server:
     def clean(self) -> None:
         for folder in self.config["scratch"]:
             wipe(folder)
-        self.ooms = read_ooms()
+        self.ooms = vital.read_ooms()
 
 
 class Job:
@@ -304,6 +328,8 @@ class Job:
 
     def __init__(self, frame: dict[str, Any], limits: dict[str, Any], server: Server) -> None:
         self.id: str = frame["id"]
+        self.frame = {key: frame[key] for key in ("id", "fetch", "most") if key in frame}
+        self.pass_on: Any = server.tell if frame.get("stream") else None
         self.timeout = float(frame["timeout"])
         self.memory = limits.get("watch_memory")
         self.poll = server.poll
@@ -336,6 +362,10 @@ class Job:
         except OSError:  # an engine whose seccomp profile does not know the call
             self.pidfd = None
 
+    def left(self) -> float:
+        """How long it may still run."""
+        return max(0.0, self.began + self.timeout - time.monotonic())
+
     def patience(self, unconnected: bool) -> float:
         """How long PID 1 may sleep."""
         left = self.began + self.timeout + KILL_GRACE - time.monotonic()
@@ -349,9 +379,19 @@ class Job:
             return
         capture = self.captures.get(descriptor)
         if capture is not None and not capture.closed:
+            before = len(capture.kept)
             capture.read(descriptor)
+            if self.pass_on is not None and capture is not self.outcome:
+                self.stream(capture, before)
             if capture.closed:
                 self.poll.unregister(descriptor)
+
+    def stream(self, capture: Capture, before: int) -> None:
+        """Tell at once what was printed, in whole characters."""
+        text = capture.decoder.decode(bytes(capture.kept[before:]))
+        if text:
+            which = "out" if capture is self.out else "err"
+            self.pass_on(encode({"type": "output", "id": self.id, "stream": which, "text": text}))
 
     def verdict(self) -> str | None:
         """Why the job is over, or None while it is not."""
@@ -361,7 +401,7 @@ class Job:
             return "ended"
         if time.monotonic() - self.began > self.timeout + KILL_GRACE:
             return "timeout"
-        if self.memory and used_memory() > self.memory:
+        if self.memory and vital.used_memory() > self.memory:
             return "memory"
         return None
 
@@ -369,8 +409,11 @@ class Job:
         """The frame that tells the server how it went. Every process of the job is dead by now."""
         seconds = time.monotonic() - self.began
         for descriptor, capture in self.captures.items():
+            before = len(capture.kept)
             while not capture.closed and capture.read(descriptor):
                 pass
+            if self.pass_on is not None and capture is not self.outcome and len(capture.kept) > before:
+                self.stream(capture, before)
         self.close()
         frame: dict[str, Any] = {
             "type": "result",
@@ -395,7 +438,7 @@ class Job:
     def obituary(self, verdict: str, status: int, ooms_before: int) -> dict[str, Any]:
         if verdict == "timeout":
             return {"kind": "timeout", "message": f"The code ran longer than {self.timeout:g} seconds and was stopped."}
-        if verdict == "memory" or read_ooms() > ooms_before:
+        if verdict == "memory" or vital.read_ooms() > ooms_before:
             return {"kind": "memory", "message": "The code used more memory than a worker has and was stopped."}
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
@@ -423,6 +466,7 @@ class Capture:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.kept = bytearray()
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.dropped = 0
         self.closed = False
 
@@ -488,42 +532,6 @@ def unlock(folder: str) -> None:
     for path in folders:
         os.chmod(path, 0o700)
         folders += [inner.path for inner in os.scandir(path) if inner.is_dir(follow_symlinks=False)]
-
-
-def read_ooms() -> int:
-    """How often the kernel killed a process of this container for want of memory."""
-    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
-        try:
-            with open(path) as lines:
-                for line in lines:
-                    name, _, value = line.partition(" ")
-                    if name == "oom_kill":
-                        return int(value)
-        except OSError:
-            continue
-    return 0
-
-
-def used_memory() -> int:
-    """Private memory of all processes of the jobs, in bytes; for workers without a control group of their own."""
-    return sum(private_memory(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
-
-
-def private_memory(process: str) -> int:
-    """What is this process's own, with its part of what forked processes still share."""
-    try:
-        with open(f"/proc/{process}/smaps_rollup") as lines:
-            for line in lines:
-                if line.startswith("Pss_Anon:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # it has hidden itself, or is gone
-    try:
-        with open(f"/proc/{process}/statm") as statm:
-            _, resident, shared, *_ = statm.read().split()
-    except (OSError, ValueError):
-        return 0
-    return (int(resident) - int(shared)) * resource.getpagesize()
 
 
 if __name__ == "__main__":

@@ -30,12 +30,14 @@ SYSTEM_FOLDERS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
 SYSTEM_FILES: Final = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
 PROBE_TIME: Final = 10.0
 KILL_TIME: Final = 2.0
+MOST_ANCESTORS: Final = 64
 
 
 class LocalBackend:
     """Boxes are bubblewrap sandboxes, children of this process, which the kernel ends together with it."""
 
     name = "bubblewrap"
+    rooms: Path | None = None
 
     def __init__(self) -> None:
         self.room_owner: int | None = NOBODY if os.geteuid() == 0 else None
@@ -43,6 +45,7 @@ class LocalBackend:
         # bubblewrap dies with the thread that started it, so that thread must live as long as we do.
         self._thread: ThreadPoolExecutor | None = None
         self._boxes: dict[str, subprocess.Popen[bytes]] = {}
+        self._logs: dict[str, Path] = {}
 
     async def open(self) -> None:
         """Try it once for real. Raises NoWorker, saying what to install."""
@@ -66,9 +69,16 @@ class LocalBackend:
         for process in self._boxes.values():
             await asyncio.to_thread(_kill, process)
         self._boxes.clear()
+        for log in self._logs.values():  # of starts that were given up
+            log.unlink(missing_ok=True)
+        self._logs.clear()
         if self._thread is not None:
             self._thread.shutdown(wait=False)
             self._thread = None
+
+    async def prepare(self, room: Path) -> None:
+        """Make the room of a box. Raises NoWorker."""
+        await asyncio.to_thread(self._furnish, room)
 
     async def start(self, box_id: str, room: Path, profile: Profile) -> Box:
         """Start a sandbox. Raises NoWorker."""
@@ -85,7 +95,16 @@ class LocalBackend:
         """Kill the sandbox; the kernel ends everything in it."""
         await asyncio.to_thread(_kill, box.ref)
         self._boxes.pop(box.id, None)
+        self._logs.pop(box.id, None)
         box.room.with_suffix(".log").unlink(missing_ok=True)
+
+    async def rest(self, box: Box) -> None:
+        """End the sandbox: a new one costs no more than waking an old one would."""
+        await self.destroy(box)
+
+    async def wake(self, box: Box, profile: Profile) -> Box:
+        """Start a sandbox in the same room. Raises NoWorker."""
+        return await self.start(box.id, box.room, profile)
 
     async def alive(self, box: Box) -> bool:
         """Whether bubblewrap still runs."""
@@ -104,13 +123,28 @@ class LocalBackend:
         return False
 
     def owns(self, box: Box, pid: int) -> bool:
-        """Whether the process is bubblewrap's own child."""
-        try:
-            status = Path(f"/proc/{pid}/status").read_text()
-        except OSError:
-            return False
+        """Whether the process descends from bubblewrap's: whoever loses its parent in there gets the box's first process."""
         process: subprocess.Popen[bytes] = box.ref
-        return f"\nPPid:\t{process.pid}\n" in status
+        for _ in range(MOST_ANCESTORS):
+            try:
+                status = Path(f"/proc/{pid}/status").read_text()
+            except OSError:
+                return False
+            pid = int(status.partition("\nPPid:\t")[2].partition("\n")[0] or 0)
+            if pid == process.pid:
+                return True
+            if pid <= 1:
+                return False
+        return False
+
+    def _furnish(self, room: Path) -> None:
+        try:
+            room.mkdir(mode=0o755)
+            if self.room_owner is not None:
+                os.chown(room, self.room_owner, self.room_owner)
+                room.chmod(0o700)
+        except OSError as error:
+            raise NoWorker(f"The folder of a worker could not be made: {error}.") from error
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         if self._thread is None:
@@ -164,6 +198,7 @@ class LocalBackend:
         except OSError as error:
             raise NoWorker(f"Bubblewrap could not be started: {error}.", fix=INSTALL) from error
         self._boxes[box_id] = process
+        self._logs[box_id] = log
         return process
 
     def _probe(self) -> str | None:

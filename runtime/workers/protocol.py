@@ -1,24 +1,30 @@
 """What goes over a worker's socket: frames of four bytes of length and JSON, seen from the server.
 
-From the server: `job`, `ack`, `ping`, `cancel`, `reset`, `drain`. From the worker: `hello`, `result`, `pong`. Whatever
+From the server: `job`, `ack`, `ping`, `cancel`, `reset`, `drain`. From the worker: `hello`, `result`, `pong`, `beat`, `file`, `output`. Whatever
 comes from a worker is untrusted: it is measured before it is read, and read field by field.
 """
 
 from __future__ import annotations
 
+import logging
 import struct
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
 
 from nodes.categories import Category
 from nodes.errors import FactoryError
+from runtime.workers.adoption import job_key
 from runtime.workers.backend import Job, JobError, JobResult, Profile
+from runtime.workers.views import Vital
 
 PROTOCOL: Final = 1
 FRAME_LIMIT: Final = 32 * 1024 * 1024
-_KINDS: Final = frozenset({"hello", "result", "pong"})
+_log = logging.getLogger(__name__)
+_KINDS: Final = frozenset({"hello", "result", "pong", "beat", "file", "output"})
 _ERRORS: Final = frozenset({"exception", "syntax", "timeout", "memory", "killed", "result"})
+MOST: Final = 2.0**60
 _LENGTH: Final = struct.Struct(">I")
 
 
@@ -95,9 +101,16 @@ def job_frame(job: Job, profile: Profile) -> bytes:
         raise BadInput(f"The time limit of the code must be between 0 and {profile.longest:g} seconds.")
     try:
         # Inputs travel as text in text: the worker's first process never builds what is in them.
-        return encode(
-            {"type": "job", "id": job.id, "code": job.code, "inputs": inputs.decode(), "timeout": job.timeout}
-        )
+        frame = {"type": "job", "id": job.id, "code": job.code, "inputs": inputs.decode(), "timeout": job.timeout}
+        if job.parcel is not None:
+            frame |= job.parcel.words()
+        if job.on_output is not None:
+            frame["stream"] = True
+        if job.kind != "python":
+            frame["kind"] = job.kind
+        if job.run:
+            frame["key"] = job_key(job, inputs)
+        return encode(frame if job.seat is None else {**frame, "seat": job.seat})
     except TypeError as error:
         raise BadInput("The code holds a broken character (half of a surrogate pair).") from error
 
@@ -126,6 +139,35 @@ def read_result(frame: dict[str, Any], job: Job, profile: Profile) -> JobResult:
         seconds=float(seconds) if isinstance(seconds, int | float) else 0.0,
         truncated=frame.get("truncated") is True,
     )
+
+
+def read_beat(frame: dict[str, Any], at: float) -> Vital:
+    """The vital figures out of a heartbeat. What is not a figure counts as none."""
+
+    def figure(name: str) -> float:
+        value = frame.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+            return 0.0
+        return min(max(float(value), 0.0), MOST)
+
+    return Vital(
+        cpu=figure("cpu"),
+        memory=int(figure("memory")),
+        processes=int(figure("processes")),
+        at=at,
+        disk=int(figure("disk")),
+    )
+
+
+def pass_on(frame: dict[str, Any], job: Job, hear: Callable[[str, str], None]) -> None:
+    """What a running job has just printed. Raises ProtocolError; what goes wrong in who hears it is not the worker's fault."""
+    stream, text = frame.get("stream"), _text(frame, "text", FRAME_LIMIT)
+    if frame.get("id") != job.id or stream not in ("out", "err"):
+        raise ProtocolError("A worker passed on what no job of it printed.")
+    try:
+        hear(stream, text)
+    except Exception:
+        _log.exception("what a job printed could not be passed on")
 
 
 def _text(frame: dict[str, Any], name: str, limit: int) -> str:

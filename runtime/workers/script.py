@@ -21,6 +21,12 @@ import traceback
 import types
 from typing import Any, NoReturn
 
+parcels: Any = None
+"""The file `parcels.py` beside this one, when it has been loaded."""
+libraries: Any = None
+"""The file `libraries.py` beside this one, when it has been loaded."""
+crew: Any = None
+"""The file `crew.py` beside this one, when it has been loaded."""
 CODE_NAME = "your code"
 TOP = "<module>"
 DEPTH = 64
@@ -75,19 +81,27 @@ def be_the_job(frame: dict[str, Any], limits: dict[str, Any], pipes: list[int], 
         limit(resource.RLIMIT_CORE, 0)
         limit(resource.RLIMIT_NOFILE, limits["files"])
         limit(resource.RLIMIT_FSIZE, limits["disk"])
-        limit(resource.RLIMIT_DATA, limits["memory"], spare=MEMORY_SPARE)
+        if frame.get("bring"):
+            parcels.bring(frame)
+        javascript = frame.get("kind") == "javascript"
+        if not javascript:  # its own limit is that of its heap
+            limit(resource.RLIMIT_DATA, limits["memory"], spare=MEMORY_SPARE)
         if limits.get("processes"):
             limit(resource.RLIMIT_NPROC, limits["processes"])
         if limits.get("nice"):
             os.nice(limits["nice"])
         sys.modules["_thread"].stack_size(1 << 20)
+        if javascript:
+            run_javascript(frame, limits, outcome)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGALRM, lambda _signal, where: say_where(outcome, timeout, line_of(where)))
         signal.setitimer(signal.ITIMER_REAL, timeout)
         gc.enable()
         sys.argv = ["code"]
         try:
-            answer = b"V" + to_json(execute(frame["code"], json.loads(frame["inputs"])), limits["result"])
+            names = {"crew": crew.sit_down(frame["seat"])} if frame.get("seat") else {}
+            result = execute(frame["code"], json.loads(frame["inputs"]), names)
+            answer = b"V" + to_json(result, limits["result"])
         except BaseException as error:  # whatever the code raises is its result
             said = failure(error)
             answer = b"E" + json.dumps(said).encode()
@@ -104,6 +118,15 @@ def be_the_job(frame: dict[str, Any], limits: dict[str, Any], pipes: list[int], 
             with contextlib.suppress(BaseException):
                 stream.flush()
         os._exit(70)
+
+
+def run_javascript(frame: dict[str, Any], limits: dict[str, Any], outcome: int) -> NoReturn:
+    """Become Node.js, or say why not."""
+    try:
+        libraries.become_node(frame, limits, outcome)
+    except Exception as error:
+        leave(outcome, b"E" + json.dumps(failure(error) | {"traceback": ""}).encode())
+    raise AssertionError
 
 
 def limit(which: int, value: int, spare: int = 0) -> None:
@@ -146,7 +169,7 @@ class BadCode(Exception):
     """The code could not be read as Python; the reason is the cause."""
 
 
-def execute(code: str, inputs: dict[str, Any]) -> Any:
+def execute(code: str, inputs: dict[str, Any], known: dict[str, Any] | None = None) -> Any:
     """Run the code and return its result: from a top-level `return`, from `result = …`, or from `main` or `run`."""
     linecache.cache[CODE_NAME] = (len(code), None, code.splitlines(True), CODE_NAME)
     try:
@@ -159,6 +182,7 @@ def execute(code: str, inputs: dict[str, Any]) -> Any:
         if name.isidentifier() and not name.startswith("__") and name not in ("result", "main", "run"):
             names[name] = value
     names["inputs"] = inputs
+    names.update(known or {})
     sys.modules["__main__"] = module
     value = None
     try:

@@ -18,6 +18,10 @@ class WorkerState(StrEnum):
     GONE = "gone"
 
 
+STARTING: Final = frozenset({WorkerState.PROVISIONING, WorkerState.WARMING})
+AT_WORK: Final = frozenset({WorkerState.READY, WorkerState.BUSY})
+ENDING: Final = frozenset({WorkerState.UNHEALTHY, WorkerState.DRAINING, WorkerState.GONE})
+OVER: Final = frozenset({WorkerState.DRAINING, WorkerState.GONE})
 _ENDING = frozenset({WorkerState.UNHEALTHY, WorkerState.DRAINING})
 
 WORKER: Final[Mapping[WorkerState, frozenset[WorkerState]]] = {

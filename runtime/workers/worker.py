@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, cast
@@ -16,14 +17,22 @@ from typing import Any, Final, cast
 from nodes.ids import new_id
 from runtime.states import move
 from runtime.workers import protocol
+from runtime.workers.adoption import Note, is_first_process
 from runtime.workers.backend import DOOR, Backend, Box, Job, JobError, JobResult, NoWorker, Profile
+from runtime.workers.hosts import Hosts
 from runtime.workers.states import WORKER, WorkerState
+from runtime.workers.store import Parcel
+from runtime.workers.views import JobSeen, Vital
+from runtime.workers.watchdog import Pulse
 
 OVERTIME: Final = 3.0  # a worker that has not answered so long after its job's time is not going to
 CANCEL_TIME: Final = 2.0
+FILES_TIME: Final = 20.0  # for the files of a job, after its end
 LOOK_AFTER: Final = 0.5
+PING: Final = protocol.encode({"type": "ping"})
+HISTORY: Final = 20  # jobs that it is remembered for
 HERE: Final = Path(__file__).parent
-INSIDE: Final = ("inside.py", "script.py")
+INSIDE: Final = ("inside.py", "script.py", "crew.py", "vital.py", "libraries.py", "script.js", "parcels.py")
 LONGEST_SOCKET_PATH: Final = 100
 
 
@@ -46,15 +55,38 @@ class Worker:
         *,
         on_move: Callable[[Worker, WorkerState], None],
         on_lost: Callable[[Worker], None],
+        id: str | None = None,
     ) -> None:
-        self.id = new_id("worker")
+        self.id = id or new_id("worker")
         self.state = WorkerState.PROVISIONING
         self.tenant: str | None = None
         self.jobs = 0
         self.strikes = 0
-        self.silences = 0
+        self.pulse = Pulse()
         self.ready_at = 0.0
+        self.idle_since = 0.0
+        self.since = time.time()
+        self.why = ""
+        self.host = ""
+        self.crew: str | None = None
+        self.member: str | None = None
+        self.restarts = 0
+        self.vital: Vital | None = None
+        self.leaving = False
+        """Whether it is to end after its job."""
+        self.slept = False
+        """Whether its last start was from hibernation."""
+        self.token = 0
+        """The fencing token of its job; another one, and what it answers is refused."""
+        self.generation = 0
+        """Which image it was started from; the pool counts them."""
+        self.history: deque[JobSeen] = deque(maxlen=HISTORY)
         self.facts: dict[str, Any] = {}
+        self.unfinished = ""
+        """The key of the job that it had when it was adopted, while it still has it."""
+        self._adoptable = isinstance(backend, Hosts)
+        self._adopting = False
+        self._note: Note | None = None
         self._backend = backend
         self._profile = profile
         self._room = rooms / self.id
@@ -67,45 +99,142 @@ class Worker:
         self._hello: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[JobResult] | None = None
 
-    def move(self, to: WorkerState) -> None:
-        """Go on in life; observers hear of it."""
+    @property
+    def room(self) -> Path:
+        """The folder on this machine that the worker sees as /factory, read only."""
+        return self._room
+
+    @property
+    def working(self) -> bool:
+        """Whether it has a job, or is to have one in a moment."""
+        return self.state is WorkerState.BUSY
+
+    @property
+    def profile(self) -> Profile:
+        """How large it is."""
+        return self._profile
+
+    def move(self, to: WorkerState, why: str = "") -> None:
+        """Go on in life; observers hear of it, and why."""
         before, self.state = self.state, move(WORKER, self.state, to)
+        self.since, self.why = time.time(), why
         self._on_move(self, before)
 
     async def launch(self, patience: float) -> None:
         """From nothing to READY. Raises NoWorker when it does not get there."""
-        loop = asyncio.get_running_loop()
+        await self._backend.prepare(self._room)
         door = await asyncio.to_thread(self._furnish)
-        self._listener = await loop.create_unix_server(lambda: _Line(self), path=str(door))
-        # Who may reach the socket is decided by the folders above it; the worker is another user.
-        door.chmod(0o666)
+        await self._listen(door)
         self._box = await self._backend.start(self.id, self._room, self._profile)
+        self.host = self._box.host or self.host
         self.move(WorkerState.WARMING)
+        await self._welcome(self._box, patience)
+
+    async def rest(self) -> None:
+        """Hibernate: nothing of it runs any more, and its memory is free. Raises NoWorker."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
+        if self._box is not None:
+            await self._backend.rest(self._box)
+
+    async def wake(self, patience: float) -> None:
+        """From hibernation to READY. Raises NoWorker when it does not get there."""
+        if self._box is None:
+            raise NoWorker("The worker that slept is gone.")
+        self._hello = asyncio.get_running_loop().create_future()
+        door = self._room / DOOR
+        await asyncio.to_thread(door.unlink, missing_ok=True)
+        await self._listen(door)
+        self._box = await self._backend.wake(self._box, self._profile)
+        await self._welcome(self._box, patience)
+
+    async def adopt(self, box: Box, patience: float) -> None:
+        """From an earlier life of the server to READY, with the job that it may have. Raises NoWorker when it is not to be had."""
+        self._box, self._adopting, self.host = box, True, box.host or self.host
+        self._note = await asyncio.to_thread(Note.read, self._room)
+        self.tenant = self._note.tenant if self._note is not None else None
+        if self._note is not None and self._note.crew is not None:
+            raise NoWorker("It belonged to a crew.")
+        door = self._room / DOOR
         try:
-            self.facts = await self._greeting(self._box, patience)
+            await asyncio.to_thread(door.unlink, missing_ok=True)
+            await self._listen(door)
+        except OSError as error:
+            raise NoWorker(f"Its room cannot be used: {error}") from error
+        self.move(WorkerState.WARMING, "it outlived the server")
+        await self._welcome(box, patience)
+        self.jobs = int(self.facts.get("served", 0))
+        if self.jobs and self.tenant is None:
+            raise NoWorker("It is not known whom it belongs to.")
+
+    async def unfinished_result(self) -> JobResult:
+        """The result of the job that it was adopted with; the worker keeps it until `acknowledge`. Raises WorkerLost."""
+        if self._answer is None:
+            raise WorkerLost
+        done, _ = await asyncio.wait((self._answer,), timeout=float(self.facts.get("left") or 0.0) + OVERTIME)
+        if not done:
+            raise WorkerLost
+        return self._answer.result()
+
+    def acknowledge(self) -> None:
+        """The result of the job that it was adopted with has arrived where it belongs."""
+        if self._line is not None and self._job is not None:
+            self._line.send(protocol.encode({"type": "ack", "id": self._job.id}))
+        self._answer, self._job, self.unfinished = None, None, ""
+
+    async def _listen(self, door: Path) -> None:
+        self._listener = await asyncio.get_running_loop().create_unix_server(lambda: _Line(self), path=str(door))
+        # Who may reach the socket is decided by the folders above it; the worker is another user.
+        os.chmod(door, 0o666)  # noqa: S103
+
+    async def _welcome(self, box: Box, patience: float) -> None:
+        assert self._listener is not None
+        try:
+            self.facts = await self._greeting(box, patience)
         finally:
             # From here on there are jobs inside, and none of them shall find an open door.
             self._listener.close()
-        if self._line is None or not self._backend.owns(self._box, self._line.peer):
+        if self._line is None or not self._backend.owns(box, self._line.peer):
             raise NoWorker("Something else than the started worker answered on its socket.")
         if self.facts.get("protocol") != protocol.PROTOCOL:
             raise NoWorker("The worker speaks another version of the protocol.")
         self.ready_at = time.monotonic()
+        self.pulse = Pulse()
         self.move(WorkerState.READY)
 
     async def run(self, job: Job, frame: bytes) -> JobResult:
         """Give it a job and wait for the result. Raises WorkerLost; when cancelled, call `cancel()`."""
         if self._line is None:
             raise WorkerLost
+        note = Note(self.tenant, self.crew) if self._adoptable and self.tenant is not None else None
+        if note is not None and note != self._note:
+            self._note = note
+            with contextlib.suppress(OSError):  # then it is not adopted, but removed
+                note.write(self._room)
         self._job = job
         self._answer = asyncio.get_running_loop().create_future()
         self.jobs += 1
-        self._line.send(frame)
-        done, _ = await asyncio.wait((self._answer,), timeout=job.timeout + OVERTIME)
+        if job.parcel is None:
+            self._line.send(frame)
+            done, _ = await asyncio.wait((self._answer,), timeout=job.timeout + OVERTIME)
+        else:
+            done = await self._run_with_files(job, job.parcel, frame)
         if not done:
             message = f"The code ran longer than {job.timeout:g} seconds and was stopped together with its worker."
             raise WorkerLost(JobError(kind="timeout", message=message))
         return self._take_answer()
+
+    async def _run_with_files(self, job: Job, parcel: Parcel, frame: bytes) -> set[asyncio.Future[JobResult]]:
+        assert self._answer is not None
+        try:
+            await asyncio.to_thread(parcel.lay_out, self._room)
+            if self._line is not None:
+                self._line.send(frame)
+            done, _ = await asyncio.wait((self._answer,), timeout=job.timeout + OVERTIME + FILES_TIME)
+            return done
+        finally:
+            await asyncio.to_thread(parcel.clear, self._room)
 
     async def cancel(self) -> bool:
         """Stop the job that runs. False when the worker does not say that it did."""
@@ -118,14 +247,34 @@ class Worker:
             return False
         with contextlib.suppress(WorkerLost):
             self._take_answer()
+            self.unfinished = ""
             return True
         return False
 
+    @property
+    def has_job(self) -> bool:
+        """Whether it has a job, or a result that was not taken."""
+        return self._answer is not None
+
+    @property
+    def box_ref(self) -> str:
+        """What its engine calls it; empty before it has one."""
+        return str(self._box.ref) if self._box is not None else ""
+
+    @property
+    def online(self) -> bool:
+        """Whether the program inside is on the line."""
+        return self._line is not None
+
     def ping(self) -> None:
-        """Ask for a sign of life; `silences` counts how many were not answered yet."""
-        self.silences += 1
+        """Ask for a sign of life."""
         if self._line is not None:
-            self._line.send(protocol.encode({"type": "ping", "n": self.silences}))
+            self._line.send(PING)
+
+    def cut(self) -> None:
+        """Hang up: what is inside is known to be of no use any more, so that nobody waits for it."""
+        if self._line is not None:
+            self._line.close()
 
     async def end(self) -> None:
         """Remove everything there is of it."""
@@ -138,6 +287,14 @@ class Worker:
         if self._box is not None:
             await self._backend.destroy(self._box)
         await asyncio.to_thread(shutil.rmtree, self._room, ignore_errors=True)
+
+    async def said(self) -> list[str]:
+        """The last lines that it wrote about itself."""
+        return (await self._backend.last_words(self._box)).splitlines() if self._box is not None else []
+
+    def owns(self, pid: int) -> bool:
+        """Whether this process of the machine runs inside it."""
+        return self._box is not None and self._backend.owns(self._box, pid)
 
     async def autopsy(self) -> JobError:
         """What to say about the job that was running when the worker was lost."""
@@ -164,16 +321,9 @@ class Worker:
         )
 
     def _furnish(self) -> Path:
-        self._room.mkdir(mode=0o755)
         for name in INSIDE:
             shutil.copyfile(HERE / name, self._room / name)
             (self._room / name).chmod(0o644)
-        owner = self._backend.room_owner
-        if owner is not None:
-            os.chown(self._room, owner, owner)
-            self._room.chmod(0o700)
-        else:
-            self._room.chmod(0o755)
         door = self._room / DOOR
         if len(str(door)) > LONGEST_SOCKET_PATH:
             raise NoWorker(f"The folder for the sockets of workers has too long a name: {self._room.parent}")
@@ -194,19 +344,31 @@ class Worker:
             self._hello.exception()
 
     def _dialled(self, line: _Line) -> bool:
-        if self._line is not None:
+        if self._line is not None or (self._adopting and not is_first_process(line.peer)):
             return False
         self._line = line
         return True
 
     def _heard(self, frame: dict[str, Any]) -> None:
         kind = frame["type"]
-        self.silences = 0
-        if kind == "hello" and not self._hello.done():
+        self.pulse.fresh = True
+        if kind == "beat":
+            self.vital = protocol.read_beat(frame, time.time())
+        elif kind == "hello" and not self._hello.done():
+            if self._adopting and frame.get("job"):  # its result may be the very next thing that it says
+                self._job = Job(str(frame["job"]), "")
+                self.unfinished = str(frame.get("key", ""))
+                self._answer = asyncio.get_running_loop().create_future()
             self._hello.set_result(frame)
+        elif kind == "output" and self._job is not None and self._job.on_output is not None:
+            protocol.pass_on(frame, self._job, self._job.on_output)
+        elif kind == "file" and self._job is not None and self._job.parcel is not None and frame.get("id") == self._job.id:
+            self._job.parcel.take(frame)
         elif kind == "result" and self._job is not None and self._answer is not None and not self._answer.done():
             result = protocol.read_result(frame, self._job, self._profile)
-            if self._line is not None:
+            if self._job.parcel is not None:
+                result = self._job.parcel.close(result, frame)
+            if self._line is not None and not self.unfinished:
                 self._line.send(protocol.encode({"type": "ack", "id": self._job.id}))
             self._answer.set_result(result)
 

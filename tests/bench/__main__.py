@@ -20,6 +20,9 @@ from tests.bench.canvas import UNITS, canvas
 from tests.bench.engine import GOALS as ENGINE_GOALS
 from tests.bench.engine import UNITS as ENGINE_UNITS
 from tests.bench.engine import engine
+from tests.bench.fleet import GOALS as FLEET_GOALS
+from tests.bench.fleet import UNITS as FLEET_UNITS
+from tests.bench.fleet import fleet
 from tests.bench.rounds import POINTS, WORKERS, throughput, workers
 from tests.bench.starting import first_page
 
@@ -30,6 +33,7 @@ GOALS = {
     "W3@64": "≥ 0.2",
     START: "< 6",
     **ENGINE_GOALS,
+    **FLEET_GOALS,
     **dict(zip(UNITS, ("< 1500", "< 50", "", ""), strict=True)),
 }
 
@@ -40,7 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", default="", help="one figure, or the beginning of several: W1@64, W2, canvas")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args(arguments)
-    names = [name for point in POINTS for name in (point.ratio, point.runs) if name] + [*ENGINE_UNITS, START, *UNITS]
+    names = [name for point in POINTS for name in (point.ratio, point.runs) if name] + [
+        *ENGINE_UNITS,
+        *FLEET_UNITS,
+        START,
+        *UNITS,
+    ]
     chosen = [name for name in names if name == given.only] or [name for name in names if name.startswith(given.only)]
     if not chosen:
         parser.error(f"there is no figure “{given.only}”; there are {', '.join(names)}")
@@ -52,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             measured |= throughput(Path(folder, "home"), points, given.rounds)
         if set(chosen) & set(ENGINE_UNITS):
             measured |= engine(set(chosen), Path(folder), given.rounds)
+        if set(chosen) & set(FLEET_UNITS):
+            measured |= fleet(set(chosen), Path(folder), given.rounds)
         if START in chosen:
             measured[START] = first_page(Path(folder, "first"), given.rounds)
         if set(chosen) & set(UNITS):
@@ -73,7 +84,9 @@ def show(measured: Mapping[str, Sequence[float]]) -> None:
 
 def unit(name: str) -> str:
     """What a figure is counted in."""
-    return (UNITS | ENGINE_UNITS).get(name) or {"W2 runs/s": "runs/s", START: "s"}.get(name, "ratio to reference")
+    return (UNITS | ENGINE_UNITS | FLEET_UNITS).get(name) or {"W2 runs/s": "runs/s", START: "s"}.get(
+        name, "ratio to reference"
+    )
 
 
 def shortened(value: float) -> float:

@@ -53,7 +53,8 @@ def throughput(home: Path, wanted: Sequence[Point], rounds: int) -> dict[str, li
     deploy(home, [workload.blueprint for workload in WORKLOADS])
     code = any(point.workload is W2 for point in wanted)
     docker = docker_url() if code and docker_answers() else "off"
-    server = Server(home, docker=docker, pool_size=str(WORKERS if code else 0))
+    size = str(WORKERS if code else 0)
+    server = Server(home, docker=docker, pool_size=size, pool_ceiling=str(max(1, int(size))))
     figures = defaultdict(list)
     with reference(home.with_name("reference.db")) as other, server:
         assert server.process

@@ -50,7 +50,7 @@ def written(lines: list[dict[str, Any]]) -> str:
         "Made by `make soak` from what it counted; each row is one real run at the size it says. A test behind each row fails when",
         "anything accepted is lost, a keyed effect happens twice, or a run is stuck: a row that stands here has passed. `make soak`",
         "kills the runtime 1,000 times, the server 200 times and workers 500 times, makes 20 takeovers, cuts the database off",
-        "500 times and the power 1,000 times (images of the disk as a cut would leave it); rows with smaller numbers are samples.",
+        "500 times and the power 1,000 times (images of the disk as a cut would leave it), and breaks 500 things in a fleet over two engines; rows with smaller numbers are samples.",
         "",
     ]
     for machine_ in dict.fromkeys(line["machine"] for line in lines):

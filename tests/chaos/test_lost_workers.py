@@ -19,6 +19,7 @@ from nodes.blueprint import Blueprint, Edge, Placed, Policy
 from runtime.factory import Factory
 from runtime.workers.backend import NoWorker
 from runtime.workers.choose import open_backend
+from runtime.workers.pool import PoolRules
 from tests.chaos.report import note
 from tests.conftest import unavailable
 from tests.runtime.factories import ADMIN, new_factory
@@ -110,7 +111,8 @@ async def under_kills(folder: Path, docker: str, what: str, kills: int) -> None:
     seed = int(os.environ.get("FACTORY_SOAK_SEED") or random.SystemRandom().randrange(10**6))
     print(f"\nFACTORY_SOAK_SEED={seed} repeats the choices of these {kills} kills.")
     dice, home = random.Random(seed), f"test-{uuid4().hex[:12]}"
-    options = {"docker": docker, "pool_size": POOL, "home": home, "ticking": True}
+    pools = {"small": PoolRules(size=POOL)}
+    options = {"docker": docker, "pools": pools, "home": home, "ticking": True}
     async with new_factory(f"sqlite:///{folder}/factory.db", **options) as factory:
         agents = {}
         for name, retries in (("once", 0), ("again", RETRIES)):

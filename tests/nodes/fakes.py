@@ -142,7 +142,9 @@ class FakeWorker:
     stdout: str = ""
     jobs: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
-    async def python(self, code: str, inputs: Mapping[str, Any], *, timeout: float = 30.0) -> CodeReply:
+    async def python(
+        self, code: str, inputs: Mapping[str, Any], *, timeout: float = 30.0, size: str = "small"
+    ) -> CodeReply:
         self.jobs.append((code, dict(inputs)))
         if isinstance(self.value, NodeError):
             raise self.value

@@ -108,6 +108,7 @@ OVER_ALL_TENANTS = {
     "runtime/engine.py": "recovery after a crash, and runs whose time has come",
     "runtime/errands.py": "what other servers want of the runs of this one",
     "runtime/factory.py": "whether another server changed what this one keeps in memory",
+    "runtime/fleet_desk.py": "moves of workers, of which several teams' are kept in one go",
     "runtime/happenings.py": "what deployed agents listen for, and what happened and has no run yet",
     "runtime/held.py": "paused agents for which calls wait, at the start",
     "runtime/leases.py": "the servers on this database, which belong to no tenant",

@@ -12,21 +12,21 @@ a change of it costs nothing and the image is made anew only when a recipe chang
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from nodes.errors import FactoryError
+from runtime.workers.image.common import HERE as HERE
+from runtime.workers.image.common import ImageError as ImageError
+from runtime.workers.image.common import alone, cache_folder, docker_command, has_image, last_words
+from runtime.workers.image.layers import Tell, layer_tag, make_layer, remake
 
 NAME = "agent-factory/worker"
-HERE = Path(__file__).resolve().parent
 SUITE = "bookworm"
 PACKAGES = ("python3", "tzdata")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -54,17 +54,11 @@ CHANGES = (
 )
 
 
-class ImageError(FactoryError):
-    """The worker image could not be made; the message holds the last words of the tool that failed."""
-
-    code = "worker.image"
-    status = 503
-
-
-def image_tag() -> str:
+def image_tag(image: str = "base") -> str:
     """Name and tag of the image: the tag changes when a recipe changes."""
     recipe = (SUITE, PACKAGES, DROPPED, CHANGES, (HERE / "Dockerfile").read_text())
-    return f"{NAME}:{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}"
+    base = f"{NAME}:{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}"
+    return base if image == "base" else layer_tag(image, base)
 
 
 def ensure_image(docker_base_url: str | None = None) -> str:
@@ -73,39 +67,22 @@ def ensure_image(docker_base_url: str | None = None) -> str:
     Raises ImageError. Processes that ask at the same time build it once.
     """
     tag = image_tag()
-    docker = ["docker", *(["--host", docker_base_url] if docker_base_url else [])]
-    if not shutil.which("docker"):
-        raise ImageError("The `docker` command was not found.", fix="Install it, on Debian: apt-get install docker.io")
-    if _has(docker, tag):
+    docker = docker_command(docker_base_url)
+    if has_image(docker, tag):
         return tag
-    with _alone():
-        if not _has(docker, tag):
+    with alone("worker-image"):
+        if not has_image(docker, tag):
             _make(docker, tag)
     return tag
 
 
-def cache_folder() -> Path:
-    """Where archives of the image are kept between builds."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agent-factory"
-
-
-def _has(docker: Sequence[str], tag: str) -> bool:
-    found = subprocess.run([*docker, "image", "inspect", tag], capture_output=True, check=False)
-    if found.returncode and b"no such" not in found.stderr.lower():
-        raise ImageError(
-            f"The Docker engine does not answer: {_last_words(found.stderr)}",
-            fix="Start it, or set FACTORY_DOCKER to its address.",
-        )
-    return not found.returncode
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One builder at a time on this machine."""
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with (cache_folder() / "worker-image.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def make_image(image: str, docker_base_url: str | None = None, tell: Tell = lambda line, progress: None) -> str:
+    """The same for any of our images; `tell` hears how it goes. Raises ImageError."""
+    tell(f"Making the worker image {image}", 0.0)
+    base = ensure_image(docker_base_url)
+    if image.startswith("custom:"):
+        return remake(image, lambda like: make_image(like, docker_base_url, tell), docker_base_url, tell)
+    return base if image == "base" else make_layer(image, base, docker_base_url, tell)
 
 
 def _make(docker: Sequence[str], tag: str) -> None:
@@ -147,14 +124,9 @@ def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
         raise ImageError(
-            f"The worker image could not be made, `{command[0]}` said: {_last_words(done.stdout)}",
+            f"The worker image could not be made, `{command[0]}` said: {last_words(done.stdout)}",
             fix="It needs a Debian mirror (as root, with debootstrap installed) or Docker Hub. Check the network.",
         )
-
-
-def _last_words(output: bytes) -> str:
-    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
-    return " / ".join(lines[-3:])[-500:] or "nothing"
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ async def theirs(house: House, neighbour: Callable[[str], Awaitable[Actor]]) -> 
     await factory.shelves.put_file(who, f"{CANARY}.txt", CANARY.encode(), "text/plain")
     await factory.shelves.append_rows(who.tenant, CANARY, [{CANARY: 1}])
     await house.door.outer.state.people.make_token(who, name=CANARY, role=who.role)
+    approval = (await factory.approvals.list(who))[0].id
+    crew = await factory.crews.assemble(who, {"id": CANARY, "members": [{"role": CANARY, "blueprint": asking.id}]})
     return {
         "blueprint": draft.id,
         "asking": asking.id,
@@ -45,7 +47,8 @@ async def theirs(house: House, neighbour: Callable[[str], Awaitable[Actor]]) -> 
         "test": test,
         "asked": asked,
         "deployment": live.id,
-        "approval": (await factory.approvals.list(who))[0].id,
+        "approval": approval,
+        "crew": crew.id,
         "person": who.id,
         "token": (await house.door.outer.state.people.tokens(who))[0].id,
         "secret": CANARY,
@@ -63,6 +66,8 @@ BODIES: dict[str, Any] = {
     "/blueprints/{id}/cases": {"name": "mine", "input": 1},
     "/blueprints/{id}/cases/{case}": {"name": "mine", "input": 1},
     "/deployments/{id}/clocks": {"on": True},
+    "/crews/{id}/members": {"role": "mine", "code": "pass"},
+    "/crews/{id}/members/{member}": {"role": "mine", "code": "pass"},
     "/dead-letters/{id}/retry": {"start": "beginning"},
     "/dead-letters/retry": {"runs": ["ID"]},
     "/dead-letters/dismiss": {"runs": ["ID"], "reason": "mine"},
@@ -105,6 +110,7 @@ async def test_an_id_of_another_team_looks_like_one_that_never_was(
     fits = {
         "blueprints": ("blueprint", "asking"), "runs": ("run", "test", "asked"), "deployments": ("deployment",),
         "approvals": ("approval",), "dead-letters": ("run",), "people": ("person",), "auth": ("token",), "secrets": ("secret",),
+        "crews": ("crew",),
     }  # fmt: skip
     for method, path, _ in entries(house):
         kind = path.split("/")[3] if path.count("/") > 2 else ""
@@ -166,6 +172,7 @@ async def everything(factory: Any, who: Actor, ids: dict[str, str]) -> list[Any]
         await factory.deployments.list(who),
         await factory.runs.list(who),
         await factory.approvals.list(who),
+        [(crew.id, crew.state, len(crew.members)) for crew in await factory.crews.list(who)],
         await factory.vault.names(who),
         await factory.shelves.files(who),
         await factory.shelves.tables(who),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import docker
 import pytest
 
-from runtime.workers.backend import NoWorker, Profile
+from runtime.workers.backend import Box, NoWorker, Profile
 from runtime.workers.choose import rooms_for
 from runtime.workers.docker import DockerBackend
 
@@ -22,10 +23,9 @@ def engine(docker_engine):
 
 
 @pytest.fixture
-def room(home):
+def rooms(home):
     rooms = rooms_for(home)
-    (rooms / "room").mkdir()
-    yield rooms / "room"
+    yield rooms
     shutil.rmtree(rooms)
 
 
@@ -37,11 +37,23 @@ def opened(docker_engine, worker_image):
     return make
 
 
-async def test_a_container_is_hardened(opened, engine, home, room):
+@pytest.fixture
+def other_rooms(home):
+    rooms = rooms_for(f"{home}-other")
+    yield rooms
+    shutil.rmtree(rooms)
+
+
+async def made(backend: DockerBackend, room: Path) -> Box:
+    await backend.prepare(room)
+    return await backend.start(room.name, room, Profile())
+
+
+async def test_a_container_is_hardened(opened, engine, home, rooms):
     backend = opened(home)
     await backend.open()
     try:
-        box = await backend.start("box", room, Profile())
+        box = await made(backend, rooms / "box")
         found = engine.api.inspect_container(box.ref)
     finally:
         await backend.close()
@@ -74,13 +86,15 @@ async def test_a_container_is_hardened(opened, engine, home, room):
     assert host["LogConfig"]["Config"]["max-file"] == "1"
 
 
-async def test_what_a_dead_server_left_is_removed_at_the_next_start_and_nothing_else(opened, engine, home, room):
+async def test_what_a_dead_server_left_is_removed_at_the_next_start_and_nothing_else(
+    opened, engine, home, rooms, other_rooms
+):
     dead, other, next_start = opened(home), opened(f"{home}-other"), opened(home)
     await dead.open()
     await other.open()
     try:
-        left = await dead.start("left", room, Profile())
-        kept = await other.start("kept", room, Profile())
+        left = await made(dead, rooms / "left")
+        kept = await made(other, other_rooms / "kept")
         await next_start.open()
         with pytest.raises(docker.errors.NotFound):
             engine.api.inspect_container(left.ref)
@@ -92,11 +106,11 @@ async def test_what_a_dead_server_left_is_removed_at_the_next_start_and_nothing_
         engine.api.inspect_container(kept.ref)
 
 
-async def test_destroying_twice_does_no_harm(opened, home, room):
+async def test_destroying_twice_does_no_harm(opened, home, rooms):
     backend = opened(home)
     await backend.open()
     try:
-        box = await backend.start("box", room, Profile())
+        box = await made(backend, rooms / "box")
         await backend.destroy(box)
         await backend.destroy(box)
         assert await backend.ran_out_of_memory(box) is False

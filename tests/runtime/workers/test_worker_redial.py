@@ -17,6 +17,7 @@ import pytest
 from runtime.workers import inside
 from runtime.workers.backend import Backend, Job, Profile
 from runtime.workers.protocol import encode, job_frame
+from runtime.workers.worker import INSIDE
 
 
 class Door:
@@ -48,7 +49,7 @@ class Door:
 async def worker(backend: Backend, rooms: Path) -> AsyncIterator[Door]:
     room = rooms / "by-hand"
     room.mkdir()
-    for name in ("inside.py", "script.py"):
+    for name in INSIDE:
         shutil.copyfile(Path(inside.__file__).parent / name, room / name)
     if backend.room_owner is not None:
         os.chown(room, backend.room_owner, backend.room_owner)

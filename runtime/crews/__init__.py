@@ -1,0 +1,1 @@
+"""Crews: agents that are started together, work together, and end together."""

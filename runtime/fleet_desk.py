@@ -1,0 +1,225 @@
+"""The fleet for people: what they may see of it, what it did lately, and what they may do to it.
+
+Each move of a worker is kept as a row, counted, and told to the pages that are open. Levels and vital figures are sampled
+for half an hour, in memory: they are for looking at, and nothing is decided by them.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from nodes.errors import FactoryError, NotFound
+from nodes.ids import new_id
+from runtime.events import Bus
+from runtime.fleet import Fleet, FleetView, JobSeen, Moved, PoolView, WorkerView
+from runtime.policy import Actor, Permission
+from storage import worker_move
+from storage.database import Database
+from storage.server import EVERYBODY
+
+log = structlog.get_logger()
+
+TOPIC: Final = ("fleet",)
+EVERY: Final = 2.0  # seconds between two samples
+SAMPLES: Final = 900  # half an hour
+KEPT: Final = 7 * 86_400.0  # seconds that moves are kept
+FORGET_EVERY: Final = 1_800  # samples between two times that old moves are dropped
+PENDING: Final = 10_000  # moves that wait for the database; the oldest are given up when it is away for long
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The fleet at one moment: pools by profile, and (processors, bytes of memory) by worker."""
+
+    at: float
+    pools: Mapping[str, PoolView]
+    workers: Mapping[str, tuple[float, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One move of a worker, or what a person asked for."""
+
+    at: float
+    worker: str
+    profile: str
+    host: str
+    before: str
+    after: str
+    crew: str | None
+    why: str
+    by: str | None
+
+
+class FleetDesk:
+    """Every method asks who it is: a team sees its own workers and those that are nobody's yet."""
+
+    def __init__(self, fleet: Fleet, db: Database, bus: Bus) -> None:
+        self._fleet = fleet
+        self._db = db
+        self._bus = bus
+        self._pending: deque[worker_move.WorkerMove] = deque(maxlen=PENDING)
+        self._samples: deque[Sample] = deque(maxlen=SAMPLES)
+        self._task: asyncio.Task[None] | None = None
+        self._sampled = 0
+        self.moves: Counter[tuple[str, str]] = Counter()
+        """How often workers of a profile came into a state, since the start."""
+
+    # --- keeping ------------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to watch the fleet."""
+        self._forget = self._fleet.on_move(self._moved)
+        self._task = asyncio.get_running_loop().create_task(self._go_on(), name="fleet-desk")
+
+    async def stop(self) -> None:
+        """Watch no more; what is known so far is kept."""
+        if self._task is None:
+            return
+        self._forget()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        with contextlib.suppress(FactoryError):
+            await self._keep()
+
+    def _moved(self, moved: Moved) -> None:
+        self.moves[moved.profile, moved.after.value] += 1
+        row = worker_move.WorkerMove(
+            tenant_id=moved.tenant or EVERYBODY,
+            id=new_id("move"),
+            at=moved.at,
+            worker=moved.worker,
+            profile=moved.profile,
+            host=moved.host,
+            before=moved.before.value,
+            after=moved.after.value,
+            crew=moved.crew,
+            why=moved.why,
+        )
+        self._pending.append(row)
+        self._bus.announce(TOPIC, {"worker": moved.worker, "state": moved.after.value})
+
+    async def _go_on(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            try:
+                self._sample()
+                await self._keep()
+            except FactoryError as error:
+                log.info("what workers did is kept later", reason=error.message)
+            except Exception:
+                log.exception("the fleet could not be looked at")
+
+    def _sample(self) -> None:
+        seen = self._fleet.view()
+        vital = {one.id: (one.vital.cpu, one.vital.memory) for one in seen.workers if one.vital is not None}
+        self._samples.append(Sample(time.time(), {pool.profile: pool for pool in seen.pools}, vital))
+        self._sampled += 1
+        self._bus.announce(TOPIC, {"sample": self._sampled})
+
+    async def _keep(self) -> None:
+        if self._pending:
+            rows = [*self._pending]
+            await self._db.write_all(lambda session: worker_move.add_all(session, [_copy(row) for row in rows]))
+            for row in rows:
+                with contextlib.suppress(ValueError):
+                    self._pending.remove(row)
+        if self._sampled % FORGET_EVERY == 1:
+            await self._db.write_all(lambda session: worker_move.forget(session, time.time() - KEPT))
+
+    # --- looking --------------------------------------------------------------------------------------------------------------
+
+    def view(self, who: Actor) -> FleetView:
+        """Everything at this moment. Workers of other teams are counted in their pools and not shown."""
+        who.require(Permission.VIEW)
+        seen = self._fleet.view()
+        return replace(seen, workers=tuple(one for one in seen.workers if one.tenant in (None, who.tenant)))
+
+    def history(self, who: Actor) -> Sequence[Sample]:
+        """The last half hour, oldest first. Raises Denied."""
+        own = {one.id for one in self.view(who).workers}
+        return [
+            replace(sample, workers={id_: vital for id_, vital in sample.workers.items() if id_ in own})
+            for sample in self._samples
+        ]
+
+    async def lately(self, who: Actor, *, worker: str | None = None, limit: int = 200) -> list[Move]:
+        """What workers did, newest first; of one worker, or of all that the team may see. Raises Denied."""
+        who.require(Permission.VIEW)
+        waiting = [
+            row
+            for row in reversed(self._pending)
+            if row.tenant_id in (EVERYBODY, who.tenant) and worker in (None, row.worker)
+        ]
+        kept = await self._db.read_all(lambda session: worker_move.newest(session, who.tenant, limit, worker))
+        known = {row.id for row in kept}
+        return [_move(row) for row in [*(row for row in waiting if row.id not in known), *kept]][:limit]
+
+    def jobs(self, who: Actor, worker: str) -> tuple[JobSeen, ...]:
+        """The last jobs of a worker, newest first. Raises NotFound, Denied."""
+        self._seen(who, worker)
+        return self._fleet.jobs(worker)
+
+    async def logs(self, who: Actor, worker: str) -> list[str]:
+        """The last lines that a worker wrote about itself. Raises NotFound, Denied."""
+        self._seen(who, worker)
+        return await self._fleet.logs(worker)
+
+    def _seen(self, who: Actor, worker: str) -> WorkerView:
+        for one in self.view(who).workers:
+            if one.id == worker:
+                return one
+        raise NotFound("There is no such worker any more.", fix="Look at those that are there now.")
+
+    # --- doing ----------------------------------------------------------------------------------------------------------------
+
+    async def drain(self, who: Actor, worker: str) -> None:
+        """Let it end its job, then remove it. Raises NotFound, Denied."""
+        await self._do(who, worker, "drain", self._fleet.drain)
+
+    async def restart(self, who: Actor, worker: str) -> None:
+        """End it with its job and put another one in its place. Raises NotFound, Denied."""
+        await self._do(who, worker, "restart", self._fleet.restart)
+
+    async def hibernate(self, who: Actor, worker: str) -> None:
+        """Put an idle worker to sleep. Raises NotFound, Denied, Conflict when it is not idle."""
+        await self._do(who, worker, "put to sleep", self._fleet.hibernate)
+
+    async def remove(self, who: Actor, worker: str) -> None:
+        """End it with its job. Raises NotFound, Denied."""
+        await self._do(who, worker, "remove", self._fleet.remove)
+
+    async def _do(self, who: Actor, worker: str, what: str, how: Callable[[str], Awaitable[None]]) -> None:
+        who.require(Permission.ADMIN)
+        seen = self._seen(who, worker)
+        row = worker_move.WorkerMove(
+            tenant_id=who.tenant,
+            id=new_id("move"),
+            at=time.time(),
+            worker=worker,
+            profile=seen.profile,
+            host=seen.host,
+            before=seen.state.value,
+            after=seen.state.value,
+            crew=seen.crew,
+            why=f"asked to {what} it",
+            by=who.name,
+        )
+        self._pending.append(row)
+        await how(worker)
+
+
+def _copy(row: worker_move.WorkerMove) -> worker_move.WorkerMove:
+    """Rows of their own for each try: a session that failed keeps what it was given."""
+    return worker_move.WorkerMove(**row.model_dump())
+
+
+def _move(row: worker_move.WorkerMove) -> Move:
+    return Move(row.at, row.worker, row.profile, row.host, row.before, row.after, row.crew, row.why, row.by)

@@ -1,0 +1,127 @@
+"""The fleet: workers as tiles that follow their lives, one looked at closely, what an admin does to it, and what others see."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from nicegui import ui
+from nicegui.testing import User
+from prometheus_client.parser import text_string_to_metric_families
+
+from runtime.policy import Actor, Role
+from runtime.workers.backend import Job
+from tests.app.conftest import House, running
+from tests.app.pages.conftest import eventually, sees
+
+Maker = Callable[[Role], Awaitable[User]]
+
+
+async def work(house: House, tenant: str, code: str = "return 1") -> str:
+    """Let a worker do something; the id of the worker that is the team's afterwards."""
+    result = await house.factory.fleet.run(Job(id=f"job_{len(code)}", code=code), tenant=tenant)
+    assert result.ok, result.error
+    return await eventually(
+        lambda: next((one.id for one in house.factory.fleet.view().workers if one.tenant == tenant), "")
+    )
+
+
+def tiles(user: User) -> list[str]:
+    """The workers that the page shows."""
+    marks = [mark for element in user.find(kind=ui.element).elements for mark in element._markers]
+    return [mark.removeprefix("worker-") for mark in marks if mark.startswith("worker-worker_")]
+
+
+async def test_before_anything_needed_a_worker_the_page_says_what_they_are(tmp_path: Path) -> None:
+    async with running(tmp_path / "home", pool_size=0) as house:
+        browser = house.browser()
+        await house.set_up(browser)
+        admin = User(browser)
+        await admin.open("/fleet")
+        await admin.should_see("No workers yet")
+
+
+async def test_a_worker_is_a_tile_from_its_first_job_to_its_end(house: House, admin: User, ada: Actor) -> None:
+    await admin.open("/fleet")
+    worker = await work(house, ada.tenant)
+    await eventually(lambda: worker in tiles(admin))
+    await sees(admin, "1 job so far")
+    await house.factory.fleet_desk.remove(ada, worker)
+    await eventually(lambda: worker not in tiles(admin))
+    moves = await house.factory.fleet_desk.lately(ada, worker=worker)
+    assert [(move.by, move.why) for move in moves if move.by] == [("Ada Lovelace", "asked to remove it")]
+    assert [move.after for move in moves if not move.by][:1] == ["gone"]
+
+
+async def test_one_worker_is_looked_at_closely_and_restarted(house: House, admin: User, ada: Actor) -> None:
+    worker = await work(house, ada.tenant)
+    await admin.open("/fleet")
+    await eventually(lambda: worker in tiles(admin))
+    admin.find(marker=f"worker-{worker}").click()
+    await sees(admin, "went well")
+    admin.find(marker="do-restart").click()
+    await sees(admin, "Restart this worker?")
+    admin.find(marker="yes").click()
+    await eventually(lambda: worker not in tiles(admin))
+
+
+async def test_who_may_only_look_is_offered_nothing_and_refused(
+    house: House, admin: User, person: Maker, ada: Actor
+) -> None:
+    worker = await work(house, ada.tenant)
+    viewer = await person(Role.VIEWER)
+    await viewer.open("/fleet")
+    await eventually(lambda: worker in tiles(viewer))
+    viewer.find(marker=f"worker-{worker}").click()
+    await sees(viewer, "went well")
+    await viewer.should_not_see(marker="do-restart")
+    answer = await viewer.http_client.post(
+        f"/api/v1/fleet/workers/{worker}/restart", headers={"X-CSRF-Token": await csrf(viewer)}
+    )
+    assert answer.status_code == 403
+
+
+async def csrf(user: User) -> str:
+    """The word that a change over HTTP needs."""
+    word: str = (await user.http_client.get("/api/v1/auth/me")).json()["csrf"]
+    return word
+
+
+async def test_workers_of_another_team_are_counted_and_not_shown(house: House, admin: User, ada: Actor) -> None:
+    other = await work(house, "somebody-else")
+    seen = house.factory.fleet_desk.view(ada)
+    assert other not in {one.id for one in seen.workers} and sum(pool.jobs for pool in seen.pools) == 1
+    answers = [
+        await admin.http_client.get(f"/api/v1/fleet/workers/{other}/logs"),
+        await admin.http_client.delete(f"/api/v1/fleet/workers/{other}", headers={"X-CSRF-Token": await csrf(admin)}),
+    ]
+    assert [answer.status_code for answer in answers] == [404, 404]
+    listed = (await admin.http_client.get("/api/v1/fleet/moves")).json()["items"]
+    own = {move["worker"] for move in listed if move["after"] in ("busy", "draining")}
+    assert other not in own
+
+
+async def test_prometheus_reads_levels_moves_and_engines_with_a_session_and_not_without(
+    house: House, admin: User, ada: Actor
+) -> None:
+    await work(house, ada.tenant)
+    stranger = await house.browser().get("/metrics", headers={"Accept": "text/plain"})
+    assert stranger.status_code in (303, 401)
+    answer = await admin.http_client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    families: dict[str, Any] = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    jobs = {sample.labels["profile"]: sample.value for sample in families["factory_pool_jobs"].samples}
+    assert jobs == {"small": 1.0}
+    came = {sample.labels["state"]: sample.value for sample in families["factory_worker_moves"].samples}
+    assert came["warming"] >= 1 and came["busy"] >= 1
+    assert "Ada" not in answer.text and ada.tenant not in answer.text
+
+
+async def test_levels_are_kept_for_half_an_hour_and_told_oldest_first(house: House, ada: Actor) -> None:
+    await work(house, ada.tenant)
+    desk = house.factory.fleet_desk
+    before = len(desk.history(ada))
+    await eventually(lambda: len(desk.history(ada)) > before + 1)
+    told = [sample.at for sample in desk.history(ada)]
+    assert told == sorted(told)
