@@ -26,10 +26,19 @@ from storage.run import COLUMNS, Run
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+_NAME = "agent-factory"
 _READERS = 8
 _LARGEST_GROUP = 2_048
-# Seconds after which the server ends a transaction that we do not go on with, and its locks with it.
+# Seconds after which a transaction is ended that its process does not go on with, and its locks with it.
 _STALLED = 2
+# PostgreSQL does that by itself (idle_in_transaction_session_timeout) unless the process froze in the middle of a statement:
+# between preparing and running one, its session counts as active. So whoever lives looks for such sessions too.
+_END_STALLED = f"""
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = '{_NAME}'
+AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND wait_event = 'ClientRead'
+AND greatest(query_start, state_change) < clock_timestamp() - interval '{_STALLED} s'
+"""  # noqa: S608 - constants of our own
 _FENCED = "SELECT pg_current_xact_id()::text FROM server WHERE tenant_id = '*' AND id = $1 FOR KEY SHARE"
 _LOST = (
     asyncpg.PostgresConnectionError,
@@ -99,7 +108,7 @@ class PostgresBackend:
         self._fence = server
 
     async def write_apart(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T:
-        """Write past the queue, whatever the writer waits for."""
+        """Write past the queue, whatever the writer waits for, and end what a frozen process left half done."""
 
         def call(connection: Connection) -> T:
             with make(connection) as session:
@@ -109,6 +118,7 @@ class PostgresBackend:
 
         assert self._apart is not None
         async with self._apart.begin() as connection:
+            await connection.exec_driver_sql(_END_STALLED)
             return await connection.run_sync(call)
 
     async def read(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T:
@@ -420,7 +430,7 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
             "timeout": 10,
             "server_settings": {
                 "synchronous_commit": "on",
-                "application_name": "agent-factory",
+                "application_name": _NAME,
                 "idle_in_transaction_session_timeout": str(_STALLED * 1_000),
             },
         },

@@ -134,6 +134,24 @@ async def _beat(connection: "asyncpg.Connection[Any]", id: str) -> int:
 
 
 @pytest.mark.postgres
+async def test_a_machine_that_froze_in_the_middle_of_a_statement_holds_nobody_up(postgres_url: str) -> None:
+    """Such a session counts as active, so PostgreSQL's own time limit for idle transactions does not end it."""
+    async with open_rig(postgres_url, lease=LEASE) as one:
+        await one.db.write(TENANT, lambda session: memory.remember(session, "count", 1, 0.0))
+        frozen = await asyncpg.connect(
+            postgres_url.replace("+asyncpg", ""), server_settings={"application_name": "agent-factory"}
+        )
+        await frozen.execute("BEGIN")
+        await frozen.execute("SELECT 1 FROM memory FOR UPDATE")
+        # A statement that was prepared and never run, as the driver sends it: parse and flush, and then nothing any more.
+        frozen._transport.write(b"P\x00\x00\x00\x10\x00SELECT 1\x00\x00\x00" + b"H\x00\x00\x00\x04")
+        async with asyncio.timeout(20):
+            await one.db.write(TENANT, lambda session: memory.remember(session, "count", 2, 0.0))
+        assert await one.db.read(TENANT, lambda session: memory.recall(session, "count")) == (True, 2)
+        frozen.terminate()
+
+
+@pytest.mark.postgres
 async def test_what_a_life_that_is_over_had_queued_is_not_written_in_the_next(postgres_url: str) -> None:
     async with open_rig(postgres_url, lease=LEASE) as one:
         holder = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
