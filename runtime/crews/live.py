@@ -383,7 +383,10 @@ class LiveCrew:
         """When all who could end have ended, the crew has."""
         if self.state in (CrewState.ASSEMBLING, CrewState.FINISHED, CrewState.FAILED, CrewState.STOPPED):
             return
-        ending = [member for member in self.members.values() if not member.lasts]
+        last = self.manifest.ends_with
+        able = [member for member in self.members.values() if not member.lasts]
+        # When nobody has that role any more, the crew ends with the others.
+        ending = [member for member in able if member.spec.role == last] or able
         if any(member.state not in ENDED for member in ending) or (not ending and self.members):
             return
         failed = [member for member in ending if member.state is MemberState.FAILED]
