@@ -404,7 +404,7 @@ class Engine:
             "image": self.tag(profile.image),
             "command": command_line(profile, mounts=False),
             "entrypoint": ["python3"],
-            "name": f"agent-factory-{verb.worker}",
+            "name": f"agent-factory-{self.home}-{verb.worker}",
             "user": f"{NOBODY}:{NOBODY}",
             "working_dir": "/workspace",
             "environment": {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/workspace"},
