@@ -52,8 +52,11 @@ async def next_life(home: str, engines: str, image: str, **rules: object) -> Asy
 
 
 @docker
-@pytest.mark.parametrize(("seconds", "pause"), [(0.5, 1.0), (2.5, 0.0)], ids=["results wait", "jobs run"])
-@pytest.mark.parametrize("through", ["", "broker+"], ids=["here", "broker"])
+@pytest.mark.parametrize(
+    ("through", "seconds", "pause"),
+    [("", 0.5, 1.0), ("", 2.5, 0.0), ("broker+", 2.0, 0.0)],
+    ids=["results wait", "jobs run", "jobs run behind a broker"],
+)
 async def test_workers_and_their_jobs_outlive_the_server(docker_engine, worker_image, home, through, seconds, pause):
     engines = f"{through}docker={docker_engine}"
     await live_and_die(home, engines, worker_image, seconds)
