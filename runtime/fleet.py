@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from nodes.errors import Conflict, FactoryError, NotFound
-from runtime.workers.backend import Backend, Job, JobResult
+from runtime.workers.backend import Backend, Job, JobResult, NoWorker
 from runtime.workers.choose import open_place
 from runtime.workers.demand import Demand
 from runtime.workers.hosts import Hosts
@@ -168,8 +168,9 @@ class Fleet:
             self._open()
         await self._known.wait()
         if self._place is None:
-            assert self._problem is not None
-            raise self._problem
+            raise self._problem or NoWorker(
+                "The workers are being shut down.", fix="Run it again when the server is back."
+            )
         return self._pools.get(profile) or await self._start_pool(profile)
 
     # --- jobs
