@@ -103,6 +103,8 @@ class LiveCrew:
         self.exchange = Exchange(id_, manifest, tools.bus)
         self.way = WayOut.of(tools.egress, manifest.network.allow, manifest.budgets, self.gate)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._answering: set[str] = set()
+        """Runs that answer requests."""
         self._leaving: set[asyncio.Task[None]] = set()
         self._assembling: asyncio.Task[Any] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -139,8 +141,10 @@ class LiveCrew:
             place.answers = self._asked if member.lasts else _not_here
             self.exchange.join(place)
             return
+        self._must_come()
         if member.held is None:
             member.held = await self.tools.fleet.hold(self.who.tenant, member.spec.tier, crew=self.id, member=member.id)
+            self._must_come()
         held, tokens = member.held, self.tools.tokens
         member.bond = tokens.bind(self.who.tenant, self.id, member.id, held.id, member.spec.scopes())
         seat = Seat(member.bond, tokens, self.exchange, self.way, self.gate, held.owns, members=self.told_members)
@@ -277,7 +281,9 @@ class LiveCrew:
             run_id = await self.tools.runs.start(
                 self.who, member.spec.blueprint, self._input(member, told["body"]) | {"from": told["sender"]}
             )
+            self._answering.add(run_id)
             how, why, output = await self._outcome(run_id)
+            self._answering.discard(run_id)
             if how is MemberState.DONE:
                 await self.exchange.reply(member.id, told["id"], output)
             else:
@@ -420,6 +426,8 @@ class LiveCrew:
                 if member.state not in ENDED:
                     member.move(MemberState.STOPPED, why)
                     await self._cancel_run(member)
+            for run_id in self._answering:
+                await self._cancel(run_id)
             try:
                 await self.tools.bus.close(self.id)
             except FactoryError as error:
@@ -473,12 +481,18 @@ class LiveCrew:
         await self._cancel_run(member)
 
     async def _cancel_run(self, member: Member) -> None:
-        if member.run_id is None or member.state is MemberState.DONE:
-            return
+        if member.run_id is not None and member.state is not MemberState.DONE:
+            await self._cancel(member.run_id)
+
+    async def _cancel(self, run_id: str) -> None:
         try:
-            await self.tools.runs.cancel(self.who, member.run_id)
+            await self.tools.runs.cancel(self.who, run_id)
         except FactoryError as error:
-            log.info("a member's run could not be cancelled", run=member.run_id, reason=error.message)
+            log.info("a member's run could not be cancelled", run=run_id, reason=error.message)
+
+    def _must_come(self) -> None:
+        if self._ending is not None:
+            raise Conflict("The crew has ended meanwhile.", code="crew.ended")
 
     def _must_live(self) -> None:
         if self._ending is not None or self.state not in (CrewState.RUNNING, CrewState.PAUSED):
