@@ -243,7 +243,23 @@ class LiveCrew:
 
     async def _start_run(self, member: Member) -> None:
         if member.spec.blueprint is not None and not member.lasts and member.run_id is None:
-            member.run_id = await self.tools.runs.start(self.who, member.spec.blueprint, self._input(member, None))
+            member.run_id = await self._started(member.spec.blueprint, self._input(member, None))
+
+    async def _started(self, blueprint: str, given: dict[str, Any]) -> str:
+        """The id of a new run. Who is given up while it starts leaves no run behind."""
+        starting = asyncio.ensure_future(self.tools.runs.start(self.who, blueprint, given))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            undoing = asyncio.get_running_loop().create_task(self._undone(starting))
+            self._leaving.add(undoing)
+            undoing.add_done_callback(self._leaving.discard)
+            raise
+
+    async def _undone(self, starting: asyncio.Future[str]) -> None:
+        await asyncio.wait((starting,))
+        if not starting.cancelled() and starting.exception() is None:
+            await self._cancel(starting.result())
 
     def _input(self, member: Member, message: Any) -> dict[str, Any]:
         return {
@@ -278,9 +294,8 @@ class LiveCrew:
         await self.gate.wait()
         assert member.spec.blueprint is not None
         try:
-            run_id = await self.tools.runs.start(
-                self.who, member.spec.blueprint, self._input(member, told["body"]) | {"from": told["sender"]}
-            )
+            given = self._input(member, told["body"]) | {"from": told["sender"]}
+            run_id = await self._started(member.spec.blueprint, given)
             self._answering.add(run_id)
             how, why, output = await self._outcome(run_id)
             self._answering.discard(run_id)

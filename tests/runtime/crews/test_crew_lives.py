@@ -192,6 +192,27 @@ async def test_wherever_it_fails_nothing_is_left(factory: Factory, monkeypatch: 
     await nothing_left(factory)
 
 
+async def test_a_run_that_was_just_accepted_when_another_failed_is_cancelled(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = await blueprint(factory, ASKS)
+    start, accepted = factory.runs.start, asyncio.Event()
+    runs: list[str] = []
+
+    async def late(*args: Any, **kwargs: Any) -> str:
+        if accepted.is_set():
+            raise FactoryError("It broke here.")
+        accepted.set()
+        runs.append(await start(*args, **kwargs))
+        await asyncio.sleep(0.05)  # it is accepted, and whoever asked does not know its id yet
+        return runs[0]
+
+    monkeypatch.setattr(factory.runs, "start", late)
+    await refused(factory, manifest({"role": "clerk", "blueprint": agent, "count": 2}))
+    assert (await factory.runs.wait(WHO, runs[0], 10)).info.state == "cancelled"
+    await nothing_left(factory)
+
+
 async def test_a_crew_can_be_stopped_while_it_is_being_assembled(
     factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
