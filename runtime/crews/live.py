@@ -4,81 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Coroutine, Iterable
+from typing import Any, Final
 
 import orjson
 import structlog
 
 from nodes.errors import Conflict, FactoryError, NotFound
 from nodes.ids import new_id
-from runtime.crews.bus import CrewBus, Told
+from runtime.crews.bus import Told
 from runtime.crews.door import ADDRESS, Door, Seat
 from runtime.crews.exchange import Exchange, Place
 from runtime.crews.manifest import CrewManifest, MemberSpec
-from runtime.crews.states import CREW, ENDED, MEMBER, CrewState, MemberState
-from runtime.crews.tokens import Bond, Tokens
+from runtime.crews.seats import Member, Tools
+from runtime.crews.states import CREW, ENDED, CrewState, MemberState
 from runtime.crews.way_out import WayOut
-from runtime.egress import Egress
-from runtime.fleet import Fleet, Held
 from runtime.policy import Actor
-from runtime.runs import Runs
 from runtime.states import move
 from runtime.workers.backend import Job
 
 log = structlog.get_logger()
 
 RESULT_LIMIT: Final = 64 * 1024
-
-
-class Keep(Protocol):
-    """Makes what a crew has become durable, and tells who watches."""
-
-    async def __call__(
-        self, crew: LiveCrew, what: str, *, by: str, member: str | None = None, why: str = ""
-    ) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What crews work with."""
-
-    fleet: Fleet
-    runs: Runs
-    egress: Egress
-    bus: CrewBus
-    tokens: Tokens
-    keep: Keep
-    changed: Callable[[LiveCrew], None]
-
-
-@dataclass(slots=True, eq=False)
-class Member:
-    """A seat, and who has it."""
-
-    id: str
-    spec: MemberSpec
-    state: MemberState = MemberState.STARTING
-    why: str = ""
-    since: float = field(default_factory=time.time)
-    restarts: int = 0
-    run_id: str | None = None
-    result: Any = None
-    held: Held | None = None
-    door: Door | None = None
-    bond: Bond | None = None
-    token: str = ""
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def lasts(self) -> bool:
-        """Whether it never ends by itself."""
-        return self.spec.starts == "on request"
-
-    def move(self, to: MemberState, why: str = "") -> None:
-        """Go on in life."""
-        self.state, self.why, self.since = move(MEMBER, self.state, to), why, time.time()
 
 
 class LiveCrew:
