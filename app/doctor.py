@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from app.settings import Settings
 from nodes.errors import FactoryError
+from runtime.workers.choose import addresses
 from runtime.workers.docker import DockerBackend
 from runtime.workers.local import LocalBackend
 
@@ -41,16 +42,19 @@ async def _docker(settings: Settings) -> Line:
     get = "Install Docker (Debian, Ubuntu: apt install docker.io), then start it; `factory serve` finds it."
     if settings.docker == "off":
         return Line("Docker", False, "switched off by FACTORY_DOCKER", adds, "Set FACTORY_DOCKER=auto.")
-    backend = DockerBackend("doctor", url=None if settings.docker == "auto" else settings.docker)
+    engines = addresses(settings.docker).values()
     try:
-        async with asyncio.timeout(20):
-            await backend.open()
-            await backend.close()
+        for url in engines:
+            async with asyncio.timeout(20):
+                backend = DockerBackend("doctor", url=url or None)
+                await backend.open()
+                await backend.close()
     except FactoryError as problem:
         return Line("Docker", False, problem.message, adds, problem.fix or get)
     except TimeoutError:
         return Line("Docker", False, "the engine does not answer", adds, get)
-    return Line("Docker", True, "answers, and has the worker image", adds, get)
+    answer = "answers, and has the worker image" if len(engines) == 1 else f"{len(engines)} engines answer"
+    return Line("Docker", True, answer, adds, get)
 
 
 async def _bubblewrap() -> Line:
