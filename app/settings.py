@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from nodes.errors import FactoryError
 from runtime.fleet import SMALL, PoolRules, default_rules
-from runtime.workers.profiles import PROFILES
+from runtime.workers.profiles import PROFILES, BadProfile, Profile, read_sizes
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     pool_ttl: Annotated[dict[str, float], NoDecode] = Field(
         default={}, description="Seconds after which a worker that is not wanted hibernates, such as small=600."
     )
+    worker_sizes: Annotated[dict[str, Profile], NoDecode] = Field(
+        default={}, description="Worker sizes of your own, such as reports:like=data,memory=768."
+    )
+    worker_runtime: Literal["", "runsc"] = Field(
+        default="", description="runsc: workers have a kernel of their own, gVisor's, if the engine has it."
+    )
     model: str = Field(default="", description="The default language model, as litellm names it.")
     model_base_url: str = Field(default="", description="Address of the model's service, when it is not the usual one.")
     model_key: SecretStr = Field(default=SecretStr(""), description="Key for the model's service.")
@@ -77,6 +83,14 @@ class Settings(BaseSettings):
         parts = [part.partition("=") for part in value.split(",") if part.strip()]
         # A number alone is for the usual size.
         return {(name.strip() if equals else "small"): (n if equals else name).strip() for name, equals, n in parts}
+
+    @field_validator("worker_sizes", mode="before")
+    @classmethod
+    def _sizes(cls, value: Any) -> Any:
+        try:
+            return read_sizes(value) if isinstance(value, str) else value
+        except BadProfile as error:
+            raise ValueError(error.message) from None
 
     @field_validator("pool_floor", "pool_ceiling", "pool_ttl")
     @classmethod
@@ -119,6 +133,13 @@ class Settings(BaseSettings):
             ceiling = max(1, floor, int(self.pool_ceiling.get(name, usual.ceiling or 0)))
             pools[name] = replace(usual, ceiling=ceiling, ttl=self.pool_ttl.get(name, usual.ttl))
         return pools
+
+    def sizes(self) -> dict[str, Profile]:
+        """All sizes of workers that there are."""
+        sizes = {**PROFILES, **self.worker_sizes}
+        if self.worker_runtime:
+            return {name: replace(size, runtime=self.worker_runtime) for name, size in sizes.items()}
+        return sizes
 
     @property
     def https(self) -> bool:

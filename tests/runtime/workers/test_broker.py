@@ -26,7 +26,7 @@ from runtime.workers.broker.process import OWN_NUMBER, serve_beside
 from runtime.workers.choose import BROKER, open_place
 from runtime.workers.docker import DockerBackend
 from runtime.workers.pool import Pool, PoolRules
-from runtime.workers.profiles import PROFILES, BadProfile, custom
+from runtime.workers.profiles import PROFILES, BadProfile, custom, read_sizes
 
 SIZE = verbs.Size.of(Profile()).model_dump()
 FORBIDDEN = [
@@ -265,3 +265,32 @@ async def test_the_setting_leads_to_the_broker(home, docker_engine, worker_image
     with serve_beside(home, images={"base": worker_image}) as path:
         async with open_place(f"auto{BROKER}{path}", home=home) as (backend, rooms):
             assert (backend.name, rooms.parent) == ("docker", path.parent)
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("", {}),
+        (
+            "reports:like=data, memory=768 ,cpus=0.5; tiny:cpus=0.25;",
+            {
+                "reports": custom("reports", like="data", memory=768 * 2**20, cpus=0.5),
+                "tiny": custom("tiny", cpus=0.25),
+            },
+        ),
+        (
+            "own:image=custom:0123456789ab,runtime=runsc",
+            {"own": custom("own", image="custom:0123456789ab", runtime="runsc")},
+        ),
+    ],
+)
+def test_an_operator_writes_sizes_in_one_line(text, sizes):
+    assert read_sizes(text) == sizes
+
+
+@pytest.mark.parametrize(
+    "text", ["small:cpus=1", "a:cpus=x", "a:what=1", "a:memory=1", "a:like=b", "A b:cpus=1", "a:image=debian"]
+)
+def test_a_wrong_line_of_sizes_is_refused(text):
+    with pytest.raises(BadProfile):
+        read_sizes(text)
