@@ -101,6 +101,21 @@ async def test_a_job_that_nobody_asks_for_again_is_ended(docker_engine, worker_i
         assert (pool.stats().busy, pool.stats().lost) == (0, 0)
 
 
+@docker
+async def test_who_asks_for_a_job_from_before_may_give_it_up(docker_engine, worker_image, home):
+    engines = f"docker={docker_engine}"
+    await live_and_die(home, engines, worker_image, 20.0)
+    async with next_life(home, engines, worker_image) as pool:
+        asking = asyncio.create_task(pool.run(step(0, 20.0), tenant="t0"))
+        async with asyncio.timeout(15):
+            while pool.stats().busy < 2:
+                await asyncio.sleep(0.02)
+            asking.cancel()
+            while pool.stats().busy > 1:
+                await asyncio.sleep(0.02)
+        assert pool.stats().lost == 0
+
+
 def test_a_note_is_read_as_it_was_written(tmp_path):
     assert Note.read(tmp_path) is None
     for note in (Note("acme"), Note("acme", "red")):
