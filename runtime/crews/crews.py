@@ -145,7 +145,9 @@ class Crews:
         where = {"path": ["members", str(index)]}
         if spec.tier not in self._fleet.sizes:
             raise NotFound(
-                f"There is no worker of size “{spec.tier}”.", fix=f"Choose one of {', '.join(self._fleet.sizes)}.", where=where
+                f"There is no worker of size “{spec.tier}”.",
+                fix=f"Choose one of {', '.join(self._fleet.sizes)}.",
+                where=where,
             )
         if spec.blueprint is not None:
             try:
