@@ -29,6 +29,11 @@ def test_a_ceiling_is_never_below_its_floor_or_nothing() -> None:
     assert (pools["small"].ceiling, pools["large"].ceiling) == (4, 1)
 
 
+def test_a_size_of_ones_own_has_numbers_too() -> None:
+    pools = Settings.load(worker_sizes="tiny:cpus=0.25", pool_floor="tiny=3").pools()
+    assert (pools["tiny"].size, pools["tiny"].forecast) == (3, True)
+
+
 def test_where_nothing_is_kept_warm_nothing_is_foreseen() -> None:
     pools = Settings.load(pool_size=0, pool_ceiling="small=4").pools()
     assert (pools["small"].size, pools["small"].forecast) == (0, False)
