@@ -588,6 +588,6 @@ async def test_a_forged_word_to_the_server_is_not_believed(attempt: Attempt) -> 
     assert done.error.kind in ("result", "killed")
 
 
-def test_every_size_is_in_the_battery() -> None:
+async def test_every_size_is_in_the_battery() -> None:
     assert {"small", "medium", "large", "data", "node"} <= set(PROFILES)
     assert Path(__file__).read_text().count("async def test_") >= 20

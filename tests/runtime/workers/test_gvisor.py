@@ -20,7 +20,7 @@ from tests.runtime.workers.engines import docker_hosts
 from tests.services import Missing
 
 pytestmark = pytest.mark.docker
-GVISOR = Profile(name="gvisor", cpus=1, memory=256 * 1024 * 1024, processes=128, runtime="runsc")
+GVISOR = Profile(runtime="runsc")  # as small as workers usually are
 
 
 @pytest.fixture
