@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
 import typer
 
 from app import logs
+from app.images import image_cli
 from app.settings import Settings
 from nodes.blueprint import Blueprint
 from nodes.errors import FactoryError
@@ -43,6 +44,7 @@ user_cli = typer.Typer(help="People who may sign in.", no_args_is_help=True)
 token_cli = typer.Typer(help="Tokens for programs that call the API.", no_args_is_help=True)
 cli.add_typer(user_cli, name="user")
 cli.add_typer(token_cli, name="token")
+cli.add_typer(image_cli, name="image")
 
 
 def main() -> None:

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from app.settings import Settings
 from nodes.errors import FactoryError
+from runtime.crews.bus_redis import RedisBus
+from runtime.workers.choose import addresses
 from runtime.workers.docker import DockerBackend
 from runtime.workers.local import LocalBackend
 
@@ -30,10 +32,10 @@ class Line:
 async def examine(settings: Settings) -> list[Line]:
     """Look for everything, at the same time."""
     found = await asyncio.gather(
-        _docker(settings), _bubblewrap(), _database(settings), asyncio.to_thread(_files, settings)
+        _docker(settings), _bubblewrap(), _database(settings), _crew_bus(settings), asyncio.to_thread(_files, settings)
     )
-    docker, bubblewrap, database, files = found
-    return [database, docker, bubblewrap, _model(settings), _mail(settings), *files]
+    docker, bubblewrap, database, crew_bus, files = found
+    return [database, docker, bubblewrap, crew_bus, _model(settings), _mail(settings), *files]
 
 
 async def _docker(settings: Settings) -> Line:
@@ -41,16 +43,19 @@ async def _docker(settings: Settings) -> Line:
     get = "Install Docker (Debian, Ubuntu: apt install docker.io), then start it; `factory serve` finds it."
     if settings.docker == "off":
         return Line("Docker", False, "switched off by FACTORY_DOCKER", adds, "Set FACTORY_DOCKER=auto.")
-    backend = DockerBackend("doctor", url=None if settings.docker == "auto" else settings.docker)
+    engines = addresses(settings.docker).values()
     try:
-        async with asyncio.timeout(20):
-            await backend.open()
-            await backend.close()
+        for url in engines:
+            async with asyncio.timeout(20):
+                backend = DockerBackend("doctor", url=url or None)
+                await backend.open()
+                await backend.close()
     except FactoryError as problem:
         return Line("Docker", False, problem.message, adds, problem.fix or get)
     except TimeoutError:
         return Line("Docker", False, "the engine does not answer", adds, get)
-    return Line("Docker", True, "answers, and has the worker image", adds, get)
+    answer = "answers, and has the worker image" if len(engines) == 1 else f"{len(engines)} engines answer"
+    return Line("Docker", True, answer, adds, get)
 
 
 async def _bubblewrap() -> Line:
@@ -92,6 +97,20 @@ async def _database(settings: Settings) -> Line:
         get = "Start the server, or correct FACTORY_DATABASE_URL."
         return Line("Database", False, f"nothing answers at {host}:{port}", adds, get)
     return Line("Database", True, f"PostgreSQL at {host}:{port}", adds, "")
+
+
+async def _crew_bus(settings: Settings) -> Line:
+    adds = "what members of a crew talk over; on Redis, what they share outlives a restart"
+    url = settings.redis_url.get_secret_value()
+    if not url:
+        return Line("Crew bus", True, "the server's own memory", adds, "")
+    bus = RedisBus(url, "doctor")
+    try:
+        await bus.start()
+        await bus.stop()
+    except FactoryError as problem:
+        return Line("Crew bus", False, problem.message, adds, "Start the server, or correct FACTORY_REDIS_URL.")
+    return Line("Crew bus", True, bus.address, adds, "")
 
 
 def _model(settings: Settings) -> Line:

@@ -174,6 +174,7 @@ def factory_options(settings: Settings, *, ticking: bool = True) -> Options:
         docker=settings.docker,
         pool_size=settings.pool_size,
         pools=settings.pools(),
+        sizes=settings.sizes(),
         model=settings.model,
         model_base_url=settings.model_base_url,
         model_key=settings.model_key.get_secret_value(),

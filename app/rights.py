@@ -32,7 +32,7 @@ def given_up(settings: Settings, home: str) -> Iterator[Settings]:
     from runtime.workers.choose import BROKER, addresses
 
     peer = (user.pw_uid, user.pw_gid) if user else None
-    with serve_beside(home, engines=tuple(addresses(settings.docker).values()), peer=peer) as path:
+    with serve_beside(home, engines=tuple(addresses(settings.docker).values()), peer=peer, keep=True) as path:
         _become(user, settings.home)
         yield settings.model_copy(update={"docker": f"{settings.docker}{BROKER}{path}"})
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from nodes.errors import FactoryError
 from runtime.fleet import SMALL, PoolRules, default_rules
-from runtime.workers.profiles import PROFILES
+from runtime.workers.profiles import PROFILES, BadProfile, Profile, read_sizes
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     behind_proxy: bool = Field(default=False, description="A proxy in front adds TLS and checks the Host header.")
     docker: str = Field(default="auto", description="auto, off, or the address of a Docker engine.")
     user: str = Field(default="", description="Started as root: the user that the web process becomes.")
+    worker_sizes: Annotated[dict[str, Profile], NoDecode] = Field(
+        default={}, description="Worker sizes of your own, such as reports:like=data,memory=768."
+    )
     pool_size: int = Field(default=2, ge=0, le=64, description="How many isolated workers are kept warm.")
     pool_floor: Annotated[dict[str, float], NoDecode] = Field(
         default={}, description="The same for each size of worker, such as small=2,medium=1."
@@ -52,6 +55,9 @@ class Settings(BaseSettings):
     )
     pool_ttl: Annotated[dict[str, float], NoDecode] = Field(
         default={}, description="Seconds after which a worker that is not wanted hibernates, such as small=600."
+    )
+    worker_runtime: Literal["", "runsc"] = Field(
+        default="", description="runsc: workers have a kernel of their own, gVisor's, if the engine has it."
     )
     model: str = Field(default="", description="The default language model, as litellm names it.")
     model_base_url: str = Field(default="", description="Address of the model's service, when it is not the usual one.")
@@ -106,12 +112,21 @@ class Settings(BaseSettings):
         # A number alone is for the usual size.
         return {(name.strip() if equals else "small"): (n if equals else name).strip() for name, equals, n in parts}
 
+    @field_validator("worker_sizes", mode="before")
+    @classmethod
+    def _sizes(cls, value: Any) -> Any:
+        try:
+            return read_sizes(value) if isinstance(value, str) else value
+        except BadProfile as error:
+            raise ValueError(error.message) from None
+
     @field_validator("pool_floor", "pool_ceiling", "pool_ttl")
     @classmethod
-    def _known_sizes(cls, value: dict[str, float]) -> dict[str, float]:
+    def _known_sizes(cls, value: dict[str, float], told: ValidationInfo) -> dict[str, float]:
+        known = {**PROFILES, **told.data.get("worker_sizes", {})}
         for name, number in value.items():
-            if name not in PROFILES:
-                raise ValueError(f"there is no worker size {name}; there are {', '.join(PROFILES)}")
+            if name not in known:
+                raise ValueError(f"there is no worker size {name}; there are {', '.join(known)}")
             if not 0 <= number <= 86_400:
                 raise ValueError(f"{number:g} is not a number that {name} can have")
         return value
@@ -143,10 +158,17 @@ class Settings(BaseSettings):
         pools = {}
         for name in self.pool_floor.keys() | self.pool_ceiling.keys() | self.pool_ttl.keys():
             floor = int(self.pool_floor.get(name, self.pool_size if name == SMALL else 0))
-            usual = default_rules(name, floor, forecast=self.pool_size > 0 or floor > 0)
+            usual = default_rules(name, floor, forecast=self.pool_size > 0 or floor > 0, of=self.sizes()[name])
             ceiling = max(1, floor, int(self.pool_ceiling.get(name, usual.ceiling or 0)))
             pools[name] = replace(usual, ceiling=ceiling, ttl=self.pool_ttl.get(name, usual.ttl))
         return pools
+
+    def sizes(self) -> dict[str, Profile]:
+        """All sizes of workers that there are."""
+        sizes = {**PROFILES, **self.worker_sizes}
+        if self.worker_runtime:
+            return {name: replace(size, runtime=self.worker_runtime) for name, size in sizes.items()}
+        return sizes
 
     @property
     def https(self) -> bool:

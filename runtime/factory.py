@@ -38,6 +38,7 @@ from runtime.status import Statuses
 from runtime.triggers import Hooks
 from runtime.variables import Variables
 from runtime.vault import Vault
+from runtime.workers.profiles import PROFILES, Profile
 from storage import changes
 from storage.changes import Mark
 from storage.database import Database
@@ -54,6 +55,8 @@ class Options:
     pool_size: int = 2
     pools: Mapping[str, PoolRules] = field(default_factory=dict)
     """More about the pools of workers, by the workers' size."""
+    sizes: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
+    """The sizes of workers that there are."""
     model: str = ""
     model_base_url: str = ""
     model_key: str = field(default="", repr=False)
@@ -108,7 +111,9 @@ class Factory:
             prices_of=self.preferences.prices_of,
         )
         self.mailer = Mailer(options.smtp_url)
-        self.fleet = Fleet(options.docker, home=options.home, size=options.pool_size, rules=options.pools)
+        self.fleet = Fleet(
+            options.docker, home=options.home, size=options.pool_size, rules=options.pools, sizes=options.sizes
+        )
         self.fleet_desk = FleetDesk(self.fleet, self.db, self.bus)
         outside = Outside(self.db, self.egress, self.llms, self.mailer, self.vault, self.shelves, self.fleet)
         self.engine = Engine(

@@ -11,12 +11,12 @@ from typing import Final
 import structlog
 
 from nodes.errors import Conflict, FactoryError, NotFound
-from runtime.workers.backend import Backend, Job, JobResult
+from runtime.workers.backend import Backend, Job, JobResult, NoWorker
 from runtime.workers.choose import open_place
 from runtime.workers.demand import Demand
 from runtime.workers.hosts import Hosts
 from runtime.workers.pool import Pool, PoolRules, PoolStats
-from runtime.workers.profiles import PROFILES
+from runtime.workers.profiles import PROFILES, Profile
 from runtime.workers.states import OVER
 from runtime.workers.views import FleetView, Forget, HostView, JobSeen, Moved, Observer, PoolView, Vital, WorkerView
 from runtime.workers.worker import Worker
@@ -82,14 +82,22 @@ class Fleet:
     """
 
     def __init__(
-        self, setting: str, *, home: str, size: int = 2, rules: Mapping[str, PoolRules] = MappingProxyType({})
+        self,
+        setting: str,
+        *,
+        home: str,
+        size: int = 2,
+        rules: Mapping[str, PoolRules] = MappingProxyType({}),
+        sizes: Mapping[str, Profile] = PROFILES,
     ) -> None:
+        self.sizes = sizes
+        """The workers that can be had, by the name of their size."""
         self._setting = setting
         self._home = home
         warm = size > 0 or any(one.size for one in rules.values())
         self._rules = {
-            name: rules.get(name) or default_rules(name, size if name == SMALL else 0, forecast=warm)
-            for name in PROFILES
+            name: rules.get(name) or default_rules(name, size if name == SMALL else 0, forecast=warm, of=profile)
+            for name, profile in sizes.items()
         }
         self._warm = any(one.size for one in self._rules.values())
         self._demands: dict[str, Demand] = {}
@@ -142,7 +150,7 @@ class Fleet:
         pool = self._pools[name] = Pool(
             backend,
             rooms,
-            profile=PROFILES[name],
+            profile=self.sizes[name],
             rules=self._rules[name],
             starts=self._starts,
             demand=self._demands.setdefault(name, Demand()),
@@ -162,14 +170,15 @@ class Fleet:
         if (there := self._pools.get(profile)) is not None:
             return there
         if profile not in self._rules:
-            raise NotFound(f"There is no worker of size “{profile}”.", fix=f"Choose one of {', '.join(PROFILES)}.")
+            raise NotFound(f"There is no worker of size “{profile}”.", fix=f"Choose one of {', '.join(self.sizes)}.")
         if self._keeping is None or (self._keeping.done() and not self._closing.is_set()):
             # Not opened yet, or it could not be: what was missing may be there by now.
             self._open()
         await self._known.wait()
         if self._place is None:
-            assert self._problem is not None
-            raise self._problem
+            raise self._problem or NoWorker(
+                "The workers are being shut down.", fix="Run it again when the server is back."
+            )
         return self._pools.get(profile) or await self._start_pool(profile)
 
     # --- jobs
@@ -328,11 +337,11 @@ class Fleet:
         return ["Workers run on this machine without Docker, so there are no engines to add or give up."]
 
 
-def default_rules(name: str, floor: int, *, forecast: bool = True) -> PoolRules:
+def default_rules(name: str, floor: int, *, forecast: bool = True, of: Profile | None = None) -> PoolRules:
     """A floor, and a ceiling that fits the machine: no more than a quarter of its memory if all of them used all of theirs."""
     cores = os.cpu_count() or 1
     wanted = max(16, 4 * cores) if name == SMALL else cores if name == "large" else 2 * cores
-    most = max(1, min(wanted, _memory() // 4 // PROFILES[name].memory))
+    most = max(1, min(wanted, _memory() // 4 // (of or PROFILES[name]).memory))
     return PoolRules(size=floor, ceiling=max(floor, most), forecast=forecast)
 
 

@@ -1,6 +1,6 @@
 """The fleet for people: what they may see of it, what it did lately, and what they may do to it.
 
-Each move of a worker is kept as a row, counted, and told to the pages that are open. Levels and vital figures are sampled
+Each move of a worker is counted and told to the pages that are open, and kept as a row unless only a job came or went. Levels and vital figures are sampled
 for half an hour, in memory: they are for looking at, and nothing is decided by them.
 """
 
@@ -19,6 +19,7 @@ from nodes.ids import new_id
 from runtime.events import Bus
 from runtime.fleet import Fleet, FleetView, JobSeen, Moved, PoolView, WorkerView
 from runtime.policy import Actor, Permission
+from runtime.workers.states import AT_WORK
 from storage import worker_move
 from storage.database import Database
 from storage.server import EVERYBODY
@@ -91,6 +92,9 @@ class FleetDesk:
 
     def _moved(self, moved: Moved) -> None:
         self.moves[moved.profile, moved.after.value] += 1
+        self._bus.announce(TOPIC, {"worker": moved.worker, "state": moved.after.value})
+        if moved.before in AT_WORK and moved.after in AT_WORK:
+            return  # a job came or went, hundreds of times a second: the run's own journal tells of it
         row = worker_move.WorkerMove(
             tenant_id=moved.tenant or EVERYBODY,
             id=new_id("move"),
@@ -104,7 +108,6 @@ class FleetDesk:
             why=moved.why,
         )
         self._pending.append(row)
-        self._bus.announce(TOPIC, {"worker": moved.worker, "state": moved.after.value})
 
     async def _go_on(self) -> None:
         while True:

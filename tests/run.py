@@ -32,7 +32,7 @@ CHECKS = (
 )
 TESTS = (
     ("Tests", ["-m", "not docker and not browser and not soak", "-n", "2"]),
-    ("Tests with Docker", ["-m", "docker and not browser and not soak"]),
+    ("Tests with Docker", ["-m", "docker and not browser and not soak", "-n", "2", "--dist", "loadfile"]),
     ("Tests in the browser", ["-m", "browser and not soak", "-n", "2", "--dist", "loadfile"]),
     ("Soak, a sample", ["-m", "soak"]),
 )

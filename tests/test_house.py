@@ -31,6 +31,7 @@ ALLOWED = {
     ("runtime/workers/image/common.py", "subprocess"): "asks docker for an image",
     ("runtime/workers/image/layers.py", "subprocess"): "starts docker and pip, with arguments that were checked",
     ("runtime/workers/broker/process.py", "subprocess"): "starts the broker, our own program, as its own user",
+    ("runtime/workers/broker/process.py", "os.fork"): "the broker, which is started anew when it dies",
     ("nodes/catalog.py", "importlib.import_module"): "imports our own family folders by their names in the code",
     ("app/main.py", "importlib.import_module"): "imports our own pages and routers, found by walking their folders",
     ("runtime/workers/local.py", "subprocess"): "starts bubblewrap with a fixed command line",

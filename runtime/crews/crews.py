@@ -17,17 +17,18 @@ from nodes.errors import Conflict, FactoryError, NotFound, TooMany
 from nodes.ids import new_id
 from runtime.crews.bus import BusDown, CrewBus, MemoryBus
 from runtime.crews.bus_redis import RedisBus
-from runtime.crews.live import LiveCrew, Member, Tools
+from runtime.crews.live import LiveCrew
 from runtime.crews.manifest import MOST_MEMBERS, CrewManifest, MemberSpec, read_manifest
-from runtime.crews.states import CrewState, CrewView, MemberView, Said, Spent, health_of
+from runtime.crews.pictures import live_view, member_row, old_view
+from runtime.crews.seats import Member, Tools
+from runtime.crews.states import CrewState, CrewView
 from runtime.crews.tokens import Tokens
 from runtime.egress import Egress
 from runtime.events import Bus, Topic
-from runtime.fleet import Fleet, WorkerView
+from runtime.fleet import Fleet
 from runtime.leases import Lease
 from runtime.policy import Actor, Permission, Role
 from runtime.runs import Runs
-from runtime.workers.profiles import PROFILES
 from storage import crew as rows
 from storage.database import Database
 from storage.errors import StorageError
@@ -109,7 +110,7 @@ class Crews:
             await self._check(who, spec, index)
         members = _seats(manifest.members, 1)
         crew = LiveCrew(new_id("crew"), who, manifest, members, self._tools)
-        row, seats = self._row(crew), [_member_row(crew, member) for member in members]
+        row, seats = self._row(crew), [member_row(crew, member) for member in members]
 
         def write(session: TenantSession) -> None:
             session.hold("crew")
@@ -142,9 +143,11 @@ class Crews:
     async def _check(self, who: Actor, spec: MemberSpec, index: int | str) -> None:
         """What only this installation can tell. Raises NotFound, PlanError."""
         where = {"path": ["members", str(index)]}
-        if spec.tier not in PROFILES:
+        if spec.tier not in self._fleet.sizes:
             raise NotFound(
-                f"There is no worker of size “{spec.tier}”.", fix=f"Choose one of {', '.join(PROFILES)}.", where=where
+                f"There is no worker of size “{spec.tier}”.",
+                fix=f"Choose one of {', '.join(self._fleet.sizes)}.",
+                where=where,
             )
         if spec.blueprint is not None:
             try:
@@ -165,7 +168,7 @@ class Crews:
 
         def read(session: TenantSession) -> CrewView | None:
             row = rows.get(session, id_)
-            return _old_view(row, rows.members(session, [id_])) if row is not None else None
+            return old_view(row, rows.members(session, [id_])) if row is not None else None
 
         found = await self._db.read(who.tenant, read)
         if found is None:
@@ -184,7 +187,7 @@ class Crews:
         return [
             self._view(self._live[row.id])
             if row.id in self._live
-            else _old_view(row, [member for member in members if member.crew_id == row.id])
+            else old_view(row, [member for member in members if member.crew_id == row.id])
             for row in found
         ]
 
@@ -403,7 +406,7 @@ class Crews:
         values: dict[str, Any] = {"state": str(crew.state), "why": crew.why, "changed_at": now}
         if over:
             values |= {"ended_at": now, "server_id": None, "wanted": ""}
-        members = [_member_row(crew, one) for one in crew.members.values()]
+        members = [member_row(crew, one) for one in crew.members.values()]
 
         def write(session: TenantSession) -> None:
             if rows.change(session, crew.id, values):
@@ -446,26 +449,7 @@ class Crews:
         )
 
     def _view(self, crew: LiveCrew) -> CrewView:
-        workers = {worker.id: worker for worker in self._fleet.view().workers} if crew.members else {}
-        members = tuple(_member_view(member, workers) for member in crew.members.values())
-        state = str(crew.state)
-        return CrewView(
-            id=crew.id,
-            name=crew.manifest.id,
-            state=state,
-            health=health_of(state, members),
-            why=crew.why,
-            by=crew.who.name,
-            created_at=crew.created_at,
-            ended_at=time.time() if crew.over.is_set() else None,
-            epoch=crew.epoch,
-            bus=self.talk.address,
-            members=members,
-            said=tuple(Said(one, other, count) for (one, other), count in sorted(crew.exchange.counts.items())),
-            spent=Spent(time.monotonic() - crew.began, crew.exchange.messages, crew.way.calls, crew.way.bytes),
-            budgets=crew.manifest.budgets.model_dump(),
-            network=crew.manifest.network.allow,
-        )
+        return live_view(crew, self._fleet.view().workers if crew.members else ())
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
@@ -484,81 +468,6 @@ def _seats(specs: Sequence[MemberSpec], first: int) -> list[Member]:
     """One seat for each member that the manifest counts."""
     each = [spec.model_copy(update={"count": 1}) for spec in specs for _ in range(spec.count)]
     return [Member(f"m{number}", spec) for number, spec in enumerate(each, first)]
-
-
-def _member_row(crew: LiveCrew, member: Member) -> rows.CrewMember:
-    return rows.CrewMember(
-        crew_id=crew.id,
-        id=member.id,
-        role=member.spec.role,
-        state=str(member.state),
-        why=member.why,
-        spec=member.spec.model_dump(mode="json"),
-        worker=member.held.id if member.held is not None else None,
-        run_id=member.run_id,
-        restarts=member.restarts,
-        result=member.result,
-        since=member.since,
-    )
-
-
-def _member_view(member: Member, workers: Mapping[str, WorkerView]) -> MemberView:
-    worker = workers.get(member.held.id) if member.held is not None else None
-    return MemberView(
-        id=member.id,
-        role=member.spec.role,
-        kind="code" if member.spec.code is not None else "blueprint",
-        tier=member.spec.tier,
-        state=str(member.state),
-        why=member.why,
-        since=member.since,
-        restarts=member.restarts,
-        worker=member.held.id if member.held is not None else None,
-        worker_state=str(worker.state) if worker is not None else None,
-        vital=worker.vital if worker is not None else None,
-        run_id=member.run_id,
-        result=member.result,
-    )
-
-
-def _old_view(row: rows.Crew, members: Sequence[rows.CrewMember]) -> CrewView:
-    """A crew out of its rows: one that has ended, or that another server has."""
-    seen = tuple(
-        MemberView(
-            id=one.id,
-            role=one.role,
-            kind="code" if (one.spec or {}).get("code") is not None else "blueprint",
-            tier=(one.spec or {}).get("tier", "small"),
-            state=one.state,
-            why=one.why,
-            since=one.since,
-            restarts=one.restarts,
-            worker=one.worker,
-            worker_state=None,
-            vital=None,
-            run_id=one.run_id,
-            result=one.result,
-        )
-        for one in members
-    )
-    manifest = row.manifest or {}
-    return CrewView(
-        id=row.id,
-        name=row.name,
-        state=row.state,
-        health=health_of(row.state, seen),
-        why=row.why,
-        by=row.by_name,
-        created_at=row.created_at,
-        ended_at=row.ended_at,
-        epoch=row.epoch,
-        bus="",
-        members=seen,
-        said=(),
-        spent=Spent((row.ended_at or time.time()) - row.created_at, 0, 0, 0),
-        budgets=manifest.get("budgets", {}),
-        network=tuple(manifest.get("network", {}).get("allow", ())),
-    )
 
 
 def _heard(task: asyncio.Task[None]) -> None:

@@ -4,81 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Coroutine, Iterable
+from typing import Any, Final
 
 import orjson
 import structlog
 
 from nodes.errors import Conflict, FactoryError, NotFound
 from nodes.ids import new_id
-from runtime.crews.bus import CrewBus, Told
+from runtime.crews.bus import Told
 from runtime.crews.door import ADDRESS, Door, Seat
 from runtime.crews.exchange import Exchange, Place
 from runtime.crews.manifest import CrewManifest, MemberSpec
-from runtime.crews.states import CREW, ENDED, MEMBER, CrewState, MemberState
-from runtime.crews.tokens import Bond, Tokens
+from runtime.crews.seats import Member, Tools
+from runtime.crews.states import CREW, ENDED, CrewState, MemberState
 from runtime.crews.way_out import WayOut
-from runtime.egress import Egress
-from runtime.fleet import Fleet, Held
 from runtime.policy import Actor
-from runtime.runs import Runs
 from runtime.states import move
 from runtime.workers.backend import Job
 
 log = structlog.get_logger()
 
 RESULT_LIMIT: Final = 64 * 1024
-
-
-class Keep(Protocol):
-    """Makes what a crew has become durable, and tells who watches."""
-
-    async def __call__(
-        self, crew: LiveCrew, what: str, *, by: str, member: str | None = None, why: str = ""
-    ) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What crews work with."""
-
-    fleet: Fleet
-    runs: Runs
-    egress: Egress
-    bus: CrewBus
-    tokens: Tokens
-    keep: Keep
-    changed: Callable[[LiveCrew], None]
-
-
-@dataclass(slots=True, eq=False)
-class Member:
-    """A seat, and who has it."""
-
-    id: str
-    spec: MemberSpec
-    state: MemberState = MemberState.STARTING
-    why: str = ""
-    since: float = field(default_factory=time.time)
-    restarts: int = 0
-    run_id: str | None = None
-    result: Any = None
-    held: Held | None = None
-    door: Door | None = None
-    bond: Bond | None = None
-    token: str = ""
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def lasts(self) -> bool:
-        """Whether it never ends by itself."""
-        return self.spec.starts == "on request"
-
-    def move(self, to: MemberState, why: str = "") -> None:
-        """Go on in life."""
-        self.state, self.why, self.since = move(MEMBER, self.state, to), why, time.time()
 
 
 class LiveCrew:
@@ -103,6 +50,8 @@ class LiveCrew:
         self.exchange = Exchange(id_, manifest, tools.bus)
         self.way = WayOut.of(tools.egress, manifest.network.allow, manifest.budgets, self.gate)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._answering: set[str] = set()
+        """Runs that answer requests."""
         self._leaving: set[asyncio.Task[None]] = set()
         self._assembling: asyncio.Task[Any] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -139,8 +88,10 @@ class LiveCrew:
             place.answers = self._asked if member.lasts else _not_here
             self.exchange.join(place)
             return
+        self._must_come()
         if member.held is None:
             member.held = await self.tools.fleet.hold(self.who.tenant, member.spec.tier, crew=self.id, member=member.id)
+            self._must_come()
         held, tokens = member.held, self.tools.tokens
         member.bond = tokens.bind(self.who.tenant, self.id, member.id, held.id, member.spec.scopes())
         seat = Seat(member.bond, tokens, self.exchange, self.way, self.gate, held.owns, members=self.told_members)
@@ -239,7 +190,23 @@ class LiveCrew:
 
     async def _start_run(self, member: Member) -> None:
         if member.spec.blueprint is not None and not member.lasts and member.run_id is None:
-            member.run_id = await self.tools.runs.start(self.who, member.spec.blueprint, self._input(member, None))
+            member.run_id = await self._started(member.spec.blueprint, self._input(member, None))
+
+    async def _started(self, blueprint: str, given: dict[str, Any]) -> str:
+        """The id of a new run. Who is given up while it starts leaves no run behind."""
+        starting = asyncio.ensure_future(self.tools.runs.start(self.who, blueprint, given))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            undoing = asyncio.get_running_loop().create_task(self._undone(starting))
+            self._leaving.add(undoing)
+            undoing.add_done_callback(self._leaving.discard)
+            raise
+
+    async def _undone(self, starting: asyncio.Future[str]) -> None:
+        await asyncio.wait((starting,))
+        if not starting.cancelled() and starting.exception() is None:
+            await self._cancel(starting.result())
 
     def _input(self, member: Member, message: Any) -> dict[str, Any]:
         return {
@@ -274,10 +241,11 @@ class LiveCrew:
         await self.gate.wait()
         assert member.spec.blueprint is not None
         try:
-            run_id = await self.tools.runs.start(
-                self.who, member.spec.blueprint, self._input(member, told["body"]) | {"from": told["sender"]}
-            )
+            given = self._input(member, told["body"]) | {"from": told["sender"]}
+            run_id = await self._started(member.spec.blueprint, given)
+            self._answering.add(run_id)
             how, why, output = await self._outcome(run_id)
+            self._answering.discard(run_id)
             if how is MemberState.DONE:
                 await self.exchange.reply(member.id, told["id"], output)
             else:
@@ -383,7 +351,10 @@ class LiveCrew:
         """When all who could end have ended, the crew has."""
         if self.state in (CrewState.ASSEMBLING, CrewState.FINISHED, CrewState.FAILED, CrewState.STOPPED):
             return
-        ending = [member for member in self.members.values() if not member.lasts]
+        last = self.manifest.ends_with
+        able = [member for member in self.members.values() if not member.lasts]
+        # When nobody has that role any more, the crew ends with the others.
+        ending = [member for member in able if member.spec.role == last] or able
         if any(member.state not in ENDED for member in ending) or (not ending and self.members):
             return
         failed = [member for member in ending if member.state is MemberState.FAILED]
@@ -417,6 +388,8 @@ class LiveCrew:
                 if member.state not in ENDED:
                     member.move(MemberState.STOPPED, why)
                     await self._cancel_run(member)
+            for run_id in self._answering:
+                await self._cancel(run_id)
             try:
                 await self.tools.bus.close(self.id)
             except FactoryError as error:
@@ -470,12 +443,18 @@ class LiveCrew:
         await self._cancel_run(member)
 
     async def _cancel_run(self, member: Member) -> None:
-        if member.run_id is None or member.state is MemberState.DONE:
-            return
+        if member.run_id is not None and member.state is not MemberState.DONE:
+            await self._cancel(member.run_id)
+
+    async def _cancel(self, run_id: str) -> None:
         try:
-            await self.tools.runs.cancel(self.who, member.run_id)
+            await self.tools.runs.cancel(self.who, run_id)
         except FactoryError as error:
-            log.info("a member's run could not be cancelled", run=member.run_id, reason=error.message)
+            log.info("a member's run could not be cancelled", run=run_id, reason=error.message)
+
+    def _must_come(self) -> None:
+        if self._ending is not None:
+            raise Conflict("The crew has ended meanwhile.", code="crew.ended")
 
     def _must_live(self) -> None:
         if self._ending is not None or self.state not in (CrewState.RUNNING, CrewState.PAUSED):

@@ -147,6 +147,9 @@ class CrewManifest(_Part):
     )
     network: NetworkPolicy = NetworkPolicy()
     budgets: Budgets = Budgets()
+    ends_with: Name | None = Field(
+        default=None, description="The crew ends when the members with this role have ended; else when all have."
+    )
     on_restart: Literal["end", "again"] = Field(
         default="end",
         description="What becomes of it when the server is restarted: it ends, or its members begin anew.",
@@ -168,6 +171,10 @@ class CrewManifest(_Part):
         if (count := sum(member.count for member in self.members)) > MOST_MEMBERS:
             raise ValueError(f"a crew has at most {MOST_MEMBERS} members, and these are {count}")
         _sized(self.context, CONTEXT_LIMIT, "the context")
+        if self.ends_with is not None and not any(
+            member.role == self.ends_with and member.starts == "at once" for member in self.members
+        ):
+            raise ValueError(f"the crew is to end with “{self.ends_with}”, and no member that ends has that role")
         for member in self.members:
             if "http" in member.tools and not self.network.allow:
                 raise ValueError(

@@ -103,6 +103,7 @@ class Unfinished:
         try:
             result = await asyncio.shield(working)
         except asyncio.CancelledError:
+            working.cancel()
             self._soon(self._give_up(worker))
             raise
         except Exception:

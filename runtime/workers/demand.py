@@ -23,6 +23,7 @@ MEASURED: Final = 30.0  # so many jobs are remembered for that, about
 SUPPOSED: Final = 0.2  # what was supposed counts as so many of them
 SURE: Final = 2.33
 SPARE: Final = 3
+MANY: Final = 1_000
 STILL: Final = 0.003  # jobs a second; below that there is no demand
 
 
@@ -96,6 +97,9 @@ class Demand:
         expected = _Expected(key, max(0, count), at, at + lasts)
         self._known[key] = expected
         heapq.heappush(self._begins, (expected.begins, next(self._order), expected))
+        if len(self._ends) > MANY + 2 * len(self._known):  # most of what came was met long before its end
+            self._ends = [one for one in self._ends if not one[2].over]
+            heapq.heapify(self._ends)
         return lambda: self._drop(expected)
 
     def known(self, ahead: float = 0.0) -> int:

@@ -35,6 +35,7 @@ FRAME_LIMIT = 32 * 1024 * 1024
 KILL_GRACE = 0.25  # a job past its time may still say where it was, for so long
 ORPHANED_AFTER = 120.0  # seconds without a server before the worker ends itself
 TICK = 0.05
+FIRST_BEAT = 1.0
 BEAT = 5.0  # seconds between two signs of life, unless the settings say otherwise
 FIRST_PAUSE = 0.02
 PRELOADED = """
@@ -160,7 +161,7 @@ class Server:
         self.dial_pause = FIRST_PAUSE
         self.ooms = vital.read_ooms()
         self.beat = float(config.get("beat", BEAT))
-        self.beat_at = time.monotonic() + self.beat
+        self.beat_at = time.monotonic() + min(FIRST_BEAT, self.beat)
         self.vital: Any = vital.Vital(config["scratch"])
 
     def serve(self) -> int:

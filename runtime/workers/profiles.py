@@ -119,6 +119,36 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
 """The sizes that every tenant has."""
 
 
+def read_sizes(text: str) -> dict[str, Profile]:
+    """Sizes as an operator writes them: `reports:like=data,memory=768,image=custom:0123456789ab; tiny:cpus=0.25`.
+
+    Memory, disk and the limits of what goes in and out are in MiB. Raises BadProfile.
+    """
+    sizes: dict[str, Profile] = {}
+    for one in filter(None, (part.strip() for part in text.split(";"))):
+        name, _, said = one.partition(":")
+        figures: dict[str, Any] = {}
+        for pair in filter(None, (part.strip() for part in said.split(","))):
+            figure, _, value = (part.strip() for part in pair.partition("="))
+            if figure in ("like", "image", "runtime"):
+                figures[figure] = value
+                continue
+            try:
+                number = float(value)
+            except ValueError:
+                raise BadProfile(
+                    f"“{pair}” in the worker size “{name}” is no figure.", fix="Write memory=256."
+                ) from None
+            figures[figure] = (
+                number if figure in ("cpus", "longest") else int(number * (MIB if figure in _IN_MIB else 1))
+            )
+        sizes[name.strip()] = custom(name.strip(), **figures)
+    return sizes
+
+
+_IN_MIB: Final = frozenset({"memory", "disk", "shared_memory", "output_limit", "result_limit", "input_limit"})
+
+
 def custom(name: str, *, like: str = "small", **figures: Any) -> Profile:
     """A size of a tenant's own: one of ours with some figures changed. Raises BadProfile."""
     if name in PROFILES:

@@ -170,12 +170,13 @@ class Worker:
 
     async def unfinished_result(self) -> JobResult:
         """The result of the job that it was adopted with; the worker keeps it until `acknowledge`. Raises WorkerLost."""
-        if self._answer is None:
+        answer = self._answer
+        if answer is None:
             raise WorkerLost
-        done, _ = await asyncio.wait((self._answer,), timeout=float(self.facts.get("left") or 0.0) + OVERTIME)
+        done, _ = await asyncio.wait((answer,), timeout=float(self.facts.get("left") or 0.0) + OVERTIME)
         if not done:
             raise WorkerLost
-        return self._answer.result()
+        return answer.result()
 
     def acknowledge(self) -> None:
         """The result of the job that it was adopted with has arrived where it belongs."""
@@ -362,7 +363,12 @@ class Worker:
             self._hello.set_result(frame)
         elif kind == "output" and self._job is not None and self._job.on_output is not None:
             protocol.pass_on(frame, self._job, self._job.on_output)
-        elif kind == "file" and self._job is not None and self._job.parcel is not None and frame.get("id") == self._job.id:
+        elif (
+            kind == "file"
+            and self._job is not None
+            and self._job.parcel is not None
+            and frame.get("id") == self._job.id
+        ):
             self._job.parcel.take(frame)
         elif kind == "result" and self._job is not None and self._answer is not None and not self._answer.done():
             result = protocol.read_result(frame, self._job, self._profile)

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import uvloop
@@ -148,9 +148,10 @@ async def fifty(folder: Path) -> dict[str, float]:
 
 async def waking(folder: Path) -> dict[str, float]:
     took = []
-    async with place() as pool, pool(1) as one:
+    # With no floor: else the pool puts another one in the place of the one that goes to sleep.
+    async with place() as pool, pool(0, ceiling=1, forecast=False) as one:
+        await run(one)
         for _ in range(STARTS):
-            await one.until_ready(1)
             [worker] = [worker for worker in one.workers.values() if worker.state is WorkerState.READY]
             assert await one.sleep(worker)
             took.append(await timed(run(one, worker=worker.id)))
@@ -219,8 +220,8 @@ async def place(home: str = "") -> AsyncIterator[Callable[..., Pool]]:
     """Makes pools of a fixed size on the engine: of so many workers, of this profile."""
     async with open_place(docker_url(), home=home or f"bench-{uuid4().hex[:12]}") as (backend, rooms):
 
-        def pool(size: int, profile: str = "small") -> Pool:
-            return Pool(backend, rooms, profile=PROFILES[profile], rules=PoolRules(size=size, wait_limit=120))
+        def pool(size: int, profile: str = "small", **more: Any) -> Pool:
+            return Pool(backend, rooms, profile=PROFILES[profile], rules=PoolRules(size=size, wait_limit=120, **more))
 
         yield pool
 

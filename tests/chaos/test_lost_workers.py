@@ -20,16 +20,16 @@ from runtime.factory import Factory
 from runtime.workers.backend import NoWorker
 from runtime.workers.choose import open_backend
 from runtime.workers.pool import PoolRules
+from runtime.workers.states import AT_WORK
 from tests.chaos.report import note
 from tests.conftest import unavailable
 from tests.runtime.factories import ADMIN, new_factory
-from tests.runtime.workers.processes import first_processes
+from tests.runtime.workers.processes import first_processes, workers_of
 
 KILLS = int(os.environ.get("FACTORY_SOAK_WORKERS", "20"))
 POOL = 4
 CLIENTS = 10
 RETRIES = 5
-GROWN = 0.3  # seconds that a worker has lived before it may be killed: what dies at birth is another matter
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300 + 5 * KILLS)]
 
@@ -74,21 +74,20 @@ class Load:
             count += CLIENTS
 
 
-async def kill_again_and_again(home: str, kills: int, dice: random.Random) -> int:
-    """Kill grown workers at any moment; returns how many were."""
-    known: dict[int, float] = {}
+async def kill_again_and_again(factory: Factory, home: str, kills: int, dice: random.Random) -> int:
+    """Kill workers that are ready or busy at any moment, for what dies at birth is another matter; returns how many were."""
     killed, until = 0, time.monotonic() + 60 + 3 * kills
     while killed < kills:
         assert time.monotonic() < until, f"only {killed} workers could be killed: the pool does not heal"
         await asyncio.sleep(dice.uniform(0.0, 0.2))
-        now = time.monotonic()
-        known = {process: known.get(process, now) for process in first_processes(home)}
-        if grown := [process for process, since in known.items() if now - since > GROWN]:
-            victim = dice.choice(grown)
+        processes = workers_of(home)
+        grown = [one for one in factory.fleet.view().workers if one.state in AT_WORK and one.id in processes]
+        busy = [one for one in grown if one.state == "busy"]
+        if grown:
+            victim = processes[dice.choice(busy if busy and dice.random() < 0.5 else grown).id]
             with suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
                 killed += 1
-            del known[victim]
     return killed
 
 
@@ -120,7 +119,7 @@ async def under_kills(folder: Path, docker: str, what: str, kills: int) -> None:
             await factory.deployments.deploy(ADMIN, agents[name])
         load = Load(factory, agents, dice)
         clients = [asyncio.create_task(load.client(number)) for number in range(CLIENTS)]
-        killed = await kill_again_and_again(home, kills, dice)
+        killed = await kill_again_and_again(factory, home, kills, dice)
         load.going = False
         await asyncio.gather(*clients)
 

@@ -93,6 +93,7 @@ class Engine:
         self._slow: APIClient | None = None
         self._quick: APIClient | None = None
         self._facts: Answer = {}
+        self._closed = False
 
     # --- coming and going
 
@@ -103,6 +104,7 @@ class Engine:
 
     def close(self) -> None:
         """Let go of the engine; what runs goes on."""
+        self._closed = True
         for api in (self._slow, self._quick):
             if api is not None:
                 api.close()
@@ -157,11 +159,17 @@ class Engine:
 
     def answer(self, verb: Verb) -> Answer:
         """Do it. Raises NoWorker with what the engine said."""
-        return _explained(lambda: self._do(verb))
+        return _explained(lambda: self._opened()._do(verb))
 
     def follow(self, verb: Stream, tell: Tell, cancel: Cancel) -> Answer:
         """Do it, and tell of each step, until it is done or cancelled. Raises NoWorker."""
-        return _explained(lambda: self._stream(verb, tell, cancel))
+        return _explained(lambda: self._opened()._stream(verb, tell, cancel))
+
+    def _opened(self) -> Engine:
+        """Ourselves with a connection: a broker that was started anew hears verbs before it is asked whether it is ready."""
+        if not self._facts and not self._closed:
+            self.open()
+        return self
 
     @singledispatchmethod
     def _do(self, verb: Verb) -> Answer:
@@ -169,9 +177,8 @@ class Engine:
 
     @_do.register
     def _(self, verb: verbs.Ready) -> Answer:
-        if self._slow is None:
-            return self.open()
-        return self._look()
+        self._asks.ping()  # asked each second: all that it is would be too much to ask for
+        return self._facts
 
     @_do.register
     def _(self, verb: verbs.Prepare) -> Answer:
@@ -404,7 +411,7 @@ class Engine:
             "image": self.tag(profile.image),
             "command": command_line(profile, mounts=False),
             "entrypoint": ["python3"],
-            "name": f"agent-factory-{verb.worker}",
+            "name": f"agent-factory-{self.home}-{verb.worker}",
             "user": f"{NOBODY}:{NOBODY}",
             "working_dir": "/workspace",
             "environment": {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/workspace"},

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import pwd
+import select
 import shutil
 import socket
 import stat
@@ -21,7 +22,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -37,6 +38,7 @@ from runtime.workers.rooms import place_of_rooms
 OWN_USER: Final = "agent-factory-broker"
 OWN_NUMBER: Final = 64_910  # where there is no such user: a number that no system gives to anybody
 MOST_AT_ONCE: Final = 512
+PAUSE: Final = 1.0  # before it is started anew
 _log = logging.getLogger(__name__)
 
 
@@ -60,15 +62,34 @@ class Orders(BaseModel):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Become nobody in particular, then serve until the one who started us is gone."""
+    """Serve until the one who started us is gone; what serves is started anew when it dies."""
     orders = Orders.model_validate_json(arguments[0])
     os.environ["XDG_CACHE_HOME"] = os.environ["HOME"] = str(orders.cache)
     if orders.user is not None:
         _make_base(orders)
-        _become(orders)
-    with contextlib.suppress(KeyboardInterrupt):
+    while True:
+        serving = os.fork()
+        if serving == 0:
+            _be_the_broker(orders)
+        _, status = os.waitpid(serving, 0)
+        # Its starter's end of our input is closed: that is how it was told to end.
+        if status == 0 or select.select([sys.stdin], [], [], PAUSE)[0]:
+            return 0
+        _log.warning("the broker ended with status %s and is started anew", status)
+
+
+def _be_the_broker(orders: Orders) -> NoReturn:
+    """Become nobody in particular, then serve. The process that stays behind as root does nothing but wait."""
+    code = 1
+    try:
+        if orders.user is not None:
+            _become(orders)
         asyncio.run(_serve(orders))
-    return 0
+        code = 0
+    except BaseException:
+        _log.exception("the broker failed")
+    finally:
+        os._exit(code)
 
 
 def _make_base(orders: Orders) -> None:

@@ -157,6 +157,7 @@ WRONG: list[dict[str, Any]] = [
     {"id": "press", "members": [CODE], "budgets": {"seconds": 0}},
     {"id": "press", "members": [CODE], "topics": {"t": {"type": 7}}},
     {"id": "press", "members": [CODE], "topics": {"t": {"$ref": "http://evil.example/s"}}},
+    {"id": "press", "members": [CODE], "ends_with": "nobody"},
     {"id": "press", "members": [CODE], "tenant_id": "other"},
     {"id": "press", "members": [CODE], "state": "running"},
 ]

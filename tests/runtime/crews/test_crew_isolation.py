@@ -20,11 +20,13 @@ WORK = """
 if crew.role == "lead":
     for n in range(8):
         crew.push("work", n)
-    return sorted(crew.pop("done", timeout=20) for _ in range(8))
-while (n := crew.pop("work", timeout=0.5 if crew.get("begun") else 20)) is not None:
-    crew.set("begun", True)
+    done = sorted(crew.pop("done", timeout=20) for _ in range(8))
+    for _ in range(4):
+        crew.push("work", "rest")
+    return done
+while (n := crew.pop("work", timeout=20)) != "rest":
     crew.push("done", n * n)
-return "rest"
+return n
 """
 
 

@@ -83,6 +83,45 @@ return said
     assert over.state == "finished"
 
 
+async def test_what_an_agent_does_for_a_request_ends_with_the_crew(factory: Factory) -> None:
+    agent = await blueprint(factory, ASKS)
+    view = await factory.crews.assemble(
+        WHO,
+        manifest(
+            {"role": "clerk", "blueprint": agent, "starts": "on request"},
+            code("a", "crew.request('clerk', 1, timeout=60)"),
+        ),
+    )
+    async with asyncio.timeout(20):
+        while not (waiting := await factory.runs.list(WHO, state="waiting")):
+            await asyncio.sleep(0.02)
+    await factory.crews.stop_crew(WHO, view.id)
+    assert (await factory.runs.wait(WHO, waiting[0].id, 10)).info.state == "cancelled"
+
+
+async def test_members_that_come_when_the_crew_ends_leave_nothing(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runtime.crews.manifest import read_member
+
+    view = await factory.crews.assemble(WHO, manifest(code("a", WAITS)))
+    hold, asked, go = factory.fleet.hold, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any, **kwargs: Any) -> Any:
+        asked.set()
+        await go.wait()
+        return await hold(*args, **kwargs)
+
+    monkeypatch.setattr(factory.fleet, "hold", slow)
+    adding = asyncio.ensure_future(factory.crews.add(WHO, view.id, read_member(code("b", WAITS))))
+    await asked.wait()
+    await factory.crews.stop_crew(WHO, view.id)
+    go.set()
+    with pytest.raises(Conflict):
+        await adding
+    await nothing_left(factory)
+
+
 async def test_an_agent_that_waits_for_a_person_is_cancelled_with_its_crew(factory: Factory) -> None:
     agent = await blueprint(factory, ASKS)
     view = await factory.crews.assemble(WHO, manifest({"role": "clerk", "blueprint": agent}, code("a", WAITS)))
@@ -150,6 +189,27 @@ async def test_wherever_it_fails_nothing_is_left(factory: Factory, monkeypatch: 
     given = manifest(code("a", WAITS), code("b", WAITS), {"role": "clerk", "blueprint": agent})
     error = await refused(factory, given)
     assert error.message == "It broke here."
+    await nothing_left(factory)
+
+
+async def test_a_run_that_was_just_accepted_when_another_failed_is_cancelled(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = await blueprint(factory, ASKS)
+    start, accepted = factory.runs.start, asyncio.Event()
+    runs: list[str] = []
+
+    async def late(*args: Any, **kwargs: Any) -> str:
+        if accepted.is_set():
+            raise FactoryError("It broke here.")
+        accepted.set()
+        runs.append(await start(*args, **kwargs))
+        await asyncio.sleep(0.05)  # it is accepted, and whoever asked does not know its id yet
+        return runs[0]
+
+    monkeypatch.setattr(factory.runs, "start", late)
+    await refused(factory, manifest({"role": "clerk", "blueprint": agent, "count": 2}))
+    assert (await factory.runs.wait(WHO, runs[0], 10)).info.state == "cancelled"
     await nothing_left(factory)
 
 

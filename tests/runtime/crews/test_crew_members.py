@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import textwrap
+from pathlib import Path
 
+import orjson
 import pytest
 
 from nodes.errors import Conflict, Denied, FactoryError, NotFound
 from runtime.crews import door, tokens
-from runtime.crews.manifest import read_member
+from runtime.crews.manifest import read_manifest, read_member
 from runtime.factory import Factory
 from tests.runtime.crews.conftest import OTHER, VIEWER, WHO, code, ended, manifest, nothing_left, until
 
+DOCS = Path(__file__).parents[3] / "docs"
 TALK = """
 if crew.role == "editor":
     for task in ["a", "b", "c"]:
@@ -221,6 +226,16 @@ return [crew._token != first, heard]
     assert over.members[0].result == [True, [True]], over
 
 
+async def test_a_crew_can_end_with_one_of_its_roles(factory: Factory) -> None:
+    """The example of the documentation, but for its agent and its way out."""
+    given = orjson.loads((DOCS / "crews.md").read_text().split("```json")[1].split("```")[0])
+    given["members"] = [{**member, "tools": ["talk", "files"]} for member in given["members"] if "code" in member]
+    view = await factory.crews.assemble(WHO, given)
+    over = await ended(factory, view.id)
+    assert (over.state, [member.state for member in over.members]) == ("finished", ["done", "stopped", "stopped"])
+    assert over.members[0].result == ["tea 0", "tea 1", "tea 2"]
+
+
 async def test_its_time_ends_a_crew(factory: Factory) -> None:
     view = await factory.crews.assemble(WHO, manifest(code("a", "crew.next()"), budgets={"seconds": 1}))
     over = await ended(factory, view.id)
@@ -257,3 +272,12 @@ async def test_crews_of_others_do_not_exist(factory: Factory) -> None:
     with pytest.raises(Conflict):
         await crews.assemble(WHO, manifest(code("a", "return 1")))
     await crews.stop_crew(WHO, view.id)
+
+
+def test_the_example_in_the_documentation_is_a_manifest() -> None:
+    text = (DOCS / "crews.md").read_text()
+    given = read_manifest(orjson.loads(text.split("```json")[1].split("```")[0]))
+    assert [member.role for member in given.members] == ["editor", "writer", "checker"]
+    for member in given.members:
+        if member.code is not None:
+            ast.parse(f"def f():\n{textwrap.indent(member.code, '    ')}")

@@ -25,8 +25,9 @@ FOLDER = services.CACHE / "engines"
 class DockerHost:
     """One dockerd: no bridge, no rules in the firewall, its own socket, data and containerd."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, options: str = "") -> None:
         self.name = name
+        self._options = options
         self.url = f"unix:///run/factory-{name}/docker.sock"
         self._data = FOLDER / name
         self._run = Path(f"/run/factory-{name}")
@@ -41,7 +42,7 @@ class DockerHost:
         options = f"""
             --host {self.url} --data-root {self._data} --exec-root {self._run}/exec --pidfile {self._run}/docker.pid
             --bridge none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false --storage-driver overlay2
-            --live-restore --containerd {self._run}/containerd.sock
+            --live-restore --containerd {self._run}/containerd.sock {self._options}
         """
         with (self._data / "log").open("ab") as log:
             if self._containerd is None:
@@ -114,7 +115,7 @@ class DockerHost:
 
 
 @contextmanager
-def docker_hosts(*names: str, image: str) -> Iterator[tuple[DockerHost, ...]]:
+def docker_hosts(*names: str, image: str, options: str = "") -> Iterator[tuple[DockerHost, ...]]:
     """So many engines, each with the image. Raises Missing."""
     if os.geteuid() != 0 or not shutil.which("dockerd"):
         raise services.Missing("Engines of one's own need root and dockerd.")
@@ -122,7 +123,7 @@ def docker_hosts(*names: str, image: str) -> Iterator[tuple[DockerHost, ...]]:
     with ExitStack() as stack:
         lock = stack.enter_context((FOLDER / "lock").open("w"))
         fcntl.flock(lock, fcntl.LOCK_EX)  # one session at a time
-        hosts = tuple(DockerHost(name) for name in names)
+        hosts = tuple(DockerHost(name, options) for name in names)
         for host in hosts:
             stack.callback(host.end)
             host.start()

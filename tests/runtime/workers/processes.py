@@ -19,3 +19,16 @@ def first_processes(home: str) -> list[int]:
         if f"{home}/" in mounts and last == "1":
             found.append(int(entry.name))
     return found
+
+
+def workers_of(home: str) -> dict[str, int]:
+    """The host's process id of the first process of each worker of this installation, by the worker's id."""
+    found = {}
+    for process in first_processes(home):
+        try:
+            mounts = Path(f"/proc/{process}/mountinfo").read_text()
+        except OSError:
+            continue
+        if f"{home}/" in mounts:
+            found[mounts.split(f"{home}/")[1].split()[0]] = process
+    return found

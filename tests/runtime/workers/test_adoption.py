@@ -7,16 +7,15 @@ import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
 from runtime.workers.adoption import Note, job_key
 from runtime.workers.backend import Job, Profile
-from runtime.workers.choose import rooms_for
 from runtime.workers.pool import Pool, PoolRules
+from runtime.workers.rooms import place_of_rooms
 from tests import services
-from tests.runtime.workers.first_life import hosts_of, step
+from tests.runtime.workers.first_life import hosts_of, rooms_of, step
 from tests.runtime.workers.processes import first_processes
 
 docker = pytest.mark.docker
@@ -39,23 +38,27 @@ async def live_and_die(home: str, engines: str, image: str, seconds: float) -> N
 
 @asynccontextmanager
 async def next_life(home: str, engines: str, image: str, **rules: object) -> AsyncIterator[Pool]:
-    hosts = hosts_of(home, engines, image)
-    await hosts.open()
-    rooms = rooms_for(home, [one.box.id for one in hosts.survivors])
-    rooms.chmod(0o711)
-    try:
-        async with Pool(hosts, rooms, profile=Profile(cpus=1), rules=PoolRules(**{"size": 3, **rules})) as pool:  # type: ignore[arg-type]
-            await hosts.drop_survivors()
-            yield pool
-    finally:
-        await hosts.close()
-        shutil.rmtree(rooms, ignore_errors=True)
+    with hosts_of(home, engines, image) as hosts:
+        await hosts.open()
+        rooms = rooms_of(hosts, home)
+        settings = PoolRules(**{"size": 3, **rules})  # type: ignore[arg-type]
+        try:
+            async with Pool(hosts, rooms, profile=Profile(cpus=1), rules=settings) as pool:
+                await hosts.drop_survivors()
+                yield pool
+        finally:
+            await hosts.close()
+            shutil.rmtree(rooms, ignore_errors=True)
 
 
 @docker
-@pytest.mark.parametrize(("seconds", "pause"), [(0.5, 1.0), (2.5, 0.0)], ids=["results wait", "jobs run"])
-async def test_workers_and_their_jobs_outlive_the_server(docker_engine, worker_image, home, seconds, pause):
-    engines = f"docker={docker_engine}"
+@pytest.mark.parametrize(
+    ("through", "seconds", "pause"),
+    [("", 0.5, 1.0), ("", 2.5, 0.0), ("broker+", 2.0, 0.0)],
+    ids=["results wait", "jobs run", "jobs run behind a broker"],
+)
+async def test_workers_and_their_jobs_outlive_the_server(docker_engine, worker_image, home, through, seconds, pause):
+    engines = f"{through}docker={docker_engine}"
     await live_and_die(home, engines, worker_image, seconds)
     before = set(first_processes(home))
     assert len(before) == 3
@@ -77,19 +80,13 @@ async def test_what_belongs_to_nobody_known_is_not_adopted(docker_engine, worker
     engines = f"docker={docker_engine}"
     await live_and_die(home, engines, worker_image, 0.0)
     before = set(first_processes(home))
-    notes = list(rooms_for(home, [room.name for room in rooms_of(home)]).glob("*/owner"))
+    notes = list(place_of_rooms(home).glob("*/owner"))
     assert [note.stat().st_mode & 0o777 for note in notes] == [0o600, 0o600]
     for note in notes:
         note.unlink()
     async with next_life(home, engines, worker_image) as pool:
         await pool.until_ready(3)
         assert len(before & set(first_processes(home))) == 1, "only the one that had no job"
-
-
-def rooms_of(home: str) -> list[Path]:
-    from runtime.workers.rooms import place_of_rooms
-
-    return list(place_of_rooms(home).iterdir())
 
 
 @docker
@@ -102,6 +99,21 @@ async def test_a_job_that_nobody_asks_for_again_is_ended(docker_engine, worker_i
             while pool.stats().ready < 3:
                 await asyncio.sleep(0.02)
         assert (pool.stats().busy, pool.stats().lost) == (0, 0)
+
+
+@docker
+async def test_who_asks_for_a_job_from_before_may_give_it_up(docker_engine, worker_image, home):
+    engines = f"docker={docker_engine}"
+    await live_and_die(home, engines, worker_image, 20.0)
+    async with next_life(home, engines, worker_image) as pool:
+        asking = asyncio.create_task(pool.run(step(0, 20.0), tenant="t0"))
+        async with asyncio.timeout(15):
+            while pool.stats().busy < 2:
+                await asyncio.sleep(0.02)
+            asking.cancel()
+            while pool.stats().busy > 1:
+                await asyncio.sleep(0.02)
+        assert pool.stats().lost == 0
 
 
 def test_a_note_is_read_as_it_was_written(tmp_path):

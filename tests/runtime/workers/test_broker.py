@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
+import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from runtime.workers.broker.process import OWN_NUMBER, serve_beside
 from runtime.workers.choose import BROKER, open_place
 from runtime.workers.docker import DockerBackend
 from runtime.workers.pool import Pool, PoolRules
-from runtime.workers.profiles import PROFILES, BadProfile, custom
+from runtime.workers.profiles import PROFILES, BadProfile, custom, read_sizes
 
 SIZE = verbs.Size.of(Profile()).model_dump()
 FORBIDDEN = [
@@ -131,12 +130,17 @@ def beside(home: str, docker_engine: str, worker_image: str) -> Iterator[Path]:
         yield path
 
 
-def process_of(path: Path) -> int:
-    """The process that listens on a unix socket of ours: the one that holds what `ss` would show."""
-    with socket.socket(socket.AF_UNIX) as end:
-        end.connect(str(path))
-        credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int.from_bytes(credentials[:4], sys.byteorder)
+def children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def serving() -> int:
+    """The process that does the broker's work: the child of the one that we started."""
+    (started,) = [
+        one for one in children(os.getpid()) if b"broker.process" in Path(f"/proc/{one}/cmdline").read_bytes()
+    ]
+    (process,) = children(started)
+    return process
 
 
 @pytest.mark.docker
@@ -185,8 +189,7 @@ async def test_workers_live_as_well_when_the_broker_is_a_process_of_its_own(besi
 async def test_the_broker_is_another_user_who_gave_up_everything_else(beside, docker_engine, home):
     broker = OverSocket(beside, engine=docker_engine)
     assert (await broker.ask(verbs.Ready()))["version"]
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    (process,) = [child for child in children if b"broker.process" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    process = serving()
     status = dict(
         line.split(":\t", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines() if ":\t" in line
     )
@@ -261,7 +264,52 @@ async def test_a_broker_that_is_gone_is_said_plainly_and_dialled_anew(home, dock
 
 
 @pytest.mark.docker
+async def test_a_broker_that_dies_is_started_anew_and_finds_its_workers(beside, docker_engine, home):
+    backend = DockerBackend(home, broker=OverSocket(beside, engine=docker_engine))
+    await backend.open()
+    assert backend.rooms is not None
+    try:
+        await backend.prepare(backend.rooms / "w")
+        box = await backend.start("w", backend.rooms / "w", Profile())
+        os.kill(serving(), signal.SIGKILL)
+        with contextlib.suppress(NoWorker):
+            await backend.left()  # whoever asked in this moment is told
+        assert [one.box.ref for one in await backend.left()] == [box.ref]
+    finally:
+        await backend.close()
+
+
+@pytest.mark.docker
 async def test_the_setting_leads_to_the_broker(home, docker_engine, worker_image):
     with serve_beside(home, images={"base": worker_image}) as path:
         async with open_place(f"auto{BROKER}{path}", home=home) as (backend, rooms):
             assert (backend.name, rooms.parent) == ("docker", path.parent)
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("", {}),
+        (
+            "reports:like=data, memory=768 ,cpus=0.5; tiny:cpus=0.25;",
+            {
+                "reports": custom("reports", like="data", memory=768 * 2**20, cpus=0.5),
+                "tiny": custom("tiny", cpus=0.25),
+            },
+        ),
+        (
+            "own:image=custom:0123456789ab,runtime=runsc",
+            {"own": custom("own", image="custom:0123456789ab", runtime="runsc")},
+        ),
+    ],
+)
+def test_an_operator_writes_sizes_in_one_line(text, sizes):
+    assert read_sizes(text) == sizes
+
+
+@pytest.mark.parametrize(
+    "text", ["small:cpus=1", "a:cpus=x", "a:what=1", "a:memory=1", "a:like=b", "A b:cpus=1", "a:image=debian"]
+)
+def test_a_wrong_line_of_sizes_is_refused(text):
+    with pytest.raises(BadProfile):
+        read_sizes(text)

@@ -68,6 +68,16 @@ def test_what_has_come_is_expected_no_more() -> None:
     assert demand.known() == 3
 
 
+def test_what_was_met_takes_no_room() -> None:
+    demand = Demand()
+    for number in range(10_000):
+        demand.expect(1, demand.now(), lasts=3_600, key=f"run {number}")
+        demand.known()
+        demand.arrived(f"run {number}")
+    assert demand.known() == 0
+    assert len(demand._ends) < 2_000
+
+
 def test_the_same_key_again_replaces_what_was_said() -> None:
     demand = Demand()
     demand.expect(2, demand.now(), lasts=100, key="a")

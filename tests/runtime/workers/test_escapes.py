@@ -25,6 +25,7 @@ from runtime.workers.docker import DockerBackend
 from runtime.workers.pool import Pool, PoolRules
 from runtime.workers.profiles import PROFILES, Profile
 from tests.conftest import unavailable
+from tests.runtime.workers.telling import telling
 
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 
@@ -77,26 +78,6 @@ async def attempt(pool: Pool) -> AsyncIterator[Attempt]:
     )
     assert after.value == [[], 2, "/workspace"]
     assert pool.stats().lost == lost
-
-
-# Tells of everything that did not fail: `tried("name", lambda: …)`.
-TELL = """
-import ctypes, errno, os, socket, sys
-libc = ctypes.CDLL(None, use_errno=True)
-reached = []
-def tried(name, deed):
-    try:
-        answer = deed()
-    except BaseException:
-        return
-    if answer != -1:
-        reached.append(name)
-"""
-
-
-def telling(code: str) -> str:
-    """An attempt that returns what it reached."""
-    return TELL + dedent(code) + "\nreturn reached\n"
 
 
 # --- files -----------------------------------------------------------------------------------------------------------------
@@ -607,6 +588,6 @@ async def test_a_forged_word_to_the_server_is_not_believed(attempt: Attempt) -> 
     assert done.error.kind in ("result", "killed")
 
 
-def test_every_size_is_in_the_battery() -> None:
+async def test_every_size_is_in_the_battery() -> None:
     assert {"small", "medium", "large", "data", "node"} <= set(PROFILES)
     assert Path(__file__).read_text().count("async def test_") >= 20

@@ -252,7 +252,16 @@ async def test_nothing_of_the_host_can_be_seen(run, home):
     assert found == []
     assert set(environment) <= {"PATH", "LANG", "HOME", "HOSTNAME", "PWD", "LC_CTYPE"}
     assert user == 65534
-    assert factory == ["crew.py", "door", "inside.py", "libraries.py", "parcels.py", "script.js", "script.py", "vital.py"]
+    assert factory == [
+        "crew.py",
+        "door",
+        "inside.py",
+        "libraries.py",
+        "parcels.py",
+        "script.js",
+        "script.py",
+        "vital.py",
+    ]
 
 
 async def test_files_of_the_workspace_cannot_be_executed(run):

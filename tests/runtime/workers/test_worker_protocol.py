@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runtime.workers import inside, script
 from runtime.workers.backend import Job, Profile
-from runtime.workers.protocol import BadInput, Frames, ProtocolError, encode, job_frame, read_result
+from runtime.workers.protocol import BadInput, Frames, ProtocolError, encode, job_frame, read_beat, read_result
 
 values = st.recursive(
     st.none()
@@ -127,3 +127,12 @@ def test_a_value_is_either_json_or_refused_with_a_sentence(value):
         assert str(error).startswith("`result")
     else:
         orjson.loads(wire)
+
+
+@given(st.dictionaries(st.sampled_from(["cpu", "memory", "processes", "disk", "x"]), values | st.floats()))
+def test_whatever_a_heartbeat_says_the_figures_are_figures(frame):
+    vital = read_beat({"type": "beat", **frame}, 7.0)
+    assert vital.at == 7.0
+    for figure in (vital.cpu, vital.memory, vital.processes, vital.disk):
+        assert 0 <= figure <= 2**60
+    assert vital.cpu == vital.cpu, "not a number is none"

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -34,6 +35,13 @@ class Door:
         return await self.hear()
 
     async def hear(self) -> dict[str, Any]:
+        """The next thing that it says, but for how it is."""
+        while True:
+            heard = await self.next()
+            if heard["type"] != "beat":
+                return heard
+
+    async def next(self) -> dict[str, Any]:
         size = int.from_bytes(await self.reader.readexactly(4), "big")
         heard: dict[str, Any] = orjson.loads(await self.reader.readexactly(size))
         return heard
@@ -47,7 +55,8 @@ class Door:
 
 @asynccontextmanager
 async def worker(backend: Backend, rooms: Path) -> AsyncIterator[Door]:
-    room = rooms / "by-hand"
+    box_id = f"by-hand-{uuid4().hex[:8]}"  # an engine has each name once
+    room = rooms / box_id
     room.mkdir()
     for name in INSIDE:
         shutil.copyfile(Path(inside.__file__).parent / name, room / name)
@@ -56,7 +65,7 @@ async def worker(backend: Backend, rooms: Path) -> AsyncIterator[Door]:
     door = Door()
     server = await asyncio.start_unix_server(lambda *line: door.lines.put_nowait(line), path=room / "door")
     (room / "door").chmod(0o666)
-    box = await backend.start("by-hand", room, Profile(cpus=1))
+    box = await backend.start(box_id, room, Profile(cpus=1))
     try:
         yield door
     finally:
@@ -80,6 +89,18 @@ async def test_a_line_cut_in_mid_job_costs_nothing(backend, rooms):
         hello = await door.answer()
         assert (hello["state"], hello["job"]) == ("busy", "j")
         assert (await door.hear())["value"] == '"done"'
+
+
+async def test_it_tells_how_it_is_without_being_asked(backend, rooms):
+    async with worker(backend, rooms) as door:
+        await door.answer()
+        send(door, "open('/workspace/f', 'w').write('x' * 1_000_000)\nimport time\ntime.sleep(20)")
+        heard = await door.next()
+        assert heard["type"] == "beat"
+        assert 0 <= heard["cpu"] < 64
+        assert 4_000_000 < heard["memory"] < 128 * 1024 * 1024
+        assert 2 <= heard["processes"] <= 8
+        assert heard["disk"] >= 1_000_000
 
 
 async def test_a_result_is_kept_until_it_is_acknowledged(backend, rooms):
