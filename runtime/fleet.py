@@ -1,12 +1,14 @@
 """The workers of this installation: a warm pool for each profile, opened in the background so that nobody waits for them before they need them."""
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -14,6 +16,7 @@ from nodes.errors import Conflict, FactoryError, NotFound
 from runtime.workers.backend import Backend, Job, JobResult, NoWorker
 from runtime.workers.choose import open_place
 from runtime.workers.demand import Demand
+from runtime.workers.docker import Building, DockerBackend
 from runtime.workers.hosts import Hosts
 from runtime.workers.pool import Pool, PoolRules, PoolStats
 from runtime.workers.profiles import PROFILES, Profile
@@ -316,6 +319,33 @@ class Fleet:
     def jobs(self, worker_id: str) -> tuple[JobSeen, ...]:
         """Its last jobs, newest first. Raises NotFound."""
         return tuple(reversed(self._find(worker_id)[1].history))
+
+    async def build_image(self, **what: Any) -> AsyncGenerator[Building]:
+        """Make an image for workers on every engine, telling how it goes; the last one has its name and its lock.
+
+        Takes what `DockerBackend.build` takes: like, packages, lock, dockerfile, preload. Raises FactoryError, NoWorker when there
+        is no Docker engine.
+        """
+        await self._pool(SMALL)
+        engines = {name: one for name, one in self._docker() if isinstance(one, DockerBackend)}
+        if not engines:
+            raise NoWorker("Images are made by a Docker engine, and there is none.", fix="Install and start Docker.")
+        for number, (name, engine) in enumerate(engines.items()):
+            async with contextlib.aclosing(engine.build(**what)) as steps:
+                async for step in steps:
+                    there = f"{name}: " if len(engines) > 1 else ""
+                    done = number + 1 == len(engines)
+                    yield replace(
+                        step,
+                        line=f"{there}{step.line}",
+                        progress=(number + step.progress) / len(engines),
+                        image=step.image if done else "",
+                    )
+                    if step.lock:
+                        what |= {"lock": step.lock, "packages": ()}  # the same on every engine
+
+    def _docker(self) -> Iterable[tuple[str, Any]]:
+        return self._engines.engines.items() if self._engines is not None else ()
 
     async def drain_host(self, name: str) -> None:
         """Place nothing on this engine any more, and move away what is there. Raises NotFound, Conflict."""

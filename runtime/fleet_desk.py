@@ -8,17 +8,18 @@ import asyncio
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
-from nodes.errors import FactoryError, NotFound
+from nodes.errors import Conflict, FactoryError, NotFound
 from nodes.ids import new_id
 from runtime.events import Bus
 from runtime.fleet import Fleet, FleetView, JobSeen, Moved, PoolView, WorkerView
 from runtime.policy import Actor, Permission
+from runtime.workers.docker import Building
 from runtime.workers.states import AT_WORK
 from storage import worker_move
 from storage.database import Database
@@ -69,6 +70,7 @@ class FleetDesk:
         self._samples: deque[Sample] = deque(maxlen=SAMPLES)
         self._task: asyncio.Task[None] | None = None
         self._sampled = 0
+        self._building = asyncio.Lock()
         self.moves: Counter[tuple[str, str]] = Counter()
         """How often workers of a profile came into a state, since the start."""
 
@@ -198,6 +200,15 @@ class FleetDesk:
     async def remove(self, who: Actor, worker: str) -> None:
         """End it with its job. Raises NotFound, Denied."""
         await self._do(who, worker, "remove", self._fleet.remove)
+
+    async def build_image(self, who: Actor, **what: Any) -> AsyncGenerator[Building]:
+        """Make an image for workers, telling how it goes; the last one has its name and its lock. Raises Denied, FactoryError."""
+        who.require(Permission.ADMIN)
+        if self._building.locked():
+            raise Conflict("Another image is being made.", fix="Wait until it is ready.")
+        async with self._building, contextlib.aclosing(self._fleet.build_image(**what)) as steps:
+            async for step in steps:
+                yield step
 
     async def _do(self, who: Actor, worker: str, what: str, how: Callable[[str], Awaitable[None]]) -> None:
         who.require(Permission.ADMIN)

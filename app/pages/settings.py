@@ -9,7 +9,7 @@ from nicegui import ui
 
 from app import theme
 from app.permissions import Permission, current_actor, page
-from app.team import limits, model, people, profile, secrets, shelves, system, tokens, variables
+from app.team import images, limits, model, people, profile, secrets, shelves, system, tokens, variables
 from nodes.errors import NotFound
 
 
@@ -30,6 +30,7 @@ PARTS = (
     Part("variables", "Variables", "data_object", variables.build),
     Part("files", "Files & tables", "folder", shelves.build),
     Part("limits", "Limits", "speed", limits.build),
+    Part("images", "Worker images", "layers", images.build, Permission.ADMIN),
     Part("people", "People", "group", people.build),
     Part("tokens", "API tokens", "vpn_key", tokens.build, Permission.ADMIN),
     Part("profile", "Profile", "person", profile.build),

@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
@@ -23,6 +22,7 @@ from runtime.workers import placement
 from runtime.workers.backend import Backend, Box, NoWorker, Profile
 from runtime.workers.docker import Happened, Left
 from runtime.workers.placement import Space, Thing
+from runtime.workers.states import HostState
 from runtime.workers.views import Forget, HostView
 
 T = TypeVar("T")
@@ -31,15 +31,6 @@ Listener: TypeAlias = Callable[[str, Fate, str], None]
 """Hears of a box, what became of it or is to become of it, and why."""
 ENDS: Final = {"die": "its container ended", "destroy": "its container was removed"}
 _log = logging.getLogger(__name__)
-
-
-class HostState(StrEnum):
-    """How an engine is."""
-
-    UP = "up"
-    DRAINING = "draining"
-    AWAY = "away"
-    LOST = "lost"
 
 
 class Engine(Backend, Protocol):
@@ -385,6 +376,11 @@ class Hosts:
                 )
             )
         return tuple(seen)
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """Those that answer, by name."""
+        return {host.name: host.engine for host in self._hosts.values() if host.answering}
 
     @property
     def problem(self) -> NoWorker | None:

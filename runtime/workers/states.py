@@ -34,3 +34,12 @@ WORKER: Final[Mapping[WorkerState, frozenset[WorkerState]]] = {
     WorkerState.DRAINING: frozenset({WorkerState.GONE}),
     WorkerState.GONE: frozenset(),
 }
+
+
+class HostState(StrEnum):
+    """How an engine is."""
+
+    UP = "up"
+    DRAINING = "draining"
+    AWAY = "away"
+    LOST = "lost"

@@ -85,7 +85,7 @@ async def running(home: Path, **settings: Any) -> AsyncIterator[House]:
     # The reset collects garbage twice; what was there before need not be looked through each time.
     gc.freeze()
     with nicegui_reset_globals():
-        chosen = Settings.load(home=home, docker="off", **settings)
+        chosen = Settings.load(home=home, **{"docker": "off", **settings})
         door = create_app(chosen)
         house = House(door, chosen)
         outer = door.outer
