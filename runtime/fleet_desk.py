@@ -14,14 +14,14 @@ from typing import Any, Final
 
 import structlog
 
-from nodes.errors import Conflict, FactoryError, NotFound
+from nodes.errors import Conflict, Denied, FactoryError, NotFound
 from nodes.ids import new_id
 from runtime.events import Bus
 from runtime.fleet import Fleet, FleetView, JobSeen, Moved, PoolView, WorkerView
 from runtime.policy import Actor, Permission
 from runtime.workers.docker import Building
 from runtime.workers.states import AT_WORK
-from storage import worker_move
+from storage import tenant, worker_move
 from storage.database import Database
 from storage.server import EVERYBODY
 
@@ -204,6 +204,13 @@ class FleetDesk:
     async def build_image(self, who: Actor, **what: Any) -> AsyncGenerator[Building]:
         """Make an image for workers, telling how it goes; the last one has its name and its lock. Raises Denied, FactoryError."""
         who.require(Permission.ADMIN)
+        # Engines belong to the installation, and a Dockerfile's steps are root's in their container.
+        teams = await self._db.read_all(tenant.every)
+        if teams and teams[0].tenant_id != who.tenant:
+            raise Denied(
+                "Images are made by the team that runs this installation.",
+                fix="Ask an admin of that team, and tell which libraries you need.",
+            )
         if self._building.locked():
             raise Conflict("Another image is being made.", fix="Wait until it is ready.")
         async with self._building, contextlib.aclosing(self._fleet.build_image(**what)) as steps:

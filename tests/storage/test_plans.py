@@ -103,8 +103,10 @@ async def test_a_new_table_is_searched_by_its_key(postgres_url: str) -> None:
 # Who may look over the fence, and for what. Everybody else goes through a tenant's session.
 OVER_ALL_TENANTS = {
     "app/accounts.py": "sign-in and first set-up: the e-mail, cookie or link is what finds the tenant",
+    "runtime/ahead.py": "schedules of every team that will want workers soon",
     "runtime/alarms.py": "failed runs whose error agent has not begun yet",
     "runtime/clock.py": "forgetting what is too old to matter",
+    "runtime/crews/crews.py": "crews of servers that are gone",
     "runtime/engine.py": "recovery after a crash, and runs whose time has come",
     "runtime/errands.py": "what other servers want of the runs of this one",
     "runtime/factory.py": "whether another server changed what this one keeps in memory",

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from nicegui.testing import User
 
-from runtime.policy import Role
+from nodes.errors import Denied
+from runtime.policy import Actor, Role
+from storage import tenant
 from tests.app.conftest import House, running
 from tests.app.pages.conftest import sees
 
@@ -52,3 +54,11 @@ async def test_it_is_an_admins_business(house: House, person: Callable[[Role], A
     developer = await person(Role.DEVELOPER)
     await developer.open("/settings/limits")
     await developer.should_not_see("Worker images")
+
+
+async def test_only_the_team_that_runs_the_installation_makes_images(house: House, admin: User) -> None:
+    await house.factory.db.write_all(lambda session: tenant.add(session, "later", name="Later", at=4e9))
+    stranger = Actor("later", "usr_9", "Mallory", Role.ADMIN)
+    with pytest.raises(Denied, match="the team that runs this installation"):
+        async for _ in house.factory.fleet_desk.build_image(stranger, dockerfile="RUN true"):
+            pass
