@@ -139,7 +139,7 @@ async def remove(id: str, who: Admin, factory: TheFactory) -> None:
     await factory.fleet_desk.remove(who, id)
 
 
-@metrics.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+@metrics.get("/metrics", summary="Figures for Prometheus", response_class=Response, include_in_schema=False)
 async def figures(who: Viewer, factory: TheFactory) -> Response:
     """Workers, pools and engines in the text format of Prometheus. Give it a token of the team to read with."""
     text, kind = exposition(factory, who)
