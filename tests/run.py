@@ -142,7 +142,7 @@ def everything(run: Run, stack: ExitStack) -> None:
     if missing := run.phase("What this machine has", services.install_programs):
         run.lack(f"Not installed: {', '.join(missing)}. Install it: {services.how_to_install(missing)}")
     start_services(run, stack)
-    run.environment.setdefault("FACTORY_FUZZ", "8000")
+    run.environment.setdefault("FACTORY_FUZZ", "5000")
     check(run)
     for name, arguments in TESTS:
         run.pytest(name, arguments)

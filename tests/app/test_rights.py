@@ -53,8 +53,9 @@ def test_it_has_workers_but_neither_root_nor_the_engines_socket(
     home = tmp_path / "home"
     home.mkdir()
     (home / "key").touch()
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(0o755)
     done = subprocess.run(
         [
             sys.executable, "-c", TRY, str(home), f"test-{uuid4().hex[:12]}", setting.format(docker_engine),

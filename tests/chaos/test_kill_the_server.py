@@ -1,6 +1,6 @@
 """What a caller was told is kept: the server is killed again and again under load, and nothing accepted is lost or done twice.
 
-FACTORY_SOAK_KILLS says how often (20 if unset), FACTORY_SOAK_SEED repeats the moments of an earlier soak.
+FACTORY_SOAK_KILLS says how often (12 if unset), FACTORY_SOAK_SEED repeats the moments of an earlier soak.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from tests.deploying import deploy
 from tests.fakes.http_server import HttpServer
 from tests.server import Server
 
-KILLS = int(os.environ.get("FACTORY_SOAK_KILLS", "20"))
+KILLS = int(os.environ.get("FACTORY_SOAK_KILLS", "12"))
 LONGEST = 2.0 if KILLS > 20 else 1.0  # seconds that a life lasts once it has begun
 TO_END = 240.0  # seconds for the last runs to end
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -101,7 +102,7 @@ class TestEachTemplate:
 @pytest.fixture
 async def factory(tmp_path: Path) -> AsyncIterator[Factory]:
     options = Options(
-        f"sqlite:///{tmp_path}/factory.db", b"k" * 32, home=tmp_path.name[-24:], pool_size=0, ticking=False
+        f"sqlite:///{tmp_path}/factory.db", b"k" * 32, home=f"test-{uuid4().hex[:12]}", pool_size=0, ticking=False
     )
     async with Factory(options) as opened:
         yield opened

@@ -1,7 +1,7 @@
 """Broken input gives a clear error, never a 500: mutated documents and mutated calls through the whole application.
 
 They go through the real guard, routes and services onto a real database. FACTORY_FUZZ says how many documents: 2,000,
-8,000 in `make test`, and 100,000 in `make soak`. One that fails is named by its number: `broken(number)` makes it again.
+5,000 in `make test`, and 100,000 in `make soak`. One that fails is named by its number: `broken(number)` makes it again.
 """
 
 from __future__ import annotations

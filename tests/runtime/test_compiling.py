@@ -11,6 +11,7 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -301,7 +302,7 @@ async def test_a_template_that_needs_no_outside_gives_what_a_run_gives(tmp_path:
 async def test_the_variables_of_the_team_go_along(tmp_path: Path) -> None:
     agent = noted("s.value > t.value")
     options = Options(
-        f"sqlite:///{tmp_path}/factory.db", b"k" * 32, home=tmp_path.name[-24:], pool_size=0, ticking=False
+        f"sqlite:///{tmp_path}/factory.db", b"k" * 32, home=f"test-{uuid4().hex[:12]}", pool_size=0, ticking=False
     )
     async with Factory(options) as factory:
         who = Actor("team", "usr_1", "Ada", Role.DEVELOPER)

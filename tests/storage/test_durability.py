@@ -27,7 +27,7 @@ from storage.run import Run
 from storage.tenancy import TenantSession
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = 20
+KILLS = 12
 
 
 def writer(url: str, name: str, depth: int, limit: int, *around: str) -> subprocess.Popen[bytes]:
