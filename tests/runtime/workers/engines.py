@@ -111,6 +111,8 @@ class DockerHost:
             with contextlib.suppress(OSError):
                 if b"containerd-shim" in (line := process.read_bytes()) and f"{self._run}/".encode() in line:
                     os.kill(int(process.parent.name), signal.SIGKILL)
+        # An engine makes a mount of its folder, and leaves it when it could not end in order.
+        subprocess.run(["umount", "--lazy", str(FOLDER / self.name)], capture_output=True, check=False)
         shutil.rmtree(self._run, ignore_errors=True)
 
 
