@@ -26,8 +26,8 @@ async def build() -> None:
     """The form, the log under it, and what came of it."""
     heading("Worker images", 2)
     ui.label(
-        "Code runs in closed boxes that bring Python and nothing else. Here you make a box with more in it: libraries, each locked "
-        "to what was looked at, or steps of a Dockerfile. Neither has a network while it is built."
+        "Code runs in closed boxes that bring Python and nothing else. Here you make a box with more in it: libraries, each "
+        "locked by its hash, or the steps of a Dockerfile, which run without a network."
     ).classes("af-muted mb-4")
     Workshop().build()
 
