@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 TOPIC: Final = ("fleet",)
 EVERY: Final = 2.0  # seconds between two samples
+SOON: Final = 0.1  # seconds after which pages hear of a move, with all that came meanwhile
 SAMPLES: Final = 900  # half an hour
 KEPT: Final = 7 * 86_400.0  # seconds that moves are kept
 FORGET_EVERY: Final = 1_800  # samples between two times that old moves are dropped
@@ -70,6 +71,7 @@ class FleetDesk:
         self._samples: deque[Sample] = deque(maxlen=SAMPLES)
         self._task: asyncio.Task[None] | None = None
         self._sampled = 0
+        self._telling = False
         self._building = asyncio.Lock()
         self.moves: Counter[tuple[str, str]] = Counter()
         """How often workers of a profile came into a state, since the start."""
@@ -94,9 +96,12 @@ class FleetDesk:
 
     def _moved(self, moved: Moved) -> None:
         self.moves[moved.profile, moved.after.value] += 1
-        self._bus.announce(TOPIC, {"worker": moved.worker, "state": moved.after.value})
+        if not self._telling:
+            # A job comes or goes hundreds of times a second: pages need not hear of each.
+            self._telling = True
+            asyncio.get_running_loop().call_later(SOON, self._tell)
         if moved.before in AT_WORK and moved.after in AT_WORK:
-            return  # a job came or went, hundreds of times a second: the run's own journal tells of it
+            return  # the run's own journal tells of it
         row = worker_move.WorkerMove(
             tenant_id=moved.tenant or EVERYBODY,
             id=new_id("move"),
@@ -110,6 +115,10 @@ class FleetDesk:
             why=moved.why,
         )
         self._pending.append(row)
+
+    def _tell(self) -> None:
+        self._telling = False
+        self._bus.announce(TOPIC, {})
 
     async def _go_on(self) -> None:
         while True:
@@ -127,15 +136,15 @@ class FleetDesk:
         vital = {one.id: (one.vital.cpu, one.vital.memory) for one in seen.workers if one.vital is not None}
         self._samples.append(Sample(time.time(), {pool.profile: pool for pool in seen.pools}, vital))
         self._sampled += 1
-        self._bus.announce(TOPIC, {"sample": self._sampled})
+        self._tell()
 
     async def _keep(self) -> None:
         if self._pending:
             rows = [*self._pending]
             await self._db.write_all(lambda session: worker_move.add_all(session, [_copy(row) for row in rows]))
-            for row in rows:
-                with contextlib.suppress(ValueError):
-                    self._pending.remove(row)
+            kept = {row.id for row in rows}
+            while self._pending and self._pending[0].id in kept:
+                self._pending.popleft()
         if self._sampled % FORGET_EVERY == 1:
             await self._db.write_all(lambda session: worker_move.forget(session, time.time() - KEPT))
 

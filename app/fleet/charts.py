@@ -76,7 +76,7 @@ def levels(history: Sequence[Sample], profile: str | None) -> Figure:
     history, now = _thinned(history), history[-1].at if history else 0.0
     at = [_ago(sample.at, now) for sample in history]
 
-    def line(name: str, colour: str, *fields: str, **more: Any) -> dict[str, Any]:
+    def line(name: str, colour: str, *fields: str, dash: str = "solid", **more: str) -> dict[str, Any]:
         values = [
             sum(
                 getattr(pool, field)
@@ -86,14 +86,14 @@ def levels(history: Sequence[Sample], profile: str | None) -> Figure:
             )
             for sample in history
         ]
-        trace = {"type": "scatter", "mode": "lines", "name": name, "x": at, "y": values, "line": {"color": colour}}
-        return {**trace, **more, "line": {**trace["line"], **more.get("line", {})}}  # type: ignore[dict-item]
+        look = {"color": colour, "dash": dash}
+        return {"type": "scatter", "mode": "lines", "name": name, "x": at, "y": values, "line": look, **more}
 
     lines = [
         line("Ready", READY, "ready", stackgroup="workers"),
         line("Working", BUSY, "busy", "held", stackgroup="workers"),
         line("Asleep", ASLEEP, "hibernating", stackgroup="workers"),
-        line("Wanted", TARGET, "target", line={"dash": "dot"}),
+        line("Wanted", TARGET, "target", dash="dot"),
         line("Jobs that wait", WAITING, "waiting"),
     ]
     return _figure(lines, y="workers", xaxis=_AGO)
