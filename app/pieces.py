@@ -6,13 +6,14 @@ They show text as text. Nothing here reads HTML from data.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import orjson
 from nicegui import ui
 
 from app.permissions import on
+from nodes.errors import FactoryError
 
 Action = tuple[str, Callable[[], Any] | str]
 """A label with what it does: a handler, or the address it leads to."""
@@ -181,6 +182,20 @@ def field_error(text: str) -> ui.element:
         ui.icon("error").props("aria-hidden=true")
         ui.label(text)
     return made
+
+
+async def entered(place: ui.element, keep: Callable[[], Awaitable[Any]]) -> bool:
+    """Whether what was entered could be kept; what is wrong with it is said at `place`. Other errors go on."""
+    place.clear()
+    try:
+        await keep()
+    except FactoryError as wrong:
+        if wrong.status not in (400, 422):
+            raise
+        with place:
+            field_error(f"{wrong.message} {wrong.fix or ''}".strip())
+        return False
+    return True
 
 
 def notice(text: str, *, tone: str = "info", icon: str = "info") -> ui.element:

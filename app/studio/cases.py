@@ -8,12 +8,11 @@ from typing import Any
 from nicegui import ui
 
 from app.permissions import on
-from app.pieces import empty_state, field_error, heading
+from app.pieces import empty_state, entered, heading
 from app.studio.desk import Desk, tell, titled_input
 from app.studio.outside import Outside
 from app.studio.samples import Samples
 from app.studio.words import as_json, one_line
-from nodes.errors import FactoryError
 from runtime.cases import CaseInfo, CaseResult
 from runtime.policy import Permission
 
@@ -145,9 +144,7 @@ class CaseList:
             problem = ui.element("div").mark("case-problem")
 
             async def keep() -> None:
-                problem.clear()
-                made.disable()  # pressed twice it would be kept twice
-                try:
+                async def put() -> None:
                     await self.desk.factory.cases.put(
                         self.desk.who,
                         self.desk.id,
@@ -159,12 +156,11 @@ class CaseList:
                         pretend=pretend,
                         id=case.id if case else "",
                     )
-                except FactoryError as wrong:
-                    if wrong.status not in (400, 422):
-                        raise
-                    with problem:
-                        field_error(f"{wrong.message} {wrong.fix or ''}".strip())
-                    return
+
+                made.disable()  # pressed twice it would be kept twice
+                try:
+                    if not await entered(problem, put):
+                        return
                 finally:
                     made.enable()
                 dialog.close()

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from nicegui import ui
 
 from app.permissions import Permission, current_actor, current_factory, on
-from app.pieces import button, field_error, heading, notice
+from app.pieces import button, entered, heading, notice
 from app.sentences import count, studio
-from nodes.errors import FactoryError
 from runtime.ledger import Budget, Cost, Standing
 from runtime.limits import in_dollars
 from runtime.prices import Price
@@ -154,16 +153,12 @@ class Prices:
             written.classes("w-full").props("stack-label step=any").mark("price-out")
             problem = ui.element("div")
 
+            async def keep() -> None:
+                price = Price(float(read.value or 0), float(written.value or 0))
+                await current_factory().preferences.set_price(current_actor(), name.value or "", price)
+
             async def save() -> None:
-                problem.clear()
-                try:
-                    entered = Price(float(read.value or 0), float(written.value or 0))
-                    await current_factory().preferences.set_price(current_actor(), name.value or "", entered)
-                except FactoryError as wrong:
-                    if wrong.status not in (400, 422):
-                        raise
-                    with problem:
-                        field_error(f"{wrong.message} {wrong.fix or ''}".strip())
+                if not await entered(problem, keep):
                     return
                 dialog.close()
                 await self.refresh()

@@ -9,8 +9,7 @@ from nicegui import ui
 
 from app.environments import PLACES, environment_chip
 from app.permissions import Permission, current_actor, current_factory, on
-from app.pieces import button, confirm, empty_state, field_error, heading, relative_time
-from nodes.errors import FactoryError
+from app.pieces import button, confirm, empty_state, entered, heading, relative_time
 from runtime.environments import SHARED
 from runtime.variables import VariableInfo
 
@@ -96,21 +95,17 @@ class Shelf:
             about.classes("w-full")
             problem = ui.element("div")
 
+            async def keep() -> None:
+                await current_factory().variables.put(
+                    current_actor(),
+                    name.value or "",
+                    read_value(value.value or ""),
+                    environment=str(place.value),
+                    description=about.value or "",
+                )
+
             async def save() -> None:
-                problem.clear()
-                try:
-                    await current_factory().variables.put(
-                        current_actor(),
-                        name.value or "",
-                        read_value(value.value or ""),
-                        environment=str(place.value),
-                        description=about.value or "",
-                    )
-                except FactoryError as wrong:
-                    if wrong.status not in (400, 422):
-                        raise
-                    with problem:
-                        field_error(f"{wrong.message} {wrong.fix or ''}".strip())
+                if not await entered(problem, keep):
                     return
                 dialog.close()
                 await self.refresh()
