@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -40,6 +41,7 @@ async def theirs(house: House, neighbour: Callable[[str], Awaitable[Actor]]) -> 
     await house.door.outer.state.people.make_token(who, name=CANARY, role=who.role)
     approval = (await factory.approvals.list(who))[0].id
     crew = await factory.crews.assemble(who, {"id": CANARY, "members": [{"role": CANARY, "blueprint": asking.id}]})
+    await settled(factory, who)
     return {
         "blueprint": draft.id,
         "asking": asking.id,
@@ -162,6 +164,15 @@ async def actor_of(house: House, person: str) -> Actor:
     found = await house.auth._accounts.person(f"tenant_{CANARY}", person)
     assert found is not None
     return found.actor
+
+
+async def settled(factory: Any, who: Actor) -> None:
+    """Return once no run of a team moves by itself any more: each has ended, or waits for somebody; the crew's too."""
+    async with asyncio.timeout(30):
+        while len(runs := await factory.runs.list(who)) < 3 or any(
+            run.state in ("accepted", "running") for run in runs
+        ):
+            await asyncio.sleep(0.02)
 
 
 async def everything(factory: Any, who: Actor, ids: dict[str, str]) -> list[Any]:
