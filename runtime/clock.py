@@ -54,6 +54,7 @@ class Clock:
         self._ticked = self._looked = time.monotonic()
         self._cleaned = time.monotonic()
         self._ticking = asyncio.Lock()
+        self._tick: asyncio.Task[None] | None = None
         self._scheduler: AsyncIOScheduler | None = None
         self._guard: asyncio.TimerHandle | None = None
 
@@ -75,8 +76,13 @@ class Clock:
     def _set_job(self) -> None:
         assert self._scheduler is not None
         self._scheduler.add_job(
-            self.tick, "interval", seconds=1, id="tick", replace_existing=True, coalesce=True, misfire_grace_time=None
+            self._begin, "interval", seconds=1, id="tick", replace_existing=True, coalesce=True, misfire_grace_time=None
         )
+
+    async def _begin(self) -> None:
+        """A tick in a task of ours: of one that is cancelled when we stop, the library would log that it failed."""
+        if self._tick is None or self._tick.done():
+            self._tick = self._engine.spawn(self.tick())
 
     def _watch(self) -> None:
         """After the machine's clock was set back the library waits until it has caught up: put the job in anew."""
@@ -91,6 +97,9 @@ class Clock:
         if self._scheduler is not None:
             self._scheduler.shutdown(wait=False)
             self._scheduler = None
+        if self._tick is not None:
+            self._tick.cancel()
+            await asyncio.wait([self._tick])
 
     async def tick(self) -> None:
         """Do what is due now."""

@@ -27,10 +27,14 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _NAME = "agent-factory"
+_MIGRATES = "agent-factory migrates"
 _READERS = 8
 _LARGEST_GROUP = 2_048
 # Seconds after which a transaction is ended that its process does not go on with, and its locks with it.
 _STALLED = 2
+# A migration locks tables that nobody uses yet, and loads and compiles what it does between its statements: on a busy machine
+# that takes seconds.
+_STALLED_MIGRATION = 60
 # PostgreSQL does that by itself (idle_in_transaction_session_timeout) unless the process froze in the middle of a statement:
 # between preparing and running one, its session counts as active. So whoever lives looks for such sessions too.
 _END_STALLED = f"""
@@ -75,14 +79,22 @@ class PostgresBackend:
         self._readers = _engine(self._url, pool_size=_READERS)
         self._apart = _engine(self._url, pool_size=1)
         try:
-            async with self._engine.connect() as connection:
-                await connection.run_sync(migrations.upgrade, self._name)
+            await self._migrate()
             await self._connect()
         except BaseException as error:
             await self._close()
             known = errors.explained(error)
             raise (errors.lost() if isinstance(error, OSError) else known) from error
         self._writer = asyncio.create_task(self._write(), name="database-write")
+
+    async def _migrate(self) -> None:
+        """Over a connection of its own, which nobody takes for one that stands still."""
+        engine = _engine(self._url, pool_size=1, name=_MIGRATES, stalled=_STALLED_MIGRATION)
+        try:
+            async with engine.connect() as connection:
+                await connection.run_sync(migrations.upgrade, self._name)
+        finally:
+            await engine.dispose()
 
     async def stop(self) -> None:
         """Write what is queued, then close."""
@@ -420,7 +432,7 @@ def _for_asyncpg(url: URL) -> URL:
     return url.set(drivername="postgresql+asyncpg", query=query)
 
 
-def _engine(url: URL, pool_size: int) -> AsyncEngine:
+def _engine(url: URL, pool_size: int, *, name: str = _NAME, stalled: int = _STALLED) -> AsyncEngine:
     return create_async_engine(
         url,
         pool_size=pool_size,
@@ -430,8 +442,8 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
             "timeout": 10,
             "server_settings": {
                 "synchronous_commit": "on",
-                "application_name": _NAME,
-                "idle_in_transaction_session_timeout": str(_STALLED * 1_000),
+                "application_name": name,
+                "idle_in_transaction_session_timeout": str(stalled * 1_000),
             },
         },
     )

@@ -27,6 +27,9 @@ from runtime.policy import Role
 
 URL = "http://127.0.0.1:8080"
 PASSWORD = "three unrelated words"
+# NiceGUI's simulated person gives up after three looks, a third of a second; a busy machine needs longer to show what it will.
+for _look in (User.should_see, User.should_not_see):
+    _look.__kwdefaults__["retries"] = 100
 
 
 @dataclass

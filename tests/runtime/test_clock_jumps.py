@@ -1,5 +1,6 @@
 """The machine's clock is set back two hours and ahead three, again and again: schedules are neither missed nor doubled, waits end once."""
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -64,3 +65,18 @@ async def test_a_clock_that_jumps_misses_and_doubles_nothing(factory: Factory, p
         if came and (policy == "once" or now - max(came) <= MINUTE):
             expected.add(max(came))
     assert got.keys() == expected
+
+
+async def test_a_tick_that_is_under_way_when_the_factory_stops_is_no_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    under_way = asyncio.Event()
+
+    async def dawdle() -> None:
+        under_way.set()
+        await asyncio.Event().wait()
+
+    async with new_factory(f"sqlite:///{tmp_path}/f.db", ticking=True) as factory:
+        factory.clock.on_tick.append(dawdle)
+        await asyncio.wait_for(under_way.wait(), 30)
+    assert [record.message for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,22 @@ async def test_secrets_and_deployments_from_before_there_were_environments_stay(
         live = await db.read("a", lambda session: deployment.live(session, "bp"))
         assert live is not None and (live.environment, live.hold, live.clocks) == ("live", False, True)
         assert await db.read("a", lambda session: deployment.live(session, "bp", "test")) is None
+
+
+@pytest.mark.postgres
+async def test_a_busy_machine_may_take_its_time_between_two_steps_of_a_migration(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a server that is slow to start would be taken for one that froze, and its session ended."""
+
+    def slow(connection: Connection, name: str) -> None:
+        connection.exec_driver_sql("CREATE TABLE half (id int)")
+        time.sleep(2.5)
+        connection.exec_driver_sql("CREATE TABLE whole (id int)")
+        connection.rollback()
+        upgrade(connection, name)
+
+    upgrade = migrations.upgrade
+    monkeypatch.setattr(migrations, "upgrade", slow)
+    async with Database(postgres_url):
+        pass

@@ -54,8 +54,7 @@ async def test_a_failure_is_listed_with_its_kind_and_appears_while_the_page_is_o
     await sees(admin, "Halves")
     letter = await house.factory.dead_letters.get(ada, run_id)
     await sees(admin, letter.info.category.word)
-    count = admin.find(marker="dead-letters-count")
-    await eventually(lambda: next(iter(count.elements)).text == "1")
+    await admin.should_see(marker="dead-letters-count", content="1")
 
 
 async def test_its_story_is_read_its_data_corrected_and_it_is_tried_again(
