@@ -118,6 +118,11 @@ def took(seconds: float | None) -> str:
     return "< 1 ms" if seconds is not None and seconds < 0.0005 else duration(seconds)
 
 
+def last_line(text: str) -> str:
+    """The last line of a text that says something."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
 def size_words(size: int) -> str:
     """A number of bytes as people say it."""
     if size < 1000:

@@ -31,7 +31,7 @@ def details(step: StepView, planned: Step, wait: Fact | None) -> None:
         _data("What came in", step.input)
         _data("What went out", output, missing="Nothing yet." if step.finished_at is None else "Nothing.")
     if printed:
-        _text("What the code printed", printed)
+        printed_box("What the code printed", printed)
     if step.log:
         _log(step)
     _facts(step, planned)
@@ -55,9 +55,9 @@ def _error(step: StepView, planned: Step) -> None:
         _excerpt(code, line)
     for name, words in (("stdout", "What the code printed"), ("stderr", "Its error output")):
         if more and more.get(name):
-            _text(words, str(more[name]))
+            printed_box(words, str(more[name]))
     if more and isinstance(more.get("traceback"), str):
-        _text("The whole error", more["traceback"])
+        printed_box("The whole error", more["traceback"])
     known = ("line", "stdout", "stderr", "kind", "traceback")
     rest = {key: value for key, value in (more or {}).items() if key not in known and value not in (None, "")}
     if rest:
@@ -133,11 +133,12 @@ def _data(title: str, value: Any, *, missing: str = "Nothing.") -> None:
                 json_tree(value)
 
 
-def _text(title: str, text: str) -> None:
+def printed_box(title: str, text: str) -> ui.label:
+    """A text as a terminal would show it."""
     with ui.element("div").classes("af-data"):
         ui.label(title).classes("af-overline")
         with ui.element("div").classes("af-well"):
-            ui.label(text[:_PRINTED]).classes("af-mono whitespace-pre-wrap break-words")
+            return ui.label(text[:_PRINTED]).classes("af-mono whitespace-pre-wrap break-words")
 
 
 def _log(step: StepView) -> None:

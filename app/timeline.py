@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 
 from nicegui import ui
 
 from app.permissions import current_factory, on
 from app.pieces import button, duration, status_chip
-from app.sentences import RUN_STATES, count, error_words, family_of, icon_of, took
-from app.stepfacts import details
+from app.sentences import RUN_STATES, count, error_words, family_of, icon_of, last_line, took
+from app.stepfacts import details, printed_box
 from nodes.base import Loop
 from runtime.events import Fact
 from runtime.plan import Plan
@@ -41,6 +41,8 @@ class Timeline:
         self.waits: dict[Key, Fact] = {}
         self.inside: dict[Key, dict[int, list[Key]]] = {}
         """For each loop the steps of its items, by the item's number."""
+        self.printing: Mapping[Key, str] = {}
+        """What code has printed so far in the steps that run it now."""
         self._known = 0
         self._changed: set[Key] = set()
         self._rows: dict[Key, Row] = {}
@@ -119,6 +121,12 @@ class Timeline:
         self.box.style(f"--total: {total:.4f}")
         self._length.set_text(duration(total))
 
+    def show_printing(self, printing: Mapping[Key, str]) -> None:
+        """Code that runs has printed more."""
+        self.printing = printing
+        for key in printing.keys() & self._rows.keys():
+            self._rows[key].show_printing()
+
     def row(self, key: Key, parent: ui.element) -> Row:
         """A new row at the end of a list."""
         with parent:
@@ -194,6 +202,7 @@ class Row:
         self._key = key
         self._drawn: tuple[object, ...] = ()
         self._shown: tuple[object, ...] = ()
+        self._printing: ui.label | None = None
         self.opened = False
         step = timeline.view(key)
         with ui.element("div").classes("af-step").props("role=listitem").mark(f"step-{key[0]}") as self.box:
@@ -238,6 +247,21 @@ class Row:
                     status_chip(step.state)
         if self.opened:
             self._draw_inside(step)
+        self.show_printing()
+
+    def show_printing(self) -> None:
+        """What its code prints while it runs: the last line in the row, all of it inside."""
+        text = self._timeline.printing.get(self._key, "")
+        if not text or self._timeline.view(self._key).state != "running":
+            return
+        self._note.set_text(last_line(text))
+        self._note.set_visibility(True)
+        if self.opened:
+            if self._printing is None:
+                with self._inside:
+                    self._printing = printed_box("What the code prints", "")
+                self._printing.mark("printing")
+            self._printing.set_text(text)
 
     def turn(self) -> None:
         """Fold or unfold."""
@@ -254,13 +278,14 @@ class Row:
         self.line.props("aria-expanded=true")
         self._inside.set_visibility(True)
         self._draw_inside(self._timeline.view(self._key))
+        self.show_printing()
 
     def _draw_inside(self, step: StepView) -> None:
         ended = self._timeline.ended_at is not None
         now = (step.state, step.note, step.attempt, len(step.log), step.error is None, ended)
         if now == self._shown:
             return
-        self._shown = now
+        self._shown, self._printing = now, None
         self._inside.clear()
         with self._inside:
             details(step, self._timeline.plan.steps[self._key[0]], self._timeline.waits.get(self._key))

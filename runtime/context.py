@@ -21,8 +21,11 @@ class Doors(Protocol):
 
     http: Http
     llm: Llm
-    worker: Worker
     mail: Mail
+
+    def worker(self, node: str, iteration: str, key: str) -> Worker:
+        """Where a step has its code run; the files that this leaves count once for each idempotency key."""
+        ...
 
     def memory(self, key: str) -> Memory:
         """Memory whose writes count once for each idempotency key."""
@@ -86,7 +89,7 @@ class StepContext:
 
     @property
     def worker(self) -> Worker:
-        return self._run.doors.worker
+        return self._run.doors.worker(self._step.id, self._frame.path, self.idempotency_key)
 
     @property
     def memory(self) -> Memory:

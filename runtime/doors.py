@@ -15,6 +15,7 @@ from runtime.egress import Egress
 from runtime.execution import Execution
 from runtime.llm import Llms
 from runtime.mail import Mailer
+from runtime.printing import Place, Printing
 from runtime.shelves import Shelves
 from runtime.vault import Vault
 from runtime.workers.backend import Job, JobResult
@@ -45,6 +46,7 @@ class Outside:
     vault: Vault
     shelves: Shelves
     jobs: Jobs
+    printing: Printing
 
     def open(self, ex: Execution) -> "RunDoors":
         """The doors of one run."""
@@ -65,10 +67,12 @@ class RunDoors(Doors):
         self._run = ex.id
         self.http: Http = outside.egress.door(tenant, ex.plan.blueprint.allowed_hosts, reveal)
         self.llm: Llm = outside.llms.door(tenant, ex.sandbox, run=ex.id, agent=ex.order.blueprint_id)
-        self.worker: Worker = _Worker(outside.jobs, tenant, ex.id)
         self.mail: Mail = outside.mailer
         self._sandbox_memory = SandboxMemory(_Memory(outside.db, tenant, "")) if ex.sandbox else None
         self._sandbox_tables = SandboxTables(_Tables(outside.db, outside.shelves, tenant, "")) if ex.sandbox else None
+
+    def worker(self, node: str, iteration: str, key: str) -> Worker:
+        return _Worker(self._outside, self._tenant, self._run, (node, iteration))
 
     def memory(self, key: str) -> Memory:
         return self._sandbox_memory or _Memory(self._outside.db, self._tenant, key)
@@ -78,17 +82,16 @@ class RunDoors(Doors):
 
 
 class _Worker:
-    def __init__(self, jobs: Jobs, tenant: str, run: str) -> None:
-        self._jobs = jobs
-        self._tenant = tenant
-        self._run = run
+    def __init__(self, outside: Outside, tenant: str, run: str, place: Place) -> None:
+        self._outside, self._tenant, self._run, self._place = outside, tenant, run, place
 
     async def python(
         self, code: str, inputs: Mapping[str, Any], *, timeout: float = 30.0, size: str = "small"
     ) -> CodeReply:
-        job = Job(new_id("job"), code, dict(inputs), timeout, run=self._run)
         try:
-            result = await self._jobs.run(job, tenant=self._tenant, profile=size)
+            with self._outside.printing.heard(self._tenant, self._run, self._place) as hear:
+                job = Job(new_id("job"), code, dict(inputs), timeout, run=self._run, on_output=hear)
+                result = await self._outside.jobs.run(job, tenant=self._tenant, profile=size)
         except FactoryError as error:
             raise NodeError(error.message, retry=True, category="worker", fix=error.fix, code=error.code) from error
         if result.ok:

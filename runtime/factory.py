@@ -31,6 +31,7 @@ from runtime.llm import Llms, ModelSettings
 from runtime.mail import Mailer
 from runtime.preferences import Preferences
 from runtime.prices import Price, micro
+from runtime.printing import Printing
 from runtime.runs import Runs
 from runtime.sandbox import Sandbox
 from runtime.shelves import Shelves
@@ -115,7 +116,10 @@ class Factory:
             options.docker, home=options.home, size=options.pool_size, rules=options.pools, sizes=options.sizes
         )
         self.fleet_desk = FleetDesk(self.fleet, self.db, self.bus)
-        outside = Outside(self.db, self.egress, self.llms, self.mailer, self.vault, self.shelves, self.fleet)
+        self.printing = Printing(self.bus)
+        outside = Outside(
+            self.db, self.egress, self.llms, self.mailer, self.vault, self.shelves, self.fleet, self.printing
+        )
         self.engine = Engine(
             self.db,
             self.plans,

@@ -31,6 +31,8 @@ PAGE = 50
 LIVE = 200
 """A list longer than this is not drawn anew at every change."""
 QUESTIONS = 20
+PRINTING = 0.3
+"""Seconds between two looks at what code prints."""
 SCANNED = 2_000
 """How far back a search by words looks."""
 _EVERY = ""
@@ -262,6 +264,7 @@ class Sheet:
         self._head()
         await self._ask()
         follow((("approvals",),), self._ask)
+        follow((("printing", self.info.id),), self._printed, pause=PRINTING)
         client = ui.context.client
         task = background_tasks.create(self._follow(), name="follow a run")
         client.on_delete(task.cancel)
@@ -323,6 +326,9 @@ class Sheet:
             self.info = replace(self.info, state="waiting" if waits and not busy else "running")
         self._head()
         self._data()
+
+    def _printed(self) -> None:
+        self.timeline.show_printing(current_factory().printing.of(current_actor(), self.info.id))
 
     def _tick(self) -> None:
         if not self.finished and not self.timeline.box.is_deleted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nicegui import ui
@@ -35,11 +35,14 @@ class Desk:
         self.selected: list[str] = []
         self.run: RunView | None = None
         """The last test run, as far as it has come."""
+        self.printing: Mapping[tuple[str, str], str] = {}
+        """What code in the test has printed so far, by node and iteration, while it runs."""
         self.saving: Saving = session.saving
         self.changed: list[Listener] = []
         self.chosen: list[Listener] = []
         self.tested: list[Listener] = []
         self.saved: list[Listener] = []
+        self.printed: list[Listener] = []
         self.open_tab: Callable[[str], None] = lambda tab: None
         self.run_until: Callable[[str], Any] = lambda node: None
         self.run_from: Callable[[str], Any] = lambda node: None
@@ -147,6 +150,11 @@ class Desk:
         self.run = run
         self._known = None
         self._tell(self.tested)
+
+    def on_printing(self, printing: Mapping[tuple[str, str], str]) -> None:
+        """Code that runs in the test has printed more."""
+        self.printing = printing
+        self._tell(self.printed)
 
     def look_again(self) -> None:
         """Something beside the document and the test changed that parts show."""

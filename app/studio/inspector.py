@@ -53,10 +53,12 @@ class Inspector:
         self.form: Form | None = None
         self.policy: Form | None = None
         self._belongings = _nothing
+        self._printing: tuple[ui.element, ui.label] | None = None
         self.root = ui.element("aside").classes("st-inspector").props('aria-label="Settings of the selected node"')
         desk.chosen.append(self.select)
         desk.changed.append(self.follow)
         desk.tested.append(self.tested)
+        desk.printed.append(self.printed)
         desk.open_tab = self.open
         self.draw()
 
@@ -89,6 +91,16 @@ class Inspector:
         """There is news of a test."""
         if self.shown is not None and self.tab == "data":
             self._fill_tab()
+
+    def printed(self) -> None:
+        """Code in the test has printed more."""
+        step = self.desk.steps.get(self.shown.id) if self.shown else None
+        if self._printing is None or step is None or self._printing[0].is_deleted:
+            return
+        box, label = self._printing
+        if text := self.desk.printing.get((step.node, step.iteration), ""):
+            box.set_visibility(True)
+            label.set_text(text)
 
     def open(self, tab: str) -> None:
         """Show a tab."""
@@ -178,7 +190,7 @@ class Inspector:
         node = self.shown
         if node is None:
             return
-        self.form = self.policy = None
+        self.form = self.policy = self._printing = None
         self._belongings = _nothing
         self._body.clear()
         with self._body:
@@ -318,6 +330,12 @@ class Inspector:
         if step.error:
             self._step_error(step)
         self._part("What came in", step.input)
+        if step.state == "running":
+            with ui.element("div").classes("st-part") as box:
+                ui.label("What the code prints").classes("st-title")
+                self._printing = box, ui.label().classes("st-output whitespace-pre-wrap af-mono").mark("printing")
+            box.set_visibility(False)
+            self.printed()
         output = outputs_of(step)
         if output is not None:
             with self._part("What went out", output, levels=2), ui.element("div").classes("st-part-tools"):

@@ -10,9 +10,10 @@ from typing import Any
 
 from nicegui import background_tasks, ui
 
+from app.live import Follower
 from app.permissions import on
 from app.pieces import duration, notice, status_chip
-from app.sentences import cost_words, spoken
+from app.sentences import cost_words, last_line, spoken
 from app.studio.cases import CaseList
 from app.studio.debugger import Debugger
 from app.studio.desk import Desk, tell
@@ -29,6 +30,8 @@ ROWS = 200
 """Steps listed; the canvas and the Data tab know the rest."""
 PAUSE = 0.25
 """Seconds between two looks at a run that goes on."""
+PRINTING = 0.3
+"""Seconds between two looks at what code prints."""
 _MORE = ("", "more")
 _ENDED = ("succeeded", "failed", "cancelled")
 
@@ -221,6 +224,9 @@ class Sandbox:
     async def _follow(self, run_id: str, number: int) -> None:
         """Pass the facts of the run on to the canvas, and look at its steps now and then."""
         desk, looked, pause = self.desk, 0.0, PAUSE
+        with self.root:
+            printing = Follower(partial(self._printed, run_id), pause=PRINTING)
+        deaf = desk.factory.bus.subscribe(desk.editor.who.tenant, ("printing", run_id), printing.nudge)
         try:
             async for fact in desk.factory.runs.watch(desk.editor.who, run_id):
                 if self._client.is_deleted or number != self._watching:
@@ -231,10 +237,7 @@ class Sandbox:
                 if held or time.monotonic() - looked > pause or self._marks.finished:
                     began = time.monotonic()
                     with self.root:
-                        run = await desk.factory.runs.get(desk.editor.who, run_id)
-                        if run.info.state in _ENDED:
-                            self._cost = cost_words(await desk.factory.ledger.of_run(desk.editor.who, run_id))
-                        self._show(run)
+                        await self._look(run_id)
                         if held:
                             self.debugger.look()
                     looked = time.monotonic()
@@ -243,11 +246,30 @@ class Sandbox:
             with self.root:
                 self._refused(problem)
         finally:
+            deaf()
             if not self._client.is_deleted and number == self._watching:
                 with self.root:
                     self.debugger.past = run_id
                     self._going(False)
                     self.debugger.look()
+
+    async def _look(self, run_id: str) -> None:
+        run = await self.desk.factory.runs.get(self.desk.editor.who, run_id)
+        if run.info.state in _ENDED:
+            self._cost = cost_words(await self.desk.factory.ledger.of_run(self.desk.editor.who, run_id))
+        self._show(run)
+
+    async def _printed(self, run_id: str) -> None:
+        """Code that runs has printed more: its last line stands in the list, all of it in the Data tab."""
+        if run_id != self.run_id or not self.running:
+            return
+        printing = self.desk.factory.printing.of(self.desk.who, run_id)
+        if printing.keys() - self.desk.printing.keys():
+            await self._look(run_id)
+        for key, text in printing.items():
+            if key in self._rows:
+                self._rows[key].say(last_line(text))
+        self.desk.on_printing(printing)
 
     async def cancel(self) -> None:
         """End the test."""
@@ -308,7 +330,7 @@ class Sandbox:
                 ui.label("More steps are not listed here; each node's Data tab shows its newest.").classes(
                     "st-help p-3"
                 )
-            self._rows[_MORE] = _Row("", lambda step: None)
+            self._rows[_MORE] = _Row(lambda step: None, None)
         self._state.clear()
         with self._state:
             status_chip(run.info.state)
@@ -364,7 +386,7 @@ class Sandbox:
             with chip:
                 status_chip(now.state)
 
-        return _Row("", show)
+        return _Row(show, line)
 
     def _choose(self, node: str) -> None:
         self.desk.show(node)
@@ -396,9 +418,15 @@ class Sandbox:
 class _Row:
     """One step in the list."""
 
-    def __init__(self, said: str, show: Callable[[StepView], None]) -> None:
-        self.said = said
+    def __init__(self, show: Callable[[StepView], None], line: ui.label | None) -> None:
+        self.said = ""
         self._show = show
+        self._line = line
+
+    def say(self, words: str) -> None:
+        """Put words below its name, until it changes."""
+        if self._line is not None:
+            self._line.set_text(words)
 
     def show(self, step: StepView) -> None:
         """Draw it again if it changed."""

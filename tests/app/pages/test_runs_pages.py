@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+import pytest
 from nicegui import ui
 from nicegui.testing import User
 
 from app.assets import asset_path
 from nodes.blueprint import Blueprint
 from runtime.policy import Actor, Role
+from runtime.workers.backend import Job, JobResult
 from tests.app.conftest import House
-from tests.app.pages.conftest import eventually, greeting, refund, sees, sevens
+from tests.app.pages.conftest import drawn, eventually, greeting, refund, sees, sevens
 
 Maker = Callable[[Role], Awaitable[User]]
 
@@ -88,6 +92,35 @@ async def test_a_failed_run_says_why_in_words_with_a_fix(house: House, admin: Us
     await sees(admin, "Unknown name “name”.")
     await admin.should_see("Show the step")
     await admin.should_see("Run again")
+
+
+async def test_what_code_prints_is_seen_before_its_step_ends(
+    house: House, admin: User, ada: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say: asyncio.Queue[str] = asyncio.Queue()
+
+    async def run_slowly(job: Job, **_: Any) -> JobResult:
+        while (text := await say.get()) != "end":
+            assert job.on_output is not None
+            job.on_output("out", text)
+        return JobResult(ok=True, value=7, stdout="all of it")
+
+    monkeypatch.setattr(house.factory.fleet, "run", run_slowly)
+    nodes = [("m", "trigger.manual", "Start", {}), ("c", "action.run_code", "Count", {"code": "x"})]
+    draft = await house.factory.blueprints.create(ada, drawn("Counter", nodes, [("m", "value", "c", "value")]))
+    run_id = await house.factory.runs.start(ada, draft.id, 1)
+    say.put_nowait("one\n")
+    await admin.open(f"/runs/{run_id}")
+    await sees(admin, "one")
+    admin.find(marker="turn-c").click()
+    await sees(admin, "What the code prints")
+    say.put_nowait("two\n")
+    await sees(admin, "one\ntwo\n")
+    await admin.should_not_see("What the code printed")
+    say.put_nowait("end")
+    await sees(admin, "What the code printed")
+    await admin.should_see("all of it")
+    await admin.should_not_see("What the code prints")
 
 
 async def test_a_waiting_run_asks_its_question_and_goes_on_once_decided(house: House, admin: User, ada: Actor) -> None:

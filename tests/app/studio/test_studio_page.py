@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from nicegui.testing import User
@@ -10,6 +12,7 @@ from nicegui.testing import User
 from app.canvas.element import Canvas
 from app.canvas.session import Editor, Rejected
 from runtime.policy import Actor, Role
+from runtime.workers.backend import Job, JobResult
 from tests.app.conftest import House
 from tests.app.studio.conftest import ORDERS, Open, Opening
 
@@ -207,6 +210,37 @@ async def test_a_test_shows_every_step_and_its_data(studio: Opening):
     await open_.sees("Pinned")
     open_.click("unpin")
     assert open_.node("dec").pinned is None
+
+
+async def test_what_code_prints_is_seen_in_the_list_and_in_the_data_while_it_runs(
+    studio: Opening, house: House, monkeypatch: pytest.MonkeyPatch
+):
+    say: asyncio.Queue[str] = asyncio.Queue()
+
+    async def run_slowly(job: Job, **_: Any) -> JobResult:
+        while (text := await say.get()) != "end":
+            assert job.on_output is not None
+            job.on_output("out", text)
+        return JobResult(ok=True, value=7, stdout="all of it")
+
+    monkeypatch.setattr(house.factory.fleet, "run", run_slowly)
+    open_ = await studio(
+        {
+            "name": "Counter",
+            "nodes": [{"id": "m", "type": "trigger.manual"}, {"id": "c", "type": "action.run_code", "x": 300}],
+            "edges": [{"id": "e", "source": "m", "source_port": "value", "target": "c", "target_port": "value"}],
+        }
+    )
+    open_.select("c")
+    open_.click("run-all")
+    say.put_nowait("one\n")
+    await open_.until(lambda: "one" in " ".join(open_.texts("step-c")))
+    await open_.until(lambda: open_.texts("printing") == ["one\n"])
+    say.put_nowait("two\n")
+    await open_.until(lambda: open_.texts("printing") == ["one\ntwo\n"])
+    say.put_nowait("end")
+    await open_.sees("All went well: 2 steps.")
+    assert open_.texts("printing") == []
 
 
 async def test_the_input_is_typed_json_and_says_the_line_that_is_wrong(studio: Opening):

@@ -1,0 +1,103 @@
+"""Code as a step of a run, in a real worker: what it prints while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from nodes.blueprint import Blueprint
+from runtime.events import Bus
+from runtime.factory import Factory
+from runtime.printing import SHOWN, Printing
+from runtime.workers.backend import NoWorker
+from runtime.workers.choose import open_backend
+from tests.conftest import unavailable
+from tests.runtime.factories import ADMIN, STRANGER, VIEWER, agent, new_factory
+
+LONG = "import time\nprint('begun')\ntime.sleep(60)"
+
+
+@pytest.fixture(params=[pytest.param("docker", marks=pytest.mark.docker), "bubblewrap"])
+async def factory(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Factory]:
+    docker = "off"
+    if request.param == "docker":
+        docker = request.getfixturevalue("docker_engine")
+        request.getfixturevalue("worker_image")
+    home = f"test-{uuid4().hex[:12]}"
+    try:
+        await (await open_backend(docker, home=home)).close()
+    except NoWorker as error:
+        unavailable(f"{error.message} {error.fix}")
+    async with new_factory(f"sqlite:///{tmp_path}/f.db", home=home, docker=docker) as factory:
+        yield factory
+
+
+def code(text: str, **settings: Any) -> Blueprint:
+    """An agent that runs a piece of code."""
+    nodes = {"go": "trigger.manual", "code": ("action.run_code", {"code": text, "timeout": 60, **settings})}
+    return agent(nodes, "go.value > code.value")
+
+
+async def eventually(condition: Callable[[], Any]) -> Any:
+    async with asyncio.timeout(60):
+        while not (found := condition()):
+            await asyncio.sleep(0.01)
+    return found
+
+
+# --- while it runs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_what_code_prints_is_seen_while_it_runs_and_only_by_its_team(factory: Factory, live: bool) -> None:
+    draft = await factory.blueprints.create(ADMIN, code(LONG))
+    start = factory.runs.start(ADMIN, draft.id) if live else factory.sandbox.start(ADMIN, code(LONG))
+    run = await start
+    told = asyncio.Event()
+    factory.bus.subscribe(ADMIN.tenant, ("printing", run), lambda _: told.set())
+    seen = await eventually(lambda: factory.printing.of(VIEWER, run))
+    assert seen == {("code", ""): "begun\n"}
+    assert factory.printing.of(STRANGER, run) == {}
+    await factory.runs.cancel(ADMIN, run)
+    await eventually(lambda: not factory.printing.of(ADMIN, run))
+    await eventually(told.is_set)
+    kinds = {fact["kind"] async for fact in factory.runs.watch(ADMIN, run)}
+    assert not {kind for kind in kinds if "print" in kind or "log" in kind}, "nothing of it is kept line by line"
+
+
+async def test_the_kept_result_holds_all_of_it_as_before(factory: Factory) -> None:
+    run = await factory.sandbox.start(ADMIN, code("for n in range(9_000):\n    print(n, 'ä')\nreturn n"))
+    done = await factory.runs.wait(ADMIN, run, 60)
+    assert done.steps[-1].output == {"result": 8_999, "printed": "".join(f"{n} ä\n" for n in range(9_000))}
+    assert factory.printing.of(ADMIN, run) == {}
+
+
+# --- in memory only ----------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_end_of_a_long_text_is_kept_while_it_grows() -> None:
+    printing = Printing(Bus())
+    with printing.heard("team", "run", ("code", "0")) as hear, printing.heard("team", "run", ("code", "1")) as other:
+        for n in range(50_000):
+            hear("out", f"{n}\n")
+        other("err", "x" * 100_000)
+        other("out", "")
+        first, second = printing.of(ADMIN, "run").values()
+        assert len(first) == len(second) == SHOWN
+        assert first.endswith("\n49999\n")
+    assert printing.of(ADMIN, "run") == {}
+
+
+def test_a_second_try_begins_with_nothing() -> None:
+    printing = Printing(Bus())
+    with printing.heard("team", "run", ("code", "")) as first:
+        first("out", "old")
+        with printing.heard("team", "run", ("code", "")) as second:
+            assert printing.of(ADMIN, "run") == {}
+            second("out", "new")
+        assert printing.of(ADMIN, "run") == {}
