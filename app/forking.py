@@ -28,7 +28,11 @@ async def agree(
                 ui.label(words).classes("af-strong")
                 ui.label((", ".join(names[:_NAMES]) + more) or nothing).classes("break-words")
 
-    with ui.dialog() as dialog, ui.card().classes("p-6 gap-3 st-dialog").mark("fork-preview"):
+    with (
+        ui.context.client.content,
+        ui.dialog() as dialog,
+        ui.card().classes("p-6 gap-3 st-dialog").mark("fork-preview"),
+    ):
         heading(title, 2)
         if about:
             ui.label(about).classes("af-muted")

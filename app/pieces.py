@@ -147,7 +147,8 @@ def duration(seconds: float | None) -> str:
 
 async def confirm(title: str, text: str, *, yes: str = "Delete", no: str = "Keep", danger: bool = True) -> bool:
     """Ask before something that cannot be undone. Prefer `undo_toast` wherever it can."""
-    with ui.dialog() as dialog, ui.card().classes("p-6 gap-2"):
+    # In the page itself: the part of it that asks may be drawn anew while somebody makes up their mind.
+    with ui.context.client.content, ui.dialog() as dialog, ui.card().classes("p-6 gap-2"):
         heading(title, 2)
         ui.label(text).classes("af-muted")
         with ui.element("div").classes("af-actions mt-4 w-full justify-end"):

@@ -39,7 +39,9 @@ def sample() -> AsyncIterator[None]:
                 theme.status_chip(state)
             theme.relative_time(time.time() - 300)
             theme.json_tree({"order": {"items": list(range(120))}, "text": "x" * 900, "markup": "<b>bold</b>"})
-            ui.button("Ask", on_click=on(ask))
+            with ui.element("div") as part:
+                ui.button("Ask", on_click=on(ask))
+            ui.button("Draw anew", on_click=on(part.clear))
             ui.button("Take away", on_click=on(lambda: theme.undo_toast("Taken away.", lambda: DONE.append("back"))))
             ui.button("Secretly", on_click=on(lambda: DONE.append("secret"), Permission.SECRETS))
 
@@ -195,6 +197,17 @@ async def test_confirming_and_taking_back(admin: User) -> None:
     admin.find("Undo").click()
     await admin.should_not_see("Taken away.")
     assert sorted(DONE) == ["True", "back"]
+
+
+async def test_a_question_stays_when_the_part_of_the_page_that_asked_is_drawn_anew(admin: User) -> None:
+    await admin.open("/sample")
+    admin.find("Ask").click()
+    await admin.should_see("Its runs stay.")
+    admin.find("Draw anew").click()
+    await admin.should_not_see(kind=ui.button, content="Ask")
+    admin.find(kind=ui.button, content="Delete").click()
+    await admin.should_not_see("Its runs stay.")
+    assert DONE == ["True"]
 
 
 @pytest.mark.parametrize(
