@@ -50,7 +50,8 @@ def _error(step: StepView, planned: Step) -> None:
                 category = Category.read(error["category"])
                 ui.label(f"{category.word}: {category.means}").classes("af-small af-muted")
     line = more.get("line") if more else None
-    code = planned.placed.settings.get("code")
+    settings = planned.placed.settings
+    code = settings.get("javascript" if settings.get("language") == "javascript" else "code")
     if isinstance(line, int) and isinstance(code, str):
         _excerpt(code, line)
     for name, words in (("stdout", "What the code printed"), ("stderr", "Its error output")):

@@ -8,7 +8,7 @@ import these names from `nodes.base`; `runtime` implements them.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,14 @@ class CodeReply:
 class Worker(Protocol):
     """Runs user code in isolation. Raises NodeError with the line of the user's code, or category worker."""
 
-    async def python(
-        self, code: str, inputs: Mapping[str, Any], *, timeout: float = 30.0, size: str = "small"
+    async def run(
+        self,
+        code: str,
+        inputs: Mapping[str, Any],
+        *,
+        language: Literal["python", "javascript"] = "python",
+        timeout: float = 30.0,
+        size: str = "small",
     ) -> CodeReply: ...
 
 

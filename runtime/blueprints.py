@@ -18,6 +18,7 @@ from nodes.listen import CalledField
 from runtime.compiling import called_by, compile_python
 from runtime.environments import LIVE, SHARED, TEST
 from runtime.events import Bus
+from runtime.fleet import Fleet
 from runtime.limits import Limits
 from runtime.llm import Llms
 from runtime.mail import Mailer
@@ -236,8 +237,11 @@ def meant_by_call(session: TenantSession, blueprint_id: str, environment: str) -
 class Installation:
     """What the checks may know besides the document: secrets, agents and files of the tenant, its model, the mail server."""
 
-    def __init__(self, db: Database, llms: Llms, mailer: Mailer, variables: Variables, limits: Limits) -> None:
+    def __init__(
+        self, db: Database, llms: Llms, mailer: Mailer, variables: Variables, limits: Limits, fleet: Fleet
+    ) -> None:
         self.limits = limits
+        self._fleet = fleet
         self._db = db
         self._variables = variables
         self._llms = llms
@@ -258,6 +262,8 @@ class Installation:
         except NodeError:
             model = True  # one is chosen; what is wrong with it is said where it is chosen
 
+        lacks_node = self._fleet.lacks_node
+
         def read(session: TenantSession) -> Surroundings:
             calls = _calls(session)
             kept = secret.listed(session)
@@ -273,6 +279,7 @@ class Installation:
                 files=frozenset(row.name for row in shelf.files(session)),
                 model_configured=model,
                 mail_configured=self._mailer.configured,
+                lacks_node=lacks_node,
                 inputs={id_: fields for id_, (fields, _) in calls.items()},
                 returns={id_: fields for id_, (_, fields) in calls.items()},
             )

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import orjson
 
@@ -85,12 +85,18 @@ class _Worker:
     def __init__(self, outside: Outside, tenant: str, run: str, place: Place) -> None:
         self._outside, self._tenant, self._run, self._place = outside, tenant, run, place
 
-    async def python(
-        self, code: str, inputs: Mapping[str, Any], *, timeout: float = 30.0, size: str = "small"
+    async def run(
+        self,
+        code: str,
+        inputs: Mapping[str, Any],
+        *,
+        language: Literal["python", "javascript"] = "python",
+        timeout: float = 30.0,
+        size: str = "small",
     ) -> CodeReply:
         try:
             with self._outside.printing.heard(self._tenant, self._run, self._place) as hear:
-                job = Job(new_id("job"), code, dict(inputs), timeout, run=self._run, on_output=hear)
+                job = Job(new_id("job"), code, dict(inputs), timeout, language, run=self._run, on_output=hear)
                 result = await self._outside.jobs.run(job, tenant=self._tenant, profile=size)
         except FactoryError as error:
             raise NodeError(error.message, retry=True, category="worker", fix=error.fix, code=error.code) from error

@@ -132,7 +132,7 @@ class Factory:
         )
         self.engine.public_url = options.public_url
         self.limits.used = self._used
-        known = Installation(self.db, self.llms, self.mailer, self.variables, self.limits)
+        known = Installation(self.db, self.llms, self.mailer, self.variables, self.limits, self.fleet)
         self.blueprints = Blueprints(self.db, self.bus, self.catalog, known)
         self.runs = Runs(self.db, self.bus, self.engine, self.plans)
         self.crews = Crews(

@@ -18,6 +18,7 @@ from runtime.workers.choose import open_place
 from runtime.workers.demand import Demand
 from runtime.workers.docker import Building, DockerBackend
 from runtime.workers.hosts import Hosts
+from runtime.workers.local import LocalBackend
 from runtime.workers.pool import Pool, PoolRules, PoolStats
 from runtime.workers.profiles import PROFILES, Profile
 from runtime.workers.states import OVER
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 SMALL: Final = "small"
+NODE: Final = "node"  # the image
 
 
 class Held:
@@ -182,6 +184,8 @@ class Fleet:
             raise self._problem or NoWorker(
                 "The workers are being shut down.", fix="Run it again when the server is back."
             )
+        if isinstance(self._place[0], LocalBackend):
+            self._place[0].check(self.sizes[profile].image)
         return self._pools.get(profile) or await self._start_pool(profile)
 
     # --- jobs
@@ -192,7 +196,24 @@ class Fleet:
         Raises NoWorker when none can be had, WorkersBusy when all are busy for too long, BadInput, NotFound.
         """
         pool = await self._pool(profile)
-        return await pool.run(job, tenant=tenant)
+        try:
+            return await pool.run(job, tenant=tenant)
+        except NoWorker as error:
+            raise self._explained(error, self.sizes[profile].image) from error
+
+    def _explained(self, error: NoWorker, image: str) -> NoWorker:
+        """Why no worker came up, where it is that its image is not there."""
+        engines = [one for _, one in self._docker() if isinstance(one, DockerBackend)]
+        if any(image in one.making for one in engines):
+            return NoWorker(
+                f"The worker image “{image}” is being made on the Docker engine, which takes some minutes the first time.",
+                fix="Run it again in a few minutes.",
+            )
+        if any(image in one.lacks for one in engines):
+            return NoWorker(
+                f"The Docker engine does not have the worker image “{image}”. {error.message}", fix=error.fix
+            )
+        return error
 
     async def hold(
         self, tenant: str, profile: str = SMALL, *, crew: str | None = None, member: str | None = None
@@ -219,6 +240,13 @@ class Fleet:
             self._starting.add(starting)
             starting.add_done_callback(self._starting.discard)
         return forget
+
+    @property
+    def lacks_node(self) -> bool:
+        """Whether it is known that code in JavaScript cannot be run here."""
+        if self._place is not None and isinstance(local := self._place[0], LocalBackend):
+            return local.lacks(NODE)
+        return any(NODE in one.lacks for _, one in self._docker() if isinstance(one, DockerBackend))
 
     @property
     def foresees(self) -> bool:

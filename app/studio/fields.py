@@ -21,6 +21,7 @@ from runtime.policy import Permission
 
 DEBOUNCE = 250
 """Milliseconds of quiet before what is typed is kept."""
+_LANGUAGES = {"python": "Python", "javascript": "JavaScript"}
 _SHORTS = frozenset({"csv", "json", "html", "http", "url", "utc", "id"})
 _SHORT = 26
 """Characters that the words of a segmented choice may have together."""
@@ -206,7 +207,7 @@ def _cron(form: Form, spec: Spec) -> None:
 
 def _code(form: Form, spec: Spec) -> None:
     form.head(spec)
-    language = str(spec.schema.get("language", "python")).capitalize()
+    language = _LANGUAGES[spec.schema.get("language", "python")]
     made = ui.codemirror(as_text(spec.value), language=language, on_change=typed(form, spec), line_wrapping=True)  # type: ignore[arg-type]
     made.classes("st-code").mark(f"input-{'.'.join(map(str, spec.path))}")
     if not form.editable:

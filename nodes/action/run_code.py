@@ -1,4 +1,4 @@
-"""Run code: Python of one's own, in isolation."""
+"""Run code: Python or JavaScript of one's own, in isolation."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from nodes.base import Code, Context, Effect, Example, Family, Node, Out, PortInfo
-from nodes.compiling import Writer, call
+from nodes.compiling import CannotCompile, Writer, call
 from nodes.compiling.own_code import own_function
 from nodes.shape import TEXT, Shape
 
@@ -14,6 +14,13 @@ SNIPPET = """\
 # What arrived is `input`; the fields of a record are names of their own.
 # Give back a result with `return`, and print what you want to see in the run.
 print("arrived:", input)
+
+return input
+"""
+JAVASCRIPT = """\
+// What arrived is `input`; the fields of a record are names of their own.
+// Give back a result with `return`, and print with console.log what you want to see in the run.
+console.log("arrived:", input)
 
 return input
 """
@@ -27,14 +34,14 @@ class Ran(Out):
 
 
 class RunCode(Node):
-    """Runs Python of your own, shut off from the network and from this server.
+    """Runs Python or JavaScript of your own, shut off from the network and from this server.
 
     What arrived is `input`, and the fields of a record are names of their own. The result is what the code returns. It may
-    use Python's standard library, and leaves nothing behind: every run starts anew.
+    use what comes with Python or Node.js, and leaves nothing behind: every run starts anew.
     """
 
     family, title, icon, effect = Family.ACTION, "Run code", "code", Effect.E1
-    words = ("python", "script", "program", "function", "custom", "calculate", "code")
+    words = ("python", "javascript", "node", "script", "program", "function", "custom", "calculate", "code")
     examples = (
         Example(
             "Count words",
@@ -50,14 +57,34 @@ class RunCode(Node):
             {"result": [1, 2, 3], "printed": ""},
             given={"worker": [1, 2, 3]},
         ),
+        Example(
+            "JavaScript",
+            {"language": "javascript", "javascript": "return text.split(' ').reverse()"},
+            {"value": {"text": "one two"}},
+            {"result": ["two", "one"], "printed": ""},
+            given={"worker": ["two", "one"]},
+        ),
     )
 
+    language: Literal["python", "javascript"] = Field(
+        default="python",
+        title="Language",
+        description="What the code is written in. Each language keeps its own code.",
+        json_schema_extra={"words": {"javascript": "JavaScript"}},
+    )
     code: Code = Field(
         default=SNIPPET,
         min_length=1,
         title="Code",
         description="Python. What arrived is `input`; `return` gives the result.",
-        json_schema_extra={"language": "python"},
+        json_schema_extra={"language": "python", "show_when": {"language": "python"}},
+    )
+    javascript: Code = Field(
+        default=JAVASCRIPT,
+        min_length=1,
+        title="Code",
+        description="JavaScript with Node.js. What arrived is `input`; `return` gives the result, `await` may be used.",
+        json_schema_extra={"language": "javascript", "show_when": {"language": "javascript"}},
     )
     timeout: float = Field(
         default=30, gt=0, le=300, title="Time limit", description="Seconds after which the code is stopped."
@@ -67,17 +94,30 @@ class RunCode(Node):
         default="small",
         title="Worker size",
         description="How much it may use: small 128 MB, medium 384 MB, large 1 GB; data is medium with numpy and pandas.",
+        json_schema_extra={"show_when": {"language": "python"}},
     )
 
     async def run(self, ctx: Context, value: Any = None) -> Ran:
         inputs = {name: part for name, part in value.items() if name.isidentifier()} if isinstance(value, dict) else {}
         inputs["input"] = value
-        reply = await ctx.worker.python(self.code, inputs, timeout=self.timeout, size=self.size)
+        reply = await ctx.worker.run(
+            self.written, inputs, language=self.language, timeout=self.timeout, size=self.worker_size()
+        )
         if reply.stderr:
             ctx.log("The code wrote to its error output.", text=reply.stderr[:2000])
         return Ran(result=reply.value, printed=reply.stdout)
 
+    @property
+    def written(self) -> str:
+        """The code in the language that was chosen."""
+        return self.javascript if self.language == "javascript" else self.code
+
     def as_python(self, w: Writer) -> None:
+        if self.language == "javascript":
+            raise CannotCompile(
+                "its code is JavaScript, and a Python module cannot run it.",
+                fix="Write the step in Python, or run this agent in the factory.",
+            )
         name, names = own_function(w, self.code)
         if set(names) - {"input"}:
             w.let("known", "value if isinstance(value, dict) else {}" if "value" in w.ports else "{}")
@@ -91,11 +131,11 @@ class RunCode(Node):
         return {"printed": TEXT}
 
     def worker_size(self) -> str:
-        return self.size
+        return "node" if self.language == "javascript" else self.size
 
     def forecast_seconds(self) -> float:
         return 0.05
 
     def describe(self) -> str:
-        lines = (line.strip() for line in self.code.splitlines())
-        return next((line[:80] for line in lines if line and not line.startswith("#")), "")
+        lines = (line.strip() for line in self.written.splitlines())
+        return next((line[:80] for line in lines if line and not line.startswith(("#", "//"))), "")

@@ -158,3 +158,12 @@ def _read_settings(reading: Reading, findings: Findings) -> None:
                 "Ask whoever runs this installation to set FACTORY_SMTP_URL.",
                 node=id_,
             )
+        elif around.lacks_node and asked(node.worker_size, "") == "node":
+            findings.add(
+                "warning",
+                "node.missing",
+                f"{reading.name(id_)} is written in JavaScript, and there is no Node.js here that could run it.",
+                "Write it in Python, or ask whoever runs this installation to install Node.js.",
+                node=id_,
+                field="language",
+            )

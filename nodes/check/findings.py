@@ -48,6 +48,8 @@ class Surroundings:
     files: frozenset[str] | None = None
     model_configured: bool | None = None
     mail_configured: bool | None = None
+    lacks_node: bool = False
+    """Whether it is known that there is no Node.js to run JavaScript with."""
     environment: str = "live"
     elsewhere: frozenset[str] = frozenset()
     """Secrets that have a value in another environment only."""

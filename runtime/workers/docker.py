@@ -94,6 +94,10 @@ class DockerBackend:
         self._broker: Broker | None = None
         self._keep = keep
         self._have: dict[str, asyncio.Task[None]] = {}
+        self.making: set[str] = set()
+        """Images that are being made at this moment."""
+        self.lacks: set[str] = set()
+        """Images that could not be had when they were last wanted."""
 
     @property
     def rooms(self) -> Path | None:
@@ -293,9 +297,17 @@ class DockerBackend:
         await asyncio.shield(having)
 
     async def _get_image(self, image: str) -> None:
-        async for said in self._engine.follow(verbs.HaveImage(image=image)):
-            if "line" in said:
-                _log.info("%s", said["line"])
+        try:
+            async for said in self._engine.follow(verbs.HaveImage(image=image)):
+                if "line" in said:
+                    self.making.add(image)
+                    _log.info("%s", said["line"])
+        except FactoryError:
+            self.lacks.add(image)
+            raise
+        finally:
+            self.making.discard(image)
+        self.lacks.discard(image)
 
     async def _let_go(self) -> None:
         broker, self._broker = self._broker, None

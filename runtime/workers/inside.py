@@ -329,7 +329,7 @@ class Job:
 
     def __init__(self, frame: dict[str, Any], limits: dict[str, Any], server: Server) -> None:
         self.id: str = frame["id"]
-        self.frame = {key: frame[key] for key in ("id", "fetch", "most") if key in frame}
+        self.frame = {key: frame[key] for key in ("id", "kind", "fetch", "most") if key in frame}
         self.pass_on: Any = server.tell if frame.get("stream") else None
         self.timeout = float(frame["timeout"])
         self.memory = limits.get("watch_memory")
@@ -443,6 +443,8 @@ class Job:
             return {"kind": "memory", "message": "The code used more memory than a worker has and was stopped."}
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
+            if number == signal.SIGABRT and self.frame.get("kind") == "javascript":  # so Node.js ends with a full heap
+                return {"kind": "memory", "message": "The code used more memory than a worker has and was stopped."}
             name = signal.Signals(number).name if number in {known.value for known in signal.Signals} else str(number)
             return {"kind": "killed", "message": f"The code's process was ended by the signal {name}."}
         code = os.WEXITSTATUS(status)

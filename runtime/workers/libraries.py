@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from typing import Any, NoReturn
 
 FACTS = "/opt/factory/image.json"
+SYSTEM = "/usr/local/bin:/usr/bin:/bin"
 ROOM = os.path.dirname(os.path.abspath(__file__))
 SPARE = 96 * 1024 * 1024  # what Node.js needs besides the data of the script
 # One thread only: who forks with more than one may fork a lock that nobody will ever release.
@@ -86,8 +88,11 @@ class NoNode(Exception):
 
 
 def become_node(frame: dict[str, Any], limits: dict[str, Any], outcome: int) -> NoReturn:
-    """From here on this process is Node.js, running the job's script. Raises NoNode."""
-    node = facts.get("node")
+    """From here on this process is Node.js, running the job's script. Raises NoNode.
+
+    Without an image it is the machine's own, which a sandbox sees as it sees the machine's Python.
+    """
+    node = facts.get("node") or shutil.which("node", path=SYSTEM)
     if not node:
         raise NoNode("This worker cannot run JavaScript. Choose a worker of the size “node”.")
     path = "/workspace/.job"

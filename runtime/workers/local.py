@@ -26,6 +26,10 @@ T = TypeVar("T")
 INSTALL: Final = (
     "Install Docker (on Debian or Ubuntu: apt-get install docker.io) or bubblewrap (apt-get install bubblewrap)."
 )
+INSTALL_NODE: Final = (
+    "Install Node.js (on Debian or Ubuntu: apt-get install nodejs) or Docker, or write the code in Python."
+)
+SYSTEM_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 SYSTEM_FOLDERS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
 SYSTEM_FILES: Final = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
 PROBE_TIME: Final = 10.0
@@ -61,6 +65,15 @@ class LocalBackend:
         if problem is not None:
             await self.close()
             raise NoWorker(f"Bubblewrap is installed but cannot isolate code here: {problem}", fix=INSTALL)
+
+    def lacks(self, image: str) -> bool:
+        """Whether this machine does not have what runs code in workers of this image."""
+        return image == "node" and not shutil.which("node", path=SYSTEM_PATH)
+
+    def check(self, image: str) -> None:
+        """Raises NoWorker if this machine lacks it."""
+        if self.lacks(image):
+            raise NoWorker("JavaScript is run by Node.js, and there is none on this machine.", fix=INSTALL_NODE)
 
     async def close(self) -> None:
         """End every box."""
@@ -161,7 +174,7 @@ class LocalBackend:
             f"--die-with-parent --new-session --uid {NOBODY} --gid {NOBODY} --hostname worker "
             # Only to mount the scratch folders with their limits, given up before the first job.
             "--cap-drop ALL --cap-add CAP_SYS_ADMIN "
-            "--clearenv --setenv PATH /usr/local/bin:/usr/bin:/bin --setenv LANG C.UTF-8 --setenv HOME /workspace "
+            f"--clearenv --setenv PATH {SYSTEM_PATH} --setenv LANG C.UTF-8 --setenv HOME /workspace "
             "--ro-bind /usr /usr --proc /proc --dev /dev --dir /workspace --dir /tmp --dir /etc"
         ).split()
         for folder in SYSTEM_FOLDERS:

@@ -141,11 +141,11 @@ class FakeWorker:
     value: Any = None
     stdout: str = ""
     jobs: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
 
-    async def python(
-        self, code: str, inputs: Mapping[str, Any], *, timeout: float = 30.0, size: str = "small"
-    ) -> CodeReply:
+    async def run(self, code: str, inputs: Mapping[str, Any], **asked: Any) -> CodeReply:
         self.jobs.append((code, dict(inputs)))
+        self.asked.append(asked)
         if isinstance(self.value, NodeError):
             raise self.value
         return CodeReply(self.value, self.stdout, "", 0.01)

@@ -131,6 +131,15 @@ async def test_code_gets_what_arrived_whole_and_by_field():
     assert context.worker.jobs[0][1] == {"input": [1]}
 
 
+async def test_javascript_is_given_to_a_worker_that_has_it():
+    context = FakeContext({"worker": 1})
+    node = make("action.run_code", language="javascript", javascript="// js\nreturn a", code="python", size="large")
+    await run(node, {"value": {"a": 1}}, context)
+    assert context.worker.jobs == [("// js\nreturn a", {"a": 1, "input": {"a": 1}})]
+    assert context.worker.asked == [{"language": "javascript", "timeout": 30, "size": "node"}]
+    assert (node.worker_size(), node.describe()) == ("node", "return a")
+
+
 async def test_an_error_of_the_code_is_passed_on_as_it_is():
     error = await wrong(
         "run_code", None, FakeContext({"worker": NodeError("Line 3: no.", category="worker")}), code="x"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,9 +14,14 @@ import pytest
 from nodes.blueprint import Blueprint
 from runtime.events import Bus
 from runtime.factory import Factory
+from runtime.fleet import PoolRules
 from runtime.printing import SHOWN, Printing
+from runtime.views import RunView
 from runtime.workers.backend import NoWorker
 from runtime.workers.choose import open_backend
+from runtime.workers.docker import DockerBackend
+from runtime.workers.image.build import make_image
+from runtime.workers.local import LocalBackend
 from tests.conftest import unavailable
 from tests.runtime.factories import ADMIN, STRANGER, VIEWER, agent, new_factory
 
@@ -75,6 +81,65 @@ async def test_the_kept_result_holds_all_of_it_as_before(factory: Factory) -> No
     done = await factory.runs.wait(ADMIN, run, 60)
     assert done.steps[-1].output == {"result": 8_999, "printed": "".join(f"{n} ä\n" for n in range(9_000))}
     assert factory.printing.of(ADMIN, run) == {}
+
+
+# --- JavaScript --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def javascript(request: pytest.FixtureRequest, factory: Factory) -> Factory:
+    """A factory that has Node.js."""
+    if factory.options.docker != "off":
+        await asyncio.to_thread(make_image, "node", factory.options.docker)
+    elif LocalBackend().lacks("node"):
+        unavailable("Node.js is not installed; on Debian or Ubuntu: apt-get install nodejs.")
+    return factory
+
+
+async def test_javascript_keeps_the_same_contract(javascript: Factory) -> None:
+    async def tried(text: str, **settings: Any) -> RunView:
+        document = code("unused", language="javascript", javascript=text, **settings)
+        run = await javascript.sandbox.start(ADMIN, document, {"total": 3})
+        return await javascript.runs.wait(ADMIN, run, 60)
+
+    done = await tried("console.log('got', total)\nreturn { twice: total * 2, all: input }")
+    assert done.info.error is None
+    assert done.steps[-1].output == {"result": {"twice": 6, "all": {"total": 3}}, "printed": "got 3\n"}
+    failed = (await tried("const a = 1\nreturn a.b.c")).info.error
+    assert failed is not None
+    assert failed["message"] == "Line 2 of the code: Cannot read properties of undefined (reading 'c')"
+    assert (failed["code"], failed["category"]) == ("step.input", "input")
+    late = (await tried("for (;;) {}", timeout=0.3)).info.error
+    assert late is not None
+    assert late["message"] == "The code ran longer than 0.3 seconds and was stopped."
+    full = (await tried("const x = []\nfor (;;) x.push(new Array(100000).fill(Math.random()))")).info.error
+    assert full is not None
+    assert "more memory" in full["message"]
+
+
+async def test_without_node_the_error_and_the_check_say_what_to_install(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if factory.options.docker == "off":
+        monkeypatch.setattr("runtime.workers.local.SYSTEM_PATH", "/nowhere")
+        said, fix = "JavaScript is run by Node.js, and there is none on this machine.", "Install Node.js"
+    else:
+        lacking = partial(DockerBackend, images={"node": "agent-factory/nobody:made"})
+        monkeypatch.setattr("runtime.workers.choose.DockerBackend", lacking)
+        monkeypatch.setitem(factory.fleet._rules, "node", PoolRules(size=0, ceiling=1, wait_limit=0.2))
+        said, fix = "The Docker engine does not have the worker image “node”.", "Build or load it first."
+    document = code("unused", language="javascript")
+    draft = await factory.blueprints.create(ADMIN, document)
+    await factory.runs.wait(ADMIN, await factory.runs.start(ADMIN, draft.id, 1), 60)
+    await eventually(lambda: factory.fleet.lacks_node)
+    run = await factory.runs.start(ADMIN, draft.id, 1)
+    error = (await factory.runs.wait(ADMIN, run, 60)).info.error
+    assert error is not None
+    assert error["message"].startswith(said)
+    assert fix in error["fix"]
+    assert error["category"] == "worker"
+    found = await factory.blueprints.check(ADMIN, document, id=draft.id)
+    assert "node.missing" in {finding.code for finding in found}
 
 
 # --- in memory only ----------------------------------------------------------------------------------------------------------

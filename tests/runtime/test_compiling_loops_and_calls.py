@@ -251,6 +251,16 @@ def test_what_is_wrong_inside_of_a_called_agent_is_said_of_the_step_that_calls()
     assert caught.value.where == {"node": "ask"}
 
 
+def test_javascript_is_refused_with_what_to_do() -> None:
+    nodes = {"given": ("trigger.manual", {}), "run": ("action.run_code", {"language": "javascript"})}
+    with pytest.raises(CannotCompile) as caught:
+        compile_python(drawn(nodes, "given.value > run.value"), TYPES)
+    assert (
+        caught.value.message == "“run” cannot be compiled: its code is JavaScript, and a Python module cannot run it."
+    )
+    assert caught.value.fix == "Write the step in Python, or run this agent in the factory."
+
+
 def test_modules_with_rounds_and_calls_are_formatted_linted_and_typed(tmp_path: Path) -> None:
     called = {"bp_add": adding(returns=[{"name": "total", "kind": "number"}])}
     inside = drawn(

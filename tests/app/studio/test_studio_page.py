@@ -68,6 +68,21 @@ async def test_fields_show_only_when_they_matter(studio: Opening):
     assert open_.node("s").settings["mode"] == "cron"
 
 
+async def test_code_is_written_in_the_language_that_is_chosen(studio: Opening):
+    open_ = await studio({"nodes": [{"id": "c", "type": "action.run_code"}]})
+    open_.select("c")
+    with open_.user.client:  # type: ignore[union-attr]
+        every = list(open_.user.client.elements.values())  # type: ignore[union-attr]
+    named = {marker: element for element in every for marker in element._markers}
+    assert [named[f"input-{name}"].language for name in ("code", "javascript")] == ["Python", "JavaScript"]
+    fields = [named[f"field-{name}"] for name in ("code", "size", "javascript")]
+    assert [field.visible for field in fields] == [True, True, False]
+    open_.fill("input-language", "javascript")
+    assert [field.visible for field in fields] == [False, False, True]
+    open_.fill("input-javascript", "return 1")
+    assert open_.node("c").settings == {"language": "javascript", "javascript": "return 1"}
+
+
 async def test_a_cron_text_is_read_back_in_words(studio: Opening):
     open_ = await studio({"nodes": [{"id": "s", "type": "trigger.schedule", "settings": {"mode": "cron"}}]})
     open_.select("s")

@@ -361,6 +361,11 @@ CASES = [
         draw({"t": MANUAL, "a": MAIL}, "t.value > a.value"), WHOLE, Surroundings(mail_configured=False),
     ),
     Case(
+        "node.missing", "warning", "business", "a",
+        draw({"t": MANUAL, "a": ("action.run_code", {"language": "javascript"})}, "t.value > a.value"),
+        draw({"t": MANUAL, "a": ("action.run_code", {})}, "t.value > a.value"), Surroundings(lacks_node=True),
+    ),
+    Case(
         "formula.not_run_yet", "error", "business", "a",
         draw({"t": MANUAL, "a": ("action.text_template", {"template": "{{ steps.ask_a_model.text }}"}), "b": asking()},
              "t.value > a.value, a.text > b.value"),
