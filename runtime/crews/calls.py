@@ -20,6 +20,12 @@ class _Call(BaseModel):
     token: str = Field(max_length=4_096)
 
 
+class Renew(_Call):
+    """Send fresh tokens on this line from now on."""
+
+    do: Literal["renew"]
+
+
 class Publish(_Call):
     """Tell a topic."""
 
@@ -140,11 +146,12 @@ class Files(_Call):
 
 
 Call = (
-    Publish | Subscribe | Next | Request | Reply | Members | Get | Set | Swap | Delete | Keys
+    Renew | Publish | Subscribe | Next | Request | Reply | Members | Get | Set | Swap | Delete | Keys
     | Push | Pop | WriteFile | ReadFile | Files
 )  # fmt: skip
 
 SCOPE: Final[dict[type[BaseModel], str]] = {
+    Renew: "crew:read",
     Publish: "crew:send",
     Request: "crew:send",
     Reply: "crew:send",

@@ -40,7 +40,7 @@ SMALL_FRAME: Final = 64 * 1024
 LARGE_AT_ONCE: Final = 2
 FRAME_TIME: Final = 30.0
 """Seconds that a begun frame may take to arrive."""
-MOST_LINES: Final = 24
+MOST_LINES: Final = 32
 REFRESH: Final = LIFE / 2
 _LENGTH: Final = struct.Struct(">I")
 
@@ -70,6 +70,8 @@ class Door:
         self._server: asyncio.AbstractServer | None = None
         self._lines: dict[asyncio.StreamWriter, asyncio.Task[Any]] = {}
         self._renewing: asyncio.Task[None] | None = None
+        self._wanting: set[asyncio.StreamWriter] = set()
+        """Those who asked for fresh tokens; on all other lines nothing is said unasked."""
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def open(self) -> None:
@@ -101,7 +103,7 @@ class Door:
         seat = self._seat
         while True:
             await asyncio.sleep(self._refresh)
-            for writer in list(self._lines):
+            for writer in list(self._wanting):
                 if not seat.tokens.lives(seat.bond):
                     return
                 writer.write(_frame({"token": seat.tokens.issue(seat.bond)}))
@@ -125,6 +127,7 @@ class Door:
             log.exception("a crew's door failed", crew=self._seat.bond.crew, member=self._seat.bond.member)
         finally:
             del self._lines[writer]
+            self._wanting.discard(writer)
             if not writer.is_closing():
                 writer.transport.abort()
 
@@ -141,7 +144,7 @@ class Door:
                     return
                 data = await self._frame_of(reader, size)
                 waiting = asyncio.ensure_future(reader.readexactly(4))
-                answer = await self._while_there(self._answered(data), waiting)
+                answer = await self._while_there(self._answered(data, writer), waiting)
                 if answer is None:
                     return
                 writer.write(answer)
@@ -171,12 +174,15 @@ class Door:
                 doing.cancel()
                 await asyncio.gather(doing, return_exceptions=True)
 
-    async def _answered(self, data: bytes) -> bytes:
+    async def _answered(self, data: bytes, writer: asyncio.StreamWriter) -> bytes:
         try:
             call = read_call(data)
             seat = self._seat
             seat.tokens.accept(call.token, seat.bond, SCOPE[type(call)])
             seat.exchange.pace(seat.bond.member)
+            if isinstance(call, calls.Renew):  # a paused member stays one, so this does not wait
+                self._wanting.add(writer)
+                return _frame({"ok": None})
             await seat.gate.wait()
             return _frame({"ok": await self._do(call)})
         except FactoryError as error:

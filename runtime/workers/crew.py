@@ -67,8 +67,11 @@ class Crew:
         self._door: str = seat["door"]
         self._token: str = seat["token"]
         self._local = threading.local()
+        self._ear: socket.socket | None = None
+        self._turn = threading.Lock()
         self.Error = CrewError
-        self._line()  # from now on the server keeps our token fresh
+        self._newest()  # from now on the server keeps our token fresh
+        os.register_at_fork(before=self._newest, after_in_child=self._be_another)
 
     # --- what members say to each other
 
@@ -164,17 +167,12 @@ class Crew:
     def _ask(self, do: str, **what: Any) -> Any:
         line = self._line()
         try:
-            self._drain(line)
-            self._send(line, {"do": do, "token": self._token, **what})
-            while True:
-                told = self._receive(line)
-                if "token" in told:
-                    self._token = told["token"]
-                    continue
-                if "error" in told:
-                    error = told["error"]
-                    raise CrewError(error["message"], error["code"], error.get("fix") or "")
-                return told.get("ok")
+            self._send(line, {"do": do, "token": self._newest(), **what})
+            told = self._receive(line)
+            if "error" in told:
+                error = told["error"]
+                raise CrewError(error["message"], error["code"], error.get("fix") or "")
+            return told.get("ok")
         except (OSError, ValueError, struct.error) as error:
             self._hang_up()
             raise CrewError("The crew does not answer any more.", "crew.gone") from error
@@ -186,13 +184,20 @@ class Crew:
         known = getattr(self._local, "line", None)
         if known is not None and self._local.pid == os.getpid():  # a forked process may not speak on its parent's
             return known  # type: ignore[no-any-return]
+        try:
+            line = self._dialled()
+        except OSError as error:
+            raise CrewError("The crew cannot be reached.", "crew.gone") from error
+        self._local.line, self._local.pid = line, os.getpid()
+        return line
+
+    def _dialled(self) -> socket.socket:
         line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             line.connect(self._door)
-        except OSError as error:
+        except OSError:
             line.close()
-            raise CrewError("The crew cannot be reached.", "crew.gone") from error
-        self._local.line, self._local.pid = line, os.getpid()
+            raise
         return line
 
     def _hang_up(self) -> None:
@@ -200,10 +205,38 @@ class Crew:
         if line is not None:
             line.close()
 
-    def _drain(self, line: socket.socket) -> None:
-        """Fresh tokens come unasked."""
-        while select.select([line], [], [], 0)[0]:
-            self._token = self._receive(line)["token"]
+    def _newest(self) -> str:
+        """The token that came last. Fresh ones come on a line of their own, so that any thread finds them at any time."""
+        with self._turn:
+            try:
+                if self._ear is None:
+                    self._ear = self._dialled()
+                    self._send(self._ear, {"do": "renew", "token": self._token})
+                    self._hear(self._ear)
+                while select.select([self._ear], [], [], 0)[0]:
+                    self._hear(self._ear)
+            except (OSError, ValueError, struct.error):  # whoever asks for something next hears why
+                self._be_deaf()
+            except KeyboardInterrupt:
+                self._be_deaf()
+                raise
+            return self._token
+
+    def _hear(self, ear: socket.socket) -> None:
+        told = self._receive(ear)
+        if "error" in told:
+            raise ValueError(told["error"])
+        self._token = told.get("token", self._token)
+
+    def _be_deaf(self) -> None:
+        ear, self._ear = self._ear, None
+        if ear is not None:
+            ear.close()
+
+    def _be_another(self) -> None:
+        """A forked process may not listen on its parent's line."""
+        self._turn = threading.Lock()
+        self._be_deaf()
 
     def _send(self, line: socket.socket, frame: dict[str, Any]) -> None:
         try:
@@ -283,7 +316,7 @@ def _carry(caller: socket.socket, crew: Crew, free: threading.BoundedSemaphore) 
                 head += part
             first, _, rest = bytes(head).partition(b"\r\n")
             door.connect(crew._door)
-            door.sendall(first + b"\r\nProxy-Authorization: Bearer " + crew._token.encode() + b"\r\n" + rest)
+            door.sendall(first + b"\r\nProxy-Authorization: Bearer " + crew._newest().encode() + b"\r\n" + rest)
             caller.settimeout(None)
             _pump(caller, door)
     finally:

@@ -14,7 +14,18 @@ from nodes.errors import Conflict, Denied, FactoryError, NotFound
 from runtime.crews import door, tokens
 from runtime.crews.manifest import read_manifest, read_member
 from runtime.factory import Factory
-from tests.runtime.crews.conftest import OTHER, VIEWER, WHO, code, ended, manifest, nothing_left, until
+from tests.runtime.crews.conftest import (
+    OTHER,
+    VIEWER,
+    WHO,
+    OpenFactory,
+    code,
+    ended,
+    manifest,
+    need_workers,
+    nothing_left,
+    until,
+)
 
 DOCS = Path(__file__).parents[3] / "docs"
 TALK = """
@@ -201,29 +212,73 @@ return "again"
     assert (over.state, over.members[0].result, over.members[0].restarts) == ("finished", "again", 1)
 
 
+async def longer_than_a_token_lives(factory: Factory, crew: str) -> None:
+    """All tokens from before are too old, and the member may go on: it waits for a file, and has said nothing meanwhile."""
+    member, good = factory.crews._live[crew].members["m1"], factory.crews.tokens
+    while await factory.crews.talk.get(crew, "values", "thinking") is None:
+        await asyncio.sleep(0.01)
+    assert member.bond is not None and member.held is not None
+    before = good._now
+    good._now = lambda: before() + tokens.LIFE + 5
+    lease = good._leases[member.bond.lease]
+    while max(lease.given.values()) < good._now() + tokens.LIFE - 2:
+        await asyncio.sleep(0.01)
+    (member.held.room / "go").touch()
+
+
+THINK = """
+import os, threading, time, urllib.request
+crew.set("thinking", True)
+while not os.path.exists("/factory/go"):
+    time.sleep(0.01)
+"""
+
+
 async def test_a_member_that_thinks_for_longer_than_a_token_lives_has_a_fresh_one(
     factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "LIFE", 2)
-    monkeypatch.setattr(door, "REFRESH", 0.5)
-    text = """
-import threading, time
-first = crew._token
-crew.set("thinking", True)
-time.sleep(2.5)
-crew.set("said", True)
+    monkeypatch.setattr(door, "REFRESH", 0.05)
+    text = f"""{THINK}
 heard = []
 def other():
     crew.set("from a thread", True)
-    heard.append(crew.get("said"))
-thread = threading.Thread(target=other)
+    heard.append(crew.get("thinking"))
+thread = threading.Thread(target=other)  # before this one has said anything again
 thread.start()
 thread.join()
-return [crew._token != first, heard]
+if os.fork() == 0:
+    crew.set("from a child", True)
+    os._exit(0)
+os.wait()
+return [heard, crew.get("from a child")]
 """
     view = await factory.crews.assemble(WHO, manifest(code("a", text)))
+    await longer_than_a_token_lives(factory, view.id)
     over = await ended(factory, view.id)
-    assert over.members[0].result == [True, [True]], over
+    assert over.members[0].result == [[True], True], over
+
+
+async def test_who_only_calls_out_for_longer_than_a_token_lives_still_may(
+    open_factory: OpenFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "REFRESH", 0.05)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    text = f"{THINK}\nreturn urllib.request.urlopen({url!r}, timeout=30).read().decode()"
+    async with open_factory(allow_private_hosts=(url[7:-1],)) as factory:
+        await need_workers(factory)
+        given = manifest(code("a", text, tools=["http", "share"]), network={"allow": ["127.0.0.1"]})
+        view = await factory.crews.assemble(WHO, given)
+        await longer_than_a_token_lives(factory, view.id)
+        over = await ended(factory, view.id)
+        assert over.members[0].result == "hello", over
+    server.close()
 
 
 async def test_a_crew_can_end_with_one_of_its_roles(factory: Factory) -> None:

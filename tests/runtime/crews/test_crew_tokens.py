@@ -370,9 +370,14 @@ async def test_a_living_lease_gets_fresh_tokens_and_a_dead_one_none(tmp_path: Pa
     seat = Seat(ring.bond, ring.tokens, exchange, way, gate, lambda pid: True, lambda: [])
     opened = Door(tmp_path, seat, refresh=0.01)
     await opened.open()
+    exchange.join(Place("m1", "a"))
     reader, writer = await asyncio.open_unix_connection(str(opened.path))
-    (size,) = struct.unpack(">I", await reader.readexactly(4))
-    fresh = json.loads(await reader.readexactly(size))["token"]
+    body = json.dumps({"do": "renew", "token": ring.token}).encode()
+    writer.write(struct.pack(">I", len(body)) + body)
+    fresh = ""
+    while not fresh:
+        (size,) = struct.unpack(">I", await reader.readexactly(4))
+        fresh = json.loads(await reader.readexactly(size)).get("token", "")
     assert fresh != ring.token
     ring.tokens.accept(fresh, ring.bond, "crew:read")
     ring.tokens.release(ring.bond)
@@ -380,6 +385,43 @@ async def test_a_living_lease_gets_fresh_tokens_and_a_dead_one_none(tmp_path: Pa
         ring.tokens.issue(ring.bond)
     writer.close()
     await opened.close()
+
+
+async def test_nothing_is_said_into_what_passes_through_the_way_out(tmp_path: Path) -> None:
+    """Fresh tokens go to who asked for them: bytes in the middle of somebody's download would break it."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data)
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    ring, bus = Ring("tool:exec"), MemoryBus()
+    exchange = Exchange("crew_1", read_manifest({"id": "p", "members": [{"role": "a", "code": "pass"}]}), bus)
+    exchange.join(Place("m1", "a"))
+    gate = asyncio.Event()
+    gate.set()
+    way = WayOut.of(Egress(exceptions=[f"127.0.0.1:{port}"]), ("127.0.0.1",), Budgets(), gate)
+    opened = Door(
+        tmp_path, Seat(ring.bond, ring.tokens, exchange, way, gate, lambda pid: True, lambda: []), refresh=0.001
+    )
+    await opened.open()
+    reader, writer = await asyncio.open_unix_connection(str(opened.path))
+    writer.write(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nProxy-Authorization: Bearer {ring.token}\r\n\r\n".encode())
+    assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+    for number in range(50):
+        writer.write(b"%03d" % number)
+        assert await reader.readexactly(3) == b"%03d" % number
+    silent, other = await asyncio.open_unix_connection(str(opened.path))
+    issued = len(ring.tokens._leases[ring.bond.lease].given)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(silent.read(1), 0.02)
+    assert len(ring.tokens._leases[ring.bond.lease].given) == issued
+    for line in (writer, other):
+        line.close()
+    await opened.close()
+    server.close()
 
 
 def test_scopes_are_those_of_the_lease() -> None:
