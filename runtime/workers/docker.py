@@ -136,12 +136,11 @@ class DockerBackend:
             raise NoWorker(f"The room of a worker must be in {Path(made['room']).parent}.")
 
     async def start(self, box_id: str, room: Path, profile: Profile) -> Box:
-        """Create and start a container. Raises NoWorker."""
-        await self.have(profile.image)
+        """Create and start a container. Raises NoWorker, and then nothing of it is left, not even its room."""
         making = asyncio.ensure_future(self._make(box_id, profile))
         try:
             return Box(box_id, room, await asyncio.shield(making))
-        except asyncio.CancelledError:  # the broker goes on: what it makes must not be left behind
+        except BaseException:  # if we are cancelled the broker goes on, and what it makes must not be left behind
             with contextlib.suppress(FactoryError):
                 await making
             await self._remove(box_id)
@@ -265,12 +264,9 @@ class DockerBackend:
         return await self._engine.ask(verb)
 
     async def _make(self, box_id: str, profile: Profile) -> str:
+        await self.have(profile.image)
         ref: str = (await self._ask(verbs.Create(worker=box_id, size=verbs.Size.of(profile))))["ref"]
-        try:
-            await self._ask(verbs.Start(worker=box_id))
-        except FactoryError:
-            await self._remove(box_id)
-            raise
+        await self._ask(verbs.Start(worker=box_id))
         return ref
 
     async def _inspect(self, box: Box) -> verbs.Answer:

@@ -280,6 +280,21 @@ async def test_a_broker_that_dies_is_started_anew_and_finds_its_workers(beside, 
 
 
 @pytest.mark.docker
+async def test_what_could_not_be_started_leaves_not_even_its_room(beside, docker_engine, home):
+    backend = DockerBackend(home, broker=OverSocket(beside, engine=docker_engine))
+    await backend.open()
+    assert backend.rooms is not None
+    try:
+        await backend.prepare(backend.rooms / "w")
+        with pytest.raises(NoWorker):
+            await backend.start("w", backend.rooms / "w", Profile(image="custom:0123456789ab"))
+        assert await backend.left() == []
+        assert list(backend.rooms.iterdir()) == []
+    finally:
+        await backend.close()
+
+
+@pytest.mark.docker
 async def test_the_setting_leads_to_the_broker(home, docker_engine, worker_image):
     with serve_beside(home, images={"base": worker_image}) as path:
         async with open_place(f"auto{BROKER}{path}", home=home) as (backend, rooms):
