@@ -27,7 +27,7 @@ from runtime.crews.calls import SCOPE, Call, read_call
 from runtime.crews.exchange import FILE_LIMIT, BadMessage, Exchange
 from runtime.crews.tokens import LIFE, Bond, TokenRefused, Tokens
 from runtime.crews.way_out import WayOut
-from runtime.workers.backend import ROOM
+from runtime.workers.backend import ROOM, NoWorker
 from runtime.workers.worker import LONGEST_SOCKET_PATH
 
 log = structlog.get_logger()
@@ -80,10 +80,16 @@ class Door:
             raise FactoryError(
                 "The folder for the sockets of workers has too long a name.", code="crew.path", status=500
             )
-        self.path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._called, path=str(self.path))
-        # Who may reach it is decided by the folders above it, and by who calls; the worker is another user.
-        self.path.chmod(0o666)
+        try:
+            self.path.unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(self._called, path=str(self.path))
+            # Who may reach it is decided by the folders above it, and by who calls; the worker is another user.
+            self.path.chmod(0o666)
+        except OSError as error:
+            raise NoWorker(
+                f"The folder of a worker cannot be used: {error.strerror}.",
+                fix="Let nothing tidy up the folder of the workers, and start the server again.",
+            ) from error
         self._renewing = asyncio.get_running_loop().create_task(self._renew(), name="crew tokens")
 
     async def close(self) -> None:

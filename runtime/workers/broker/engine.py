@@ -183,7 +183,14 @@ class Engine:
     @_do.register
     def _(self, verb: verbs.Prepare) -> Answer:
         room = self._room(verb.worker)
-        room.mkdir(mode=0o755)
+        try:
+            self.rooms.mkdir(mode=0o700, parents=True, exist_ok=True)  # something may have tidied it up
+            room.mkdir(mode=0o755)
+        except OSError as error:
+            raise NoWorker(
+                f"There can be no room for a worker in {self.rooms}: {error.strerror}.",
+                fix="Let nothing tidy up that folder, and start the server again.",
+            ) from error
         if self._group is not None:
             os.chown(room, -1, self._group)
             room.chmod(0o2775)

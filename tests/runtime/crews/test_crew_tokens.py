@@ -26,6 +26,7 @@ from runtime.crews.exchange import Exchange, Place
 from runtime.crews.manifest import Budgets, read_manifest
 from runtime.crews.tokens import LIFE, Bond, OutOfScope, TokenRefused, Tokens, sign
 from runtime.crews.way_out import WayOut
+from runtime.workers.backend import NoWorker
 from runtime.egress import Egress
 
 KEY = b"k" * 32
@@ -296,6 +297,9 @@ async def test_who_does_not_call_from_inside_the_worker_is_not_even_heard(tmp_pa
     assert opened.refused == 1
     await opened.close()
     assert not opened.path.exists()
+    gone = Door(tmp_path / "gone", Seat(ring.bond, ring.tokens, exchange, way, gate, lambda pid: False, lambda: []))
+    with pytest.raises(NoWorker):
+        await gone.open()
 
 
 async def test_whatever_is_sent_to_a_door_makes_no_accident(

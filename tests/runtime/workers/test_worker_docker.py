@@ -123,3 +123,20 @@ async def test_an_image_that_is_not_there_is_named(docker_engine, home):
     with pytest.raises(NoWorker) as caught:
         await backend.open()
     assert "never-made" in caught.value.message
+
+
+async def test_a_folder_of_rooms_that_was_tidied_up_is_made_anew(opened, home, rooms):
+    backend = opened(home)
+    await backend.open()
+    try:
+        shutil.rmtree(rooms)
+        await made(backend, rooms / "box")
+        assert [one.box.id for one in await backend.left()] == ["box"]
+        shutil.rmtree(rooms)
+        rooms.touch()
+        with pytest.raises(NoWorker, match="no room for a worker"):
+            await backend.prepare(rooms / "other")
+    finally:
+        rooms.unlink(missing_ok=True)
+        rooms.mkdir(exist_ok=True)
+        await backend.close()
