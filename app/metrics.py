@@ -10,9 +10,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from runtime.workers.states import AT_WORK
+
 if TYPE_CHECKING:
+    from runtime.crews.states import CrewFigures
     from runtime.factory import Factory
-    from runtime.fleet import FleetView
+    from runtime.fleet import FleetView, Vital
     from runtime.policy import Actor
 
 _LEVELS = {
@@ -26,7 +29,11 @@ _LEVELS = {
     "hit_rate": "The share of jobs that found a warm worker at once.",
     "demand": "Jobs a second, as forecast.",
 }
-_SUMS = {"jobs": "Jobs begun.", "lost": "Workers lost."}
+_SUMS = {
+    "jobs": "Jobs begun.",
+    "lost": "Workers lost.",
+    "restarts": "Workers that took the place of one that was lost or restarted.",
+}
 _HOSTS = {
     "cpus": "Processors of an engine.",
     "memory": "Bytes of memory of an engine.",
@@ -38,9 +45,10 @@ _HOSTS = {
 
 def exposition(factory: Factory, who: Actor) -> tuple[bytes, str]:
     """The text and its content type. Raises Denied."""
-    seen = factory.fleet_desk.view(who)
+    seen = factory.fleet_desk.figures(who)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Now([*_pools(seen), *_hosts(seen), *_workers(seen), _moves(factory.fleet_desk.moves)]))
+    moves, crews = _moves(factory.fleet_desk.moves), _crews(factory.crews.figures(who))
+    registry.register(_Now([*_pools(seen), *_hosts(seen), *_workers(seen), moves, *crews]))
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
@@ -89,6 +97,38 @@ def _workers(seen: FleetView) -> Iterator[Metric]:
     for labels, number in sorted(counted.items()):
         states.add_metric(labels, number)
     yield states
+    cpus = GaugeMetricFamily(
+        "factory_worker_cpus", "Processors that workers use, together.", labels=("profile", "host")
+    )
+    memory = GaugeMetricFamily(
+        "factory_worker_memory_bytes", "Memory that workers use, together.", labels=("profile", "host")
+    )
+    used: dict[tuple[str, str], list[Vital]] = {}
+    for one in seen.workers:
+        if one.vital is not None and one.state in AT_WORK:
+            used.setdefault((one.profile, one.host), []).append(one.vital)
+    for where, vital in sorted(used.items(), key=lambda item: item[0]):
+        cpus.add_metric(where, sum(one.cpu for one in vital))
+        memory.add_metric(where, sum(one.memory for one in vital))
+    yield from (cpus, memory)
+
+
+def _crews(seen: CrewFigures) -> Iterator[Metric]:
+    for name, words, levels in (
+        ("factory_crews", "Crews at work by state.", seen.at_work),
+        ("factory_crew_members", "Members of crews at work by state.", seen.members),
+    ):
+        level = GaugeMetricFamily(name, words, labels=("state",))
+        for state, number in sorted(levels.items()):
+            level.add_metric((state,), number)
+        yield level
+    ended = CounterMetricFamily("factory_crews_ended", "Crews that have ended, by how.", labels=("state",))
+    for state, number in sorted(seen.ended.items()):
+        ended.add_metric((state,), number)
+    yield ended
+    yield CounterMetricFamily(
+        "factory_crew_messages", "Messages, requests, answers and tasks of members.", value=seen.messages
+    )
 
 
 def _moves(moves: Counter[tuple[str, str]]) -> Metric:

@@ -40,7 +40,7 @@ def newest(session: Session, tenant: str, limit: int, worker: str | None = None)
     query = select(WorkerMove).where(or_(col(WorkerMove.tenant_id) == tenant, col(WorkerMove.tenant_id) == EVERYBODY))
     if worker is not None:
         query = query.where(WorkerMove.worker == worker)
-    return session.exec(query.order_by(col(WorkerMove.id).desc()).limit(limit)).all()
+    return session.exec(query.order_by(col(WorkerMove.at).desc(), col(WorkerMove.id).desc()).limit(limit)).all()
 
 
 def forget(session: Session, before: float) -> None:

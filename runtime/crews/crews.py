@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from runtime.crews.live import LiveCrew
 from runtime.crews.manifest import MOST_MEMBERS, CrewManifest, MemberSpec, read_manifest
 from runtime.crews.pictures import live_view, member_row, old_view
 from runtime.crews.seats import Member, Tools
-from runtime.crews.states import CrewState, CrewView
+from runtime.crews.states import CrewFigures, CrewState, CrewView
 from runtime.crews.tokens import Tokens
 from runtime.egress import Egress
 from runtime.events import Bus, Topic
@@ -70,6 +71,8 @@ class Crews:
         self._tools = Tools(fleet, runs, egress, self.talk, self.tokens, self._keep, self._changed)
         self._live: dict[str, LiveCrew] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ended: Counter[str] = Counter()
+        self._messages = 0  # of those that have ended
 
     async def start(self) -> None:
         """Reach the bus, then end or assemble anew what an earlier life of the server left."""
@@ -195,6 +198,17 @@ class Crews:
         """The crews at work here, for pages: members, states, and how much they say to each other."""
         who.require(Permission.VIEW)
         return tuple(self._view(crew) for crew in self._live.values() if crew.who.tenant == who.tenant)
+
+    def figures(self, who: Actor) -> CrewFigures:
+        """All crews that are at work here, whoever has them: for sums, which name nobody. Raises Denied."""
+        who.require(Permission.VIEW)
+        live = self._live.values()
+        return CrewFigures(
+            at_work=Counter(str(crew.state) for crew in live),
+            members=Counter(str(member.state) for crew in live for member in crew.members.values()),
+            ended=dict(self._ended),
+            messages=self._messages + sum(crew.exchange.messages for crew in live),
+        )
 
     async def history(self, who: Actor, id_: str) -> Sequence[dict[str, Any]]:
         """What was done to a crew and by whom, newest first. Raises NotFound."""
@@ -430,8 +444,9 @@ class Crews:
         rows.note(session, event)
 
     def _changed(self, crew: LiveCrew) -> None:
-        if crew.over.is_set():
-            self._live.pop(crew.id, None)
+        if crew.over.is_set() and self._live.pop(crew.id, None) is not None:
+            self._ended[str(crew.state)] += 1
+            self._messages += crew.exchange.messages
         for topic in (topic_of(crew.id), ("crews",)):
             self._bus.publish(crew.who.tenant, topic, {"crew": crew.id, "state": str(crew.state)})
 

@@ -89,6 +89,16 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
+class CrewFigures:
+    """All crews of this server together, whoever has them. `ended` and `messages` count since its start."""
+
+    at_work: Mapping[str, int]
+    members: Mapping[str, int]
+    ended: Mapping[str, int]
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
 class CrewView:
     """A crew at one moment. `health` is ok, degraded or down while it lives, and empty after that."""
 

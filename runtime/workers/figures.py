@@ -15,6 +15,7 @@ class Figures:
     def __init__(self) -> None:
         self.jobs = 0
         self.lost = 0
+        self.restarts = 0
         self.hits = 0
         self.cold = 0
         self.woken = 0

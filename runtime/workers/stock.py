@@ -208,7 +208,9 @@ class Stock:
     def _start_one(self) -> None:
         worker = self._make(self.backend, self.profile, self._rooms, on_move=self._moved, on_lost=self.lose)
         worker.host, worker.generation = self.host, self._generation
-        worker.restarts = self._restarts.pop() if self._restarts else 0
+        if self._restarts:
+            worker.restarts = self._restarts.pop()
+            self.figures.restarts += 1
         self.workers[worker.id] = worker
         self._count[worker.state] += 1
         self._launching[worker] = keep(self._tasks, self._launch(worker))
@@ -474,6 +476,7 @@ class Stock:
             starts_p50=p50,
             starts_p95=p95,
             problem=self._words(),
+            restarts=self.figures.restarts,
         )
 
     def _words(self) -> str | None:

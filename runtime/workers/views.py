@@ -63,6 +63,7 @@ class PoolView:
     starts_p50: float | None
     starts_p95: float | None
     problem: str | None = None
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from storage import (
     tenant,
     user,
     version,
+    worker_move,
 )
 from storage.blueprint import Blueprint
 from storage.database import Database
@@ -522,3 +523,24 @@ async def test_an_event_is_new_once_until_it_expires(db: Database) -> None:
     assert not await db.write("a", first(10.5))
     assert await db.write("a", first(11.0))
     assert await db.write_all(lambda s: event_seen.purge(s, 11.0)) == 1
+
+
+async def test_moves_of_workers_are_told_in_the_order_in_which_they_came(db: Database) -> None:
+    lives = ["provisioning", "warming", "draining", "gone"]
+    rows = [  # several moves in one millisecond: their ids do not tell which came first
+        worker_move.WorkerMove(
+            tenant_id=tenant,
+            id=f"move_{id}",
+            at=at / 10_000,
+            worker="w",
+            profile="small",
+            host="",
+            before="",
+            after=after,
+        )
+        for tenant, id, at, after in zip("aaab", "dbca", range(4), lives, strict=True)
+    ]
+    await db.write_all(lambda s: worker_move.add_all(s, rows))
+    for worker in (None, "w"):
+        found = await db.read_all(lambda s, worker=worker: worker_move.newest(s, "a", 10, worker))
+        assert [row.after for row in found] == lives[2::-1]

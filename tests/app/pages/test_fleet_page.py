@@ -10,6 +10,7 @@ from nicegui import ui
 from nicegui.testing import User
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.metrics import exposition
 from runtime.policy import Actor, Role
 from runtime.workers.backend import Job
 from tests.app.conftest import House, running
@@ -116,6 +117,33 @@ async def test_prometheus_reads_levels_moves_and_engines_with_a_session_and_not_
     came = {sample.labels["state"]: sample.value for sample in families["factory_worker_moves"].samples}
     assert came["warming"] >= 1 and came["busy"] >= 1
     assert "Ada" not in answer.text and ada.tenant not in answer.text
+
+
+async def test_prometheus_reads_sums_over_all_teams_and_of_crews(house: House, ada: Actor) -> None:
+    given = {"id": "press", "members": [{"role": "a", "code": "crew.publish('news', 1)"}]}
+    crew = await house.factory.crews.assemble(ada, given)
+    async for view in house.factory.crews.follow(ada, crew.id):
+        last = view
+    assert last.state == "finished", last
+    other = await work(house, "somebody-else")
+    assert other not in {one.id for one in house.factory.fleet_desk.view(ada).workers}
+    found, there = figures(house, ada), house.factory.fleet.view().workers  # nothing happens between the two
+    assert sum(found["factory_workers"].values()) == len(there)
+    await house.factory.fleet.restart(other)
+    await eventually(lambda: any(one.restarts for one in house.factory.fleet.view().pools))
+    found = figures(house, ada)
+    assert found["factory_pool_restarts_total"] == {("small",): 1.0}
+    assert found["factory_crews_ended_total"] == {("finished",): 1.0}
+    assert found["factory_crew_messages_total"] == {(): 1.0}
+
+
+def figures(house: House, who: Actor) -> dict[str, dict[tuple[str, ...], float]]:
+    """What Prometheus reads: for each name the values by their labels."""
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in text_string_to_metric_families(exposition(house.factory, who)[0].decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
+    return found
 
 
 async def test_levels_are_kept_for_half_an_hour_and_told_oldest_first(house: House, ada: Actor) -> None:

@@ -26,8 +26,8 @@ from runtime.crews.exchange import Exchange, Place
 from runtime.crews.manifest import Budgets, read_manifest
 from runtime.crews.tokens import LIFE, Bond, OutOfScope, TokenRefused, Tokens, sign
 from runtime.crews.way_out import WayOut
-from runtime.workers.backend import NoWorker
 from runtime.egress import Egress
+from runtime.workers.backend import NoWorker
 
 KEY = b"k" * 32
 START = 1_800_000_000.0
