@@ -109,7 +109,7 @@ class FleetDesk:
             worker=moved.worker,
             profile=moved.profile,
             host=moved.host,
-            before=moved.before.value,
+            before=moved.before.value if moved.before is not None else "",
             after=moved.after.value,
             crew=moved.crew,
             why=moved.why,

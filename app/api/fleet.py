@@ -90,7 +90,7 @@ class MoveShown(Shown):
     worker: str
     profile: str
     host: str
-    before: str
+    before: str = Field(description="Empty for its first move.")
     after: str
     crew: str | None
     why: str

@@ -211,9 +211,13 @@ class Stock:
         if self._restarts:
             worker.restarts = self._restarts.pop()
             self.figures.restarts += 1
+        self._begin(worker)
+        self._launching[worker] = keep(self._tasks, self._launch(worker))
+
+    def _begin(self, worker: Worker) -> None:
         self.workers[worker.id] = worker
         self._count[worker.state] += 1
-        self._launching[worker] = keep(self._tasks, self._launch(worker))
+        self._tell(worker, None)
 
     def _adopt(self, left: Left) -> None:
         """Take over a worker of an earlier life of the server."""
@@ -221,8 +225,7 @@ class Stock:
             self.backend, self.profile, self._rooms, on_move=self._moved, on_lost=self.lose, id=left.box.id
         )
         worker.host, worker.generation = left.box.host or self.host, self._generation
-        self.workers[worker.id] = worker
-        self._count[worker.state] += 1
+        self._begin(worker)
         taking = self._launching[worker] = keep(self._tasks, self._take_over(worker, left.box))
         self._adopting.add(taking)
         taking.add_done_callback(self._adopting.discard)
@@ -505,6 +508,9 @@ class Stock:
     def _moved(self, worker: Worker, before: WorkerState) -> None:
         self._count[before] -= 1
         self._count[worker.state] += 1
+        self._tell(worker, before)
+
+    def _tell(self, worker: Worker, before: WorkerState | None) -> None:
         if not self._observers:
             return
         moved = Moved(

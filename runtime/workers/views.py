@@ -92,12 +92,12 @@ class FleetView:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A worker went from one state to another."""
+    """A worker went from one state to another; its first move comes from nothing."""
 
     worker: str
     profile: str
     host: str
-    before: WorkerState
+    before: WorkerState | None
     after: WorkerState
     tenant: str | None
     crew: str | None

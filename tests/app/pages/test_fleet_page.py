@@ -53,6 +53,7 @@ async def test_a_worker_is_a_tile_from_its_first_job_to_its_end(house: House, ad
     moves = await house.factory.fleet_desk.lately(ada, worker=worker)
     assert [(move.by, move.why) for move in moves if move.by] == [("Ada Lovelace", "asked to remove it")]
     assert [move.after for move in moves if not move.by][:1] == ["gone"]
+    assert (moves[-1].before, moves[-1].after) == ("", "provisioning")
 
 
 async def test_one_worker_is_looked_at_closely_and_restarted(house: House, admin: User, ada: Actor) -> None:
@@ -115,7 +116,7 @@ async def test_prometheus_reads_levels_moves_and_engines_with_a_session_and_not_
     jobs = {sample.labels["profile"]: sample.value for sample in families["factory_pool_jobs"].samples}
     assert jobs == {"small": 1.0}
     came = {sample.labels["state"]: sample.value for sample in families["factory_worker_moves"].samples}
-    assert came["warming"] >= 1 and came["busy"] >= 1
+    assert came["provisioning"] >= came["warming"] >= 1 and came["busy"] >= 1
     assert "Ada" not in answer.text and ada.tenant not in answer.text
 
 

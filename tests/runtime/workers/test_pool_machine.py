@@ -32,6 +32,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.tenants: dict[str, set[str]] = {}
         self.jobs: dict[str, asyncio.Task[object]] = {}
         self.lives: Counter[str] = Counter()
+        self.born: set[str] = set()
         self.holding: list[QuickWorker] = []
         self.number = 0
         self.run(self._open())
@@ -51,6 +52,10 @@ class PoolMachine(RuleBasedStateMachine):
         await self.pool.start()
 
     def _moved(self, moved: Moved) -> None:
+        if moved.before is None:
+            assert moved.after is WorkerState.PROVISIONING and moved.worker not in self.born
+            self.born.add(moved.worker)
+            return
         assert moved.after in WORKER[moved.before]
         self.lives[moved.after] += 1
         if moved.tenant:
