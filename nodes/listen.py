@@ -29,6 +29,7 @@ class Called:
 @dataclass(frozen=True, slots=True)
 class Webhook:
     """An HTTP call to `/hooks/{path}`; `secret` names the key of the HMAC signature, empty for an open address.
+    While the key is changed, `old_secret` names the one before, which is heard too.
 
     `respond`: `now` answers 202 once the run is safely recorded, `end` waits for the "respond" step or the end of the run.
     """
@@ -37,6 +38,7 @@ class Webhook:
     method: Literal["ANY", "GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
     secret: str = ""
     respond: Literal["now", "end"] = "now"
+    old_secret: str = ""
 
 
 @dataclass(frozen=True, slots=True)

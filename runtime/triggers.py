@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
+import re2
 import structlog
 
 from nodes.blueprint import BlueprintError, check_json
@@ -21,26 +22,20 @@ from runtime.engine import Engine, closing
 from runtime.execution import Order, Response
 from runtime.held import Held
 from runtime.journal import Plans
+from runtime.keyed import BadCall as BadCall
 from runtime.keyed import Keyed
 from runtime.plan import Plan
 from runtime.vault import Vault
 from runtime.waits import PREFIX
-from storage import event_seen, hook
+from storage import hook
 from storage.database import Database
 
 log = structlog.get_logger()
 
 WINDOW = 300.0  # seconds that a signature may be old or early (TRUST (f))
-SEEN_FOR = 86_400.0  # seconds that a signed call cannot be repeated
 PATIENCE = 120.0  # seconds that a caller is kept waiting for an answer
 HIDDEN = frozenset({"authorization", "cookie", "x-factory-signature", "proxy-authorization"})
 KEPT_BACK = frozenset({"set-cookie", "content-length", "transfer-encoding", "connection", "content-security-policy"})
-
-
-class BadCall(FactoryError):
-    """A call to an address of ours that cannot be taken; the status says why."""
-
-    code = "hook.invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +133,16 @@ class Hooks:
             self._engine.limits.check(route.tenant, "webhook_bytes", len(body), "The call brings")
         given = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in headers}
         key = given.get("idempotency-key", "")
-        new = not listen.secret or await self._verify(route, listen.secret, given, body)
-        if not new and not (key and await self._keyed.knows(route.tenant, _source(route), key)):
-            raise BadCall(
-                "This call was taken already.",
-                code="hook.repeated",
-                status=409,
-                fix="Send a new event id for a new call.",
-            )
+        marks = await self._signed(route, listen, given, body) if listen.secret else ()
         event = {
             "body": read_body(body, given.get("content-type", "")),
             "query": dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
             "headers": {key: value for key, value in given.items() if key not in HIDDEN},
             "method": method,
         }
-        if key:
-            return await self._once(route, listen, key, event, b"%b %b\n%b" % (method.encode(), query, body))
+        if key or marks:
+            content = b"%b %b\n%b" % (method.encode(), query, body)
+            return await self._once(route, listen, event, content, key, marks)
         if listen.respond == "now":
             run_id = await self.accept(route, event)
             state = "accepted" if route.active else "held"
@@ -173,8 +162,10 @@ class Hooks:
         said = await resume.call(self._engine.waits, token, method, given, event)
         return Reply(said.status, said.headers, said.body)
 
-    async def _once(self, route: Route, listen: Webhook, key: str, event: Any, content: bytes) -> Reply:
-        """A call with an idempotency key: repeated, it is answered as before and starts nothing."""
+    async def _once(
+        self, route: Route, listen: Webhook, event: Any, content: bytes, key: str, marks: Sequence[str]
+    ) -> Reply:
+        """A call that is known again: repeated, it starts nothing, and with its key it is answered as before."""
         waits = listen.respond == "end"
 
         async def start(run_id: str) -> Response:
@@ -184,7 +175,10 @@ class Hooks:
             return Response(202, {"run": await self.accept(route, event, run_id), "state": state}, {})
 
         patience = PATIENCE if waits else 0.0
-        response = await self._keyed.call(route.tenant, _source(route), key, content, start=start, patience=patience)
+        source = f"{route.deployment} {route.node}"
+        response = await self._keyed.call(
+            route.tenant, source, content, key=key, marks=marks, start=start, patience=patience
+        )
         return as_reply(response) if waits else Reply(response.status, _JSON, orjson.dumps(response.body))
 
     async def accept(self, route: Route, event: Any, run_id: str = "") -> str:
@@ -224,13 +218,23 @@ class Hooks:
             environment=route.environment,
         )
 
-    async def _verify(self, route: Route, secret: str, headers: dict[str, str], body: bytes) -> bool:
-        """HMAC-SHA256 over `v1.<seconds>.<raw body>`, in time; whether it was never seen before."""
+    async def _signed(
+        self, route: Route, listen: Webhook, headers: dict[str, str], body: bytes
+    ) -> tuple[str, ...]:
+        """HMAC-SHA256 over `v1.<seconds>.<raw body>`, in time; what the call is known by when it comes again.
+
+        The event id is not signed, so the signature counts beside it: another id does not make an old call new.
+        """
         stamp, signature = headers.get("x-factory-timestamp", ""), headers.get("x-factory-signature", "")
-        key = await self._vault.reveal(route.tenant, secret, route.environment)
-        wanted = "v1=" + hmac.new(key.encode(), b"v1." + stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
-        in_time = stamp.isascii() and stamp.isdigit() and len(stamp) < 12 and abs(time.time() - int(stamp)) <= WINDOW
-        if not hmac.compare_digest(wanted.encode(), signature.encode("utf-8", "replace")) or not in_time:
+        given = signature.encode("utf-8", "replace")
+        signed = b"v1." + stamp.encode() + b"." + body
+        fits = False
+        for name in (listen.secret, listen.old_secret):
+            if name and not fits:
+                key = await self._vault.reveal(route.tenant, name, route.environment)
+                wanted = "v1=" + hmac.new(key.encode(), signed, hashlib.sha256).hexdigest()
+                fits = hmac.compare_digest(wanted.encode(), given)
+        if not fits or not _STAMP.fullmatch(stamp) or abs(time.time() - float(stamp)) > WINDOW:
             raise BadCall(
                 "The signature does not fit.",
                 code="hook.signature",
@@ -238,24 +242,15 @@ class Hooks:
                 fix="Sign “v1.<seconds>.<body>” with HMAC-SHA256 and the shared secret; send X-Factory-Timestamp and "
                 "X-Factory-Signature: v1=<hex>. The clock may be five minutes off.",
             )
-        id_ = headers.get("x-factory-event", "")[:200] or signature
-        now = time.time()
-        return await self._db.write(
-            route.tenant,
-            lambda session: event_seen.first_time(
-                session, f"{route.deployment} {route.node}", id_, now=now, expires_at=now + SEEN_FOR
-            ),
-        )
+        event = headers.get("x-factory-event", "")[:200]
+        return (signature, event) if event else (signature,)
 
 
 async def _nothing() -> None:
     pass
 
 
-def _source(route: Route) -> str:
-    return f"{route.deployment} {route.node} key"
-
-
+_STAMP = re2.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 _JSON = [(b"content-type", b"application/json")]
 
 

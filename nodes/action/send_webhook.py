@@ -46,7 +46,7 @@ class SendWebhook(Node):
 
     The same step always sends the same `Idempotency-Key`, so a careful receiver acts once even when the call is repeated.
     With a signature the receiver can check that it was us: `X-Factory-Signature` is `v1=` and the HMAC-SHA256 of
-    `v1.<X-Factory-Timestamp>.<body>`.
+    `v1.<X-Factory-Timestamp>.<body>`; the time is in seconds since 1970, with a fraction.
     """
 
     family, title, icon, effect = Family.ACTION, "Send a webhook", "send", Effect.E4
@@ -141,7 +141,7 @@ class SendWebhook(Node):
         headers |= headers_of(ctx, self.headers)
         headers["Idempotency-Key"] = headers["X-Factory-Event"] = ctx.idempotency_key
         if self.sign_with:
-            stamp = str(int(ctx.now().timestamp()))
+            stamp = f"{ctx.now().timestamp():.6f}"
             headers["X-Factory-Timestamp"] = stamp
             headers["X-Factory-Signature"] = Signature(
                 self.sign_with, prefix="v1=", body=b"v1." + stamp.encode() + b"." + body
@@ -165,7 +165,7 @@ class SendWebhook(Node):
         headers |= dict(written_headers(w, self.headers))
         headers |= {"Idempotency-Key": atom("key"), "X-Factory-Event": atom("key")}
         if self.sign_with:
-            w.let("stamp", f"str(int({w.now()}.timestamp()))")
+            w.let("stamp", f'f"{{{w.now()}.timestamp():.6f}}"')
             signed = w.door("signature", w.secret(self.sign_with), atom('b"v1." + stamp.encode() + b"." + body'))
             headers |= {"X-Factory-Timestamp": atom("stamp"), "X-Factory-Signature": stiff(f'"v1=" + {signed}', 7)}
         w.let("url", w.secret(self.address) if self.where == "secret" else written_address(w, self.url))

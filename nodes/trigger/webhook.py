@@ -75,6 +75,11 @@ class Webhook(Node):
         title="Signed with",
         description="The secret that callers sign with (HMAC-SHA256). Empty: everybody who knows the address is heard.",
     )
+    old_secret: Secret = Field(
+        default="",
+        title="Or with the old one",
+        description="While callers change to a new secret: the one before, which is heard too. Take it away when all have changed.",
+    )
     respond: Literal["now", "end"] = Field(
         default="now",
         title="Answer",
@@ -115,7 +120,7 @@ class Webhook(Node):
         )
 
     def listens(self) -> Call:
-        return Call(self.path, self.method, self.secret, self.respond)
+        return Call(self.path, self.method, self.secret, self.respond, self.old_secret if self.secret else "")
 
     def labels(self) -> frozenset[Label]:
         return frozenset() if self.secret else frozenset({Label.UNTRUSTED})

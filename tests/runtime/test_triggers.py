@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nodes.errors import FactoryError, NotFound
+from nodes.errors import FactoryError, NotFound, TooMany
 from runtime.execution import Response
 from runtime.factory import Factory
 from runtime.triggers import BadCall, as_reply, read_body
@@ -177,6 +177,65 @@ async def test_a_signed_call_cannot_be_repeated(factory: Factory) -> None:
     with pytest.raises(BadCall) as caught:
         await call(factory, body, **headers)
     assert caught.value.status == 409
+
+
+async def test_another_event_id_does_not_make_a_signed_call_new(factory: Factory) -> None:
+    await factory.vault.put(ADMIN, "shop", "s3cret")
+    await deploy(factory, hook(secret="shop"))
+    body = b'{"total": 120}'
+    headers = signed("s3cret", body)
+    assert (await call(factory, body, x_factory_event="evt-1", **headers))[0] == 200
+    for event in ("evt-1", "evt-2", ""):
+        with pytest.raises(BadCall) as caught:
+            await call(factory, body, x_factory_event=event, **headers)
+        assert caught.value.status == 409
+    # Nor is one event new because it is signed again.
+    with pytest.raises(BadCall):
+        await call(factory, body, x_factory_event="evt-1", **signed("s3cret", body, at=time.time() - 1))
+    assert (await call(factory, body, x_factory_event="evt-2", **signed("s3cret", body, at=time.time() - 2)))[0] == 200
+    assert len(await factory.runs.list(ADMIN)) == 2
+
+
+@pytest.mark.parametrize("respond", ["now", "end"])
+async def test_a_signed_call_that_was_refused_for_want_of_room_may_come_again(factory: Factory, respond: str) -> None:
+    await factory.vault.put(ADMIN, "shop", "s3cret")
+    await deploy(factory, hook(respond, secret="shop"))
+    body = b'{"total": 120}'
+    headers = signed("s3cret", body, x_factory_event="evt-1")
+    await factory.limits.set(ADMIN, "concurrent_runs", 1)
+    await factory.limits.set(ADMIN, "queue_depth", 1)
+    assert all(factory.engine.queue.reserve(ADMIN.tenant) for _ in range(2))
+    for _ in range(2):
+        with pytest.raises(TooMany):
+            await call(factory, body, **headers)
+    factory.engine.queue.withdraw(ADMIN.tenant)
+    assert (await call(factory, body, **headers))[0] == (202 if respond == "now" else 200)
+    with pytest.raises(BadCall) as caught:
+        await call(factory, body, **headers)
+    assert caught.value.status == 409 and len(await factory.runs.list(ADMIN)) == 1
+
+
+async def test_signed_calls_that_come_together_start_one_run(factory: Factory) -> None:
+    await factory.vault.put(ADMIN, "shop", "s3cret")
+    await deploy(factory, hook(secret="shop"))
+    body = b'{"total": 120}'
+    headers = signed("s3cret", body)
+    said = await asyncio.gather(*(call(factory, body, **headers) for _ in range(20)), return_exceptions=True)
+    assert sorted(one.status if isinstance(one, BadCall) else 0 for one in said) == [0] + [409] * 19
+    assert len(await factory.runs.list(ADMIN)) == 1
+
+
+async def test_while_the_secret_changes_the_old_one_is_heard_too(factory: Factory) -> None:
+    await factory.vault.put(ADMIN, "new", "n3w")
+    await factory.vault.put(ADMIN, "old", "0ld")
+    await deploy(factory, agent({"in": ("trigger.webhook", {"path": "orders", "secret": "new", "old_secret": "old"})}))
+    body = b'{"total": 120}'
+    for secret in ("n3w", "0ld"):
+        assert (await call(factory, body, **signed(secret, body)))[0] == 202
+    for headers in (signed("other", body), signed("", body), {}):
+        with pytest.raises(BadCall) as caught:
+            await call(factory, body, **headers)
+        assert caught.value.status == 401
 
 
 @pytest.mark.parametrize(
