@@ -16,7 +16,7 @@ from typing import Any
 from nodes.formula.functions.dates import in_zone
 from nodes.formula.meter import Meter
 from nodes.formula.table import KINDS, _advice, _article
-from nodes.formula.values import LARGEST, NUMBERS, a_kind, cannot, checked, contains, same, to_text
+from nodes.formula.values import LARGEST, NUMBERS, a_kind, by_order, cannot, checked, contains, same, to_text
 
 _LIMITLESS = 2**62
 
@@ -292,7 +292,9 @@ def compare(left: Any, sign: str, right: Any) -> bool:
             return contains(right, left, Meter())
         case "not in":
             return not contains(right, left, Meter())
-    if not (type(left) in NUMBERS and type(right) in NUMBERS) and not (type(left) is str and type(right) is str):
+    if type(left) is str and type(right) is str:
+        left, right = by_order(left, right)
+    elif not (type(left) in NUMBERS and type(right) in NUMBERS):
         raise cannot("compare", left, right)
     match sign:
         case "<":

@@ -7,7 +7,7 @@ from typing import Any
 from nodes.formula.meter import Meter
 from nodes.formula.problems import FormulaError, Missing, Span, unknown_name, wrong_type, wrong_value
 from nodes.formula.table import Function
-from nodes.formula.values import LARGEST, NUMBERS, a_kind, cannot, checked, contains, plain, same
+from nodes.formula.values import LARGEST, NUMBERS, a_kind, by_order, cannot, checked, contains, plain, same
 
 Run = Callable[[Any, Meter], Any]
 
@@ -146,7 +146,7 @@ def comparison(sign: str, left: Run, right: Run, constant: Any, span: Span) -> R
         def ordered(scope: Any, meter: Meter) -> Any:
             a, b = left(scope, meter), right(scope, meter)
             kind, other = type(a), type(b)
-            if (kind in NUMBERS and other in NUMBERS) or (kind is str and other is str):
+            if kind in NUMBERS and other in NUMBERS:
                 return order(a, b)
             return _order(sign, plain(a), plain(b), span)
 
@@ -186,8 +186,10 @@ def comparisons(first: Run, rest: list[tuple[str, Run]], span: Span) -> Run:
 
 def _order(sign: str, a: Any, b: Any, span: Span) -> bool:
     kind, other = type(a), type(b)
-    if (kind in NUMBERS and other in NUMBERS) or (kind is str and other is str):
+    if kind in NUMBERS and other in NUMBERS:
         return bool(_ORDER[sign](a, b))
+    if kind is str and other is str:
+        return bool(_ORDER[sign](*by_order(a, b)))
     raise cannot("compare", a, b).at(span)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from types import NoneType
 from typing import Any
 
@@ -111,6 +111,26 @@ def same(left: Any, right: Any, meter: Meter) -> bool:
             meter.read(len(left) >> 2)
         return bool(left == right)
     return kind in NUMBERS and other in NUMBERS and bool(left == right)
+
+
+def moment_of(text: str) -> datetime | None:
+    """The moment that a text in the form 2026-11-21T10:30:00Z means; a day is its first second, and without a zone it is UTC."""
+    if text[4:5] != "-" or text[7:8] != "-" or not 10 <= len(text) <= 40:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def by_order(left: str, right: str) -> tuple[Any, Any]:
+    """What two texts are compared by: moments by when they are, however they are written, and all else letter by letter."""
+    if left[4:5] == "-" == right[4:5] and not len(left) == 10 == len(right):
+        one, other = moment_of(left), moment_of(right)
+        if one is not None and other is not None:
+            return one, other
+    return left, right
 
 
 def contains(container: Any, item: Any, meter: Meter) -> bool:

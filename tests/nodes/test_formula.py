@@ -96,6 +96,15 @@ def error(text: str, **more: Any) -> FormulaError:
         ("words.join('-')", "one-two"),
         ("customer.tags.includes('vip')", True),
         ("'a{{b}}' ~ '}}'", "a{{b}}}}"),
+        # Moments are compared by when they are, however they are written.
+        ("'2026-11-21T10:00:00Z' < '2026-11-21T11:30:00+02:00'", False),
+        ("'2026-11-21T10:00:00.000Z' >= '2026-11-21T10:00:00Z'", True),
+        ("'2026-11-20' < '2026-11-21' <= '2026-11-21T00:00:00Z'", True),
+        ("['2026-11-21T10:00:00Z', '2026-11-21T11:30:00+02:00', none] | sort | first", "2026-11-21T11:30:00+02:00"),
+        ("['2026-11-21T10:00:00Z', '2026-11-21T11:30:00+02:00'] | max", "2026-11-21T10:00:00Z"),
+        ("[{'at': '2026-11-21T11:30:00+02:00'}] | where('at', '<', '2026-11-21T10:00:00Z') | length", 1),
+        ("'2026-1x' > '2026-11-21T10:00:00Z'", True),
+        ("['1234-x', '1233-y'] | sort", ["1233-y", "1234-x"]),
     ],
 )
 def test_a_formula_has_its_value(text: str, expected: Any) -> None:

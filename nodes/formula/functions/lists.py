@@ -6,7 +6,7 @@ from nodes.formula.functions import wants
 from nodes.formula.meter import Meter
 from nodes.formula.problems import Missing, too_much, wrong_type, wrong_value
 from nodes.formula.table import Each, function
-from nodes.formula.values import NUMBERS, a_kind, cannot, checked, contains, key_of, same, to_text
+from nodes.formula.values import NUMBERS, a_kind, by_order, cannot, checked, contains, key_of, moment_of, same, to_text
 
 _ATTRIBUTE = {"attribute": "field"}
 _SORT = {"attribute": "field", "reverse": "descending"}
@@ -179,7 +179,7 @@ def max_by(meter: Meter, value: list[Any], field: Each) -> Any:
 )
 def sort(meter: Meter, value: list[Any], field: Each | None = None, descending: Any = False) -> list[Any]:
     """Puts the items in order, or in the order of a field or formula; empty ones come last."""
-    marks = _listed(meter, value, field)
+    marks = list(_listed(meter, value, field))
     filled = [index for index, mark in enumerate(marks) if mark is not None]
     kinds = {float if type(marks[index]) in NUMBERS else type(marks[index]) for index in filled}
     if len(kinds) > 1 or kinds - {float, str, bool}:
@@ -187,6 +187,11 @@ def sort(meter: Meter, value: list[Any], field: Each | None = None, descending: 
         shown = " and ".join(sorted({a_kind(example) for example in examples.values()}))
         raise wrong_type(f"I cannot put {shown} in order.", 'Name a field of the items: `sort("price")`.')
     meter.step(len(filled) * max(len(filled).bit_length() - 8, 0))
+    if kinds == {str} and all(mark is None or mark[4:5] == "-" for mark in marks):
+        moments = [moment_of(marks[index]) for index in filled]
+        if None not in moments:  # the same moment can be written in several ways
+            for index, moment in zip(filled, moments, strict=True):
+                marks[index] = moment
     filled.sort(key=marks.__getitem__, reverse=wants.yes_no(descending, "`descending`"))
     return [value[index] for index in filled] + [item for item, mark in zip(value, marks, strict=True) if mark is None]
 
@@ -402,7 +407,9 @@ def _compare(meter: Meter, left: Any, sign: str, right: Any) -> bool:
         return contains(left, right, meter)
     if sign not in _ORDER:
         raise wrong_value(f"`{sign[:20]}` is not an operator.", "Use ==, !=, <, <=, >, >=, in or contains.")
-    if not (type(left) in NUMBERS and type(right) in NUMBERS) and not (type(left) is str and type(right) is str):
+    if type(left) is str and type(right) is str:
+        left, right = by_order(left, right)
+    elif not (type(left) in NUMBERS and type(right) in NUMBERS):
         raise cannot("compare", left, right)
     return bool(_ORDER[sign](left, right))
 
