@@ -13,7 +13,7 @@ from runtime.engine import Engine
 from runtime.journal import Plans
 from runtime.retention import Retention
 from runtime.schedules import Schedules
-from storage import event_seen, event_wait, happening, schedule, spending
+from storage import event_seen, event_wait, happening, paced, schedule, spending
 from storage import session as web_session
 from storage.database import Database
 
@@ -28,6 +28,7 @@ KEPT_SESSIONS = 7 * 86_400.0  # seconds that an ended session is remembered
 KEPT_FIRINGS = 90 * 86_400.0
 KEPT_HAPPENINGS = 7 * 86_400.0
 KEPT_WAITS = 7 * 86_400.0  # seconds that an expired wait is kept, to say so to who comes too late
+KEPT_STARTS = 2 * 86_400.0  # seconds: twice the longest span in which the starts of a step are counted
 KEPT_COSTS = 30 * 86_400.0  # seconds that it is kept what a run cost that is not there any more
 
 
@@ -134,5 +135,6 @@ class Clock:
             happening.purge(session, now - KEPT_HAPPENINGS)
             event_wait.purge(session, now - KEPT_WAITS)
             spending.purge(session, now - KEPT_COSTS)
+            paced.purge(session, now - KEPT_STARTS)
 
         await self._db.write_all(forget)

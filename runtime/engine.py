@@ -86,7 +86,7 @@ class Engine:
         self.sandboxes: OrderedDict[str, Execution] = OrderedDict()
         self.variables_of = variables_of
         self.waits = Waits(self)
-        self.pace = Pace()
+        self.pace = Pace(db)
         self.public_url = ""
         """Where people reach this server, without a slash at the end; addresses of runs begin with it."""
         self.find_blueprint = find_blueprint

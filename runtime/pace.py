@@ -1,6 +1,12 @@
-"""How often a step may start: at most so many times in so many seconds, over all runs of an agent on this server."""
+"""How often a step may start: at most so many times in so many seconds, over all runs of an agent, on all servers together."""
 
 from collections import deque
+from functools import partial
+
+from runtime.patience import Patience
+from storage import paced
+from storage.database import Database
+from storage.errors import AWAY, StorageError
 
 SHORT = 0.5
 """Seconds; a longer wait for its turn leaves only rows of a run, and does not count as its work."""
@@ -8,13 +14,29 @@ MAX_LANES = 10_000
 
 
 class Pace:
-    """Gives every start of a paced step its moment. What was promised before a restart is kept by the waits, not here."""
+    """Gives every start of a paced step its moment; those of test runs are kept in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, db: Database | None = None) -> None:
+        self._db = db
         self._lanes: dict[tuple[str, ...], deque[float]] = {}
 
-    def reserve(self, lane: tuple[str, ...], at_most: int, per: float, now: float) -> float:
-        """Seconds until the next free moment, which is taken by asking: no span of `per` seconds has more than `at_most`."""
+    async def turn(
+        self, tenant: str, agent: str, step: str, start: str, *, at_most: int, per: float, now: float
+    ) -> float:
+        """The moment of this start in a live run, which is taken by asking. Waits while the database is away."""
+        assert self._db is not None
+        patience = Patience()
+        reserve = partial(paced.reserve, agent=agent, step=step, start=start, at_most=at_most, per=per, now=now)
+        while True:
+            try:
+                return await self._db.write(tenant, reserve)
+            except StorageError as error:
+                if error.code not in AWAY:
+                    raise
+                await patience.rest(error, "a step waits for the database", step=step)
+
+    def pretend(self, lane: tuple[str, ...], at_most: int, per: float, now: float) -> float:
+        """Seconds until the next free moment in a test run."""
         taken = self._lanes.pop(lane, None)
         if taken is None or taken.maxlen != at_most:
             taken = deque(taken or (), maxlen=at_most)

@@ -141,20 +141,26 @@ async def work(
 
 async def _turn(ex: "Execution", frame: Frame, step: Step, attempt: int) -> bool:
     """Wait for the moment at which the step may start; False: that is so far away that the wait is rows only."""
-    policy, order, now = step.policy, ex.order, ex.engine.clock()
-    lane = (order.tenant, ex.id if ex.sandbox else order.blueprint_id, step.id)
-    if (delay := ex.engine.pace.reserve(lane, policy.at_most, policy.per, now)) <= 0:
-        return True
+    policy, order, now, pace = step.policy, ex.order, ex.engine.clock(), ex.engine.pace
     if ex.sandbox:
-        sentence = f"would wait {delay:,.0f} seconds for its turn; the sandbox goes on at once"
-        ex.emit("step.simulated", step.id, frame.path, sentence=sentence)
+        if (delay := pace.pretend((ex.id, step.id), policy.at_most, policy.per, now)) > 0:
+            sentence = f"would wait {delay:,.0f} seconds for its turn; the sandbox goes on at once"
+            ex.emit("step.simulated", step.id, frame.path, sentence=sentence)
+        return True
+    start = f"{ex.id} {frame.path} {attempt}"
+    moment = await pace.turn(
+        order.tenant, order.blueprint_id, step.id, start, at_most=policy.at_most, per=policy.per, now=now
+    )
+    if frame.gone:
+        return False
+    if (delay := moment - ex.engine.clock()) <= 0:
         return True
     if delay <= SHORT:
         await asyncio.sleep(delay)
         return not frame.gone
     if attempt > 1:
         frame.begun[step.index] = attempt
-    await begin_wait(ex, frame, step, "turn", now + delay, {})
+    await begin_wait(ex, frame, step, "turn", moment, {})
     return False
 
 

@@ -218,9 +218,7 @@ class Hooks:
             environment=route.environment,
         )
 
-    async def _signed(
-        self, route: Route, listen: Webhook, headers: dict[str, str], body: bytes
-    ) -> tuple[str, ...]:
+    async def _signed(self, route: Route, listen: Webhook, headers: dict[str, str], body: bytes) -> tuple[str, ...]:
         """HMAC-SHA256 over `v1.<seconds>.<raw body>`, in time; what the call is known by when it comes again.
 
         The event id is not signed, so the signature counts beside it: another id does not make an old call new.

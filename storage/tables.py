@@ -22,6 +22,7 @@ from storage import (
     hook,
     journal,
     memory,
+    paced,
     run,
     schedule,
     secret,
@@ -41,7 +42,7 @@ from storage import (
 AGGREGATES: Final = (
     tenant, user, session, document, blueprint, version, deployment, hook, schedule, run, journal, approval,
     secret, memory, shelf, setting, event_seen, variable, held_call, case, dead_letter,
-    crew, server, errand, tenant_limit, happening, event_wait, spending, worker_move,
+    crew, server, errand, tenant_limit, happening, event_wait, spending, worker_move, paced,
 )  # fmt: skip
 
 metadata = SQLModel.metadata

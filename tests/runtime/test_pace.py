@@ -24,7 +24,7 @@ def test_no_span_of_time_has_more_starts_than_allowed(at_most: int, per: float, 
     pace, now, starts = Pace(), 1_000.0, []
     for pause in steps:
         now += pause
-        starts.append(now + pace.reserve(("lane",), at_most, per, now))
+        starts.append(now + pace.pretend(("lane",), at_most, per, now))
     assert starts == sorted(starts)
     for first, last in zip(starts, starts[at_most:], strict=False):
         assert last - first >= per * (1 - 1e-9)
@@ -32,9 +32,9 @@ def test_no_span_of_time_has_more_starts_than_allowed(at_most: int, per: float, 
 
 def test_nobody_waits_while_there_is_room() -> None:
     pace = Pace()
-    assert [pace.reserve(("a",), 2, 10, 0.0) for _ in range(5)] == [0, 0, 10, 10, 20]
-    assert pace.reserve(("b",), 2, 10, 0.0) == 0
-    assert pace.reserve(("a",), 2, 10, 100.0) == 0
+    assert [pace.pretend(("a",), 2, 10, 0.0) for _ in range(5)] == [0, 0, 10, 10, 20]
+    assert pace.pretend(("b",), 2, 10, 0.0) == 0
+    assert pace.pretend(("a",), 2, 10, 100.0) == 0
 
 
 def paced(at_most: int, per: float) -> Blueprint:
@@ -86,9 +86,21 @@ async def test_a_short_wait_is_waited_out(rig: Rig, monkeypatch: pytest.MonkeyPa
 
 async def test_each_agent_and_each_tenant_has_a_pace_of_its_own(rig: Rig) -> None:
     await rig.run(paced(1, 3_600), "first")
-    assert not rig.engine.pace.reserve((TENANT, "other", "e"), 1, 3_600, rig.engine.clock())
-    assert not rig.engine.pace.reserve(("other", "bp", "e"), 1, 3_600, rig.engine.clock())
-    assert rig.engine.pace.reserve((TENANT, "bp", "e"), 1, 3_600, rig.engine.clock()) > 3_000
+    now = rig.engine.clock()
+    for tenant, agent, wait in ((TENANT, "other", False), ("other", "bp", False), (TENANT, "bp", True)):
+        moment = await rig.engine.pace.turn(tenant, agent, "e", "another", at_most=1, per=3_600, now=now)
+        assert (moment > now + 3_000) is wait
+
+
+async def test_a_restart_does_not_forget_what_was_started(tmp_path: Path) -> None:
+    world.__init__()  # type: ignore[misc]
+    blueprint = paced(1, 3_600)
+    for value, state in (("first", "succeeded"), ("second", "waiting")):
+        async with open_rig(f"sqlite:///{tmp_path}/factory.db") as rig:
+            ex = await rig.begin(blueprint, value)
+            view = await (rig.ended(ex.id) if state == "succeeded" else rig.waiting(ex.id))
+            assert view.info.state == state
+    assert world.calls == ["first"]
 
 
 async def test_the_sandbox_says_how_long_it_would_wait(rig: Rig) -> None:
@@ -107,7 +119,7 @@ async def test_a_crash_after_its_turn_still_asks_about_what_may_have_happened(tm
         {"s": "start", "e": ("unkeyed", {"hold": True}, {"at_most": 1, "per": 3_600})}, "s.value > e.value"
     )  # fmt: skip
     async with open_rig(f"sqlite:///{tmp_path}/factory.db") as rig:
-        rig.engine.pace.reserve((TENANT, "bp", "e"), 1, 3_600, rig.engine.clock())
+        await rig.engine.pace.turn(TENANT, "bp", "e", "another", at_most=1, per=3_600, now=rig.engine.clock())
         ex = await rig.begin(blueprint, "x")
         await rig.waiting(ex.id)
         now = rig.engine.clock()
