@@ -132,7 +132,8 @@ def create_app(settings: Settings) -> Door:
     for module in (*modules("app.pages"), *modules("app.api")):
         router = getattr(module, "router", None)
         if isinstance(router, APIRouter):
-            outer.include_router(router)
+            # Its routes are whole already: including the router would build each a second time, at every start.
+            outer.router.routes.extend(router.routes)
     for kind in ("css", "js", "icons"):
         outer.mount(f"/assets/{kind}", StaticFiles(directory=asset_path(kind)))
     outer.add_api_route("/favicon.ico", favicon, include_in_schema=False)
