@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ import pytest
 
 from runtime.workers.image.build import ensure_image
 from tests import services
+from tests.databases import laid_out, postgres_template
 
 hypothesis.settings.register_profile("dev", max_examples=60, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True, print_blob=True)
@@ -74,13 +76,26 @@ def postgres_server() -> Iterator[str]:
 
 @pytest.fixture
 async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
-    """The address of an empty PostgreSQL database for this test alone."""
+    """The address of a PostgreSQL database for this test alone: all tables, and nothing in them."""
+    async with _postgres_database(postgres_server, postgres_template(postgres_server)) as url:
+        yield url
+
+
+@pytest.fixture
+async def bare_postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """The same without tables."""
+    async with _postgres_database(postgres_server, "template1") as url:
+        yield url
+
+
+@asynccontextmanager
+async def _postgres_database(postgres_server: str, template: str) -> AsyncIterator[str]:
     name = f"test_{uuid4().hex}"
     server, _, database = postgres_server.rpartition("/")
     plain = f"{server.replace('+asyncpg', '')}/{database}"
     connection = await asyncpg.connect(plain)
     try:
-        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         yield f"{server}/{name}"
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
@@ -99,8 +114,17 @@ def redis_server() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of an empty database; a test that asks for it runs on SQLite and on PostgreSQL."""
+    """The address of a database with all tables and nothing in them; a test that asks for it runs on SQLite and on PostgreSQL."""
     if request.param == "postgres":
         url: str = request.getfixturevalue("postgres_url")
+        return url
+    return laid_out(f"sqlite:///{tmp_path / 'factory.db'}")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def bare_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same without tables."""
+    if request.param == "postgres":
+        url: str = request.getfixturevalue("bare_postgres_url")
         return url
     return f"sqlite:///{tmp_path / 'factory.db'}"

@@ -24,6 +24,7 @@ from app.auth import Auth
 from app.main import Door, create_app
 from app.settings import Settings
 from runtime.policy import Role
+from tests.databases import laid_out
 
 URL = "http://127.0.0.1:8080"
 PASSWORD = "three unrelated words"
@@ -90,6 +91,7 @@ async def running(home: Path, **settings: Any) -> AsyncIterator[House]:
     with nicegui_reset_globals():
         chosen = Settings.load(home=home, **{"docker": "off", **settings})
         door = create_app(chosen)
+        laid_out(chosen.database())
         house = House(door, chosen)
         outer = door.outer
         try:

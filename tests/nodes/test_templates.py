@@ -18,6 +18,7 @@ from nodes.graph import read_graph
 from runtime.factory import Factory, Options
 from runtime.policy import Actor, Role
 from runtime.views import RunView
+from tests.databases import laid_out
 
 FOLDER = asset_path("templates")
 INDEX = orjson.loads((FOLDER / "index.json").read_bytes())["templates"]
@@ -102,7 +103,11 @@ class TestEachTemplate:
 @pytest.fixture
 async def factory(tmp_path: Path) -> AsyncIterator[Factory]:
     options = Options(
-        f"sqlite:///{tmp_path}/factory.db", b"k" * 32, home=f"test-{uuid4().hex[:12]}", pool_size=0, ticking=False
+        laid_out(f"sqlite:///{tmp_path}/factory.db"),
+        b"k" * 32,
+        home=f"test-{uuid4().hex[:12]}",
+        pool_size=0,
+        ticking=False,
     )
     async with Factory(options) as opened:
         yield opened

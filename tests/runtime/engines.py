@@ -18,6 +18,7 @@ from runtime.runs import Runs
 from runtime.sandbox import Sandbox
 from runtime.views import RunView
 from storage.database import Database
+from tests.databases import laid_out
 from tests.runtime.small_nodes import TYPES
 
 TENANT = "team"
@@ -83,7 +84,7 @@ class Rig:
 @asynccontextmanager
 async def open_rig(url: str, *, lease: float = LEASE, **called: Blueprint) -> AsyncIterator[Rig]:
     """An engine on that database until the end of the block; what is going on then is left as a crash leaves it."""
-    async with Database(url) as db:
+    async with Database(laid_out(url)) as db:
         rig = Rig(db, lease)
         rig.called = called
         await rig.engine.start()

@@ -7,6 +7,7 @@ from nodes.blueprint import Blueprint
 from nodes.catalog import Catalog
 from runtime.factory import Factory, Options
 from runtime.policy import Actor, Role
+from tests.databases import laid_out
 
 ADMIN = Actor("team", "usr_1", "Ada", Role.ADMIN)
 DEVELOPER = Actor("team", "usr_2", "Dev", Role.DEVELOPER)
@@ -17,7 +18,7 @@ STRANGER = Actor("others", "usr_4", "Eve", Role.ADMIN)
 def new_factory(url: str, *, types: Catalog | None = None, **options: Any) -> Factory:
     """A Factory without workers whose clock moves only when a test ticks it."""
     quiet = {"docker": "off", "pool_size": 0, "ticking": False}
-    return Factory(Options(url, bytes(32), **quiet | options), types=types)
+    return Factory(Options(laid_out(url), bytes(32), **quiet | options), types=types)
 
 
 def agent(nodes: Mapping[str, Any], *wires: str, kept: bool = False, name: str = "Agent", **more: Any) -> Blueprint:

@@ -22,6 +22,7 @@ from runtime.prices import micro
 from runtime.states import RunState
 from runtime.story import Story
 from runtime.views import RunView
+from tests.databases import laid_out
 from tests.fakes.openai_server import KEY, OpenAiServer
 from tests.runtime.small_nodes import TYPES as SMALL
 from tests.runtime.small_nodes import world
@@ -52,7 +53,9 @@ async def server() -> AsyncIterator[OpenAiServer]:
 async def opened(folder: Path, server: OpenAiServer | None) -> AsyncIterator[Factory]:
     """An installation on this folder until the end of the block; what is going on then is left as a crash leaves it."""
     model = {"model": "openai/gpt-4o-mini", "model_base_url": server.base_url, "model_key": KEY} if server else {}
-    options = Options(f"sqlite:///{folder}/factory.db", b"k" * 32, home="t", pool_size=0, ticking=False, **model)
+    options = Options(
+        laid_out(f"sqlite:///{folder}/factory.db"), b"k" * 32, home="t", pool_size=0, ticking=False, **model
+    )
     async with Factory(options, types=TYPES) as factory:
         yield factory
 

@@ -24,6 +24,7 @@ from nodes.compiling import CannotCompile, Writer, literal
 from runtime.compiling import compile_python
 from runtime.factory import Factory, Options
 from runtime.policy import Actor, Role
+from tests.databases import laid_out
 from tests.nodes.fakes import FakeContext, outcome_of
 
 BUILT_IN = list(catalog())
@@ -281,7 +282,9 @@ async def test_members_go_side_by_side_and_failing_calls_are_tried_again(tmp_pat
 
 
 async def sandboxed(blueprint: Blueprint, event: Any, folder: Path) -> Any:
-    options = Options(f"sqlite:///{folder}/factory.db", b"k" * 32, home=folder.name[-24:], pool_size=0, ticking=False)
+    options = Options(
+        laid_out(f"sqlite:///{folder}/factory.db"), b"k" * 32, home=folder.name[-24:], pool_size=0, ticking=False
+    )
     async with Factory(options) as factory:
         who = Actor("team", "usr_1", "Ada", Role.DEVELOPER)
         view = await factory.runs.wait(who, await factory.sandbox.start(who, blueprint, event), 60)
@@ -302,7 +305,11 @@ async def test_a_template_that_needs_no_outside_gives_what_a_run_gives(tmp_path:
 async def test_the_variables_of_the_team_go_along(tmp_path: Path) -> None:
     agent = noted("s.value > t.value")
     options = Options(
-        f"sqlite:///{tmp_path}/factory.db", b"k" * 32, home=f"test-{uuid4().hex[:12]}", pool_size=0, ticking=False
+        laid_out(f"sqlite:///{tmp_path}/factory.db"),
+        b"k" * 32,
+        home=f"test-{uuid4().hex[:12]}",
+        pool_size=0,
+        ticking=False,
     )
     async with Factory(options) as factory:
         who = Actor("team", "usr_1", "Ada", Role.DEVELOPER)

@@ -41,19 +41,19 @@ async def on(url: str, fn: Callable[[Connection], Any]) -> Any:
         await server.dispose()
 
 
-async def test_an_empty_database_gets_exactly_the_tables_of_the_code(database_url: str) -> None:
-    async with Database(database_url):
+async def test_an_empty_database_gets_exactly_the_tables_of_the_code(bare_database_url: str) -> None:
+    async with Database(bare_database_url):
         pass
     options = {"compare_type": True, "compare_server_default": True}
     differences = await on(
-        database_url, lambda c: compare_metadata(MigrationContext.configure(c, opts=options), metadata)
+        bare_database_url, lambda c: compare_metadata(MigrationContext.configure(c, opts=options), metadata)
     )
     assert differences == []
 
 
-async def test_partial_indexes_keep_their_conditions(database_url: str) -> None:
+async def test_partial_indexes_keep_their_conditions(bare_database_url: str) -> None:
     """Comparing metadata does not look at conditions, so this does."""
-    async with Database(database_url):
+    async with Database(bare_database_url):
         pass
 
     def conditions(connection: Connection) -> int:
@@ -67,7 +67,7 @@ async def test_partial_indexes_keep_their_conditions(database_url: str) -> None:
         for table in metadata.tables.values()
         for index in table.indexes
     )
-    assert await on(database_url, conditions) == wanted > 0
+    assert await on(bare_database_url, conditions) == wanted > 0
 
 
 def test_the_newest_revision_is_the_one_that_the_program_asks_for() -> None:
@@ -77,30 +77,32 @@ def test_the_newest_revision_is_the_one_that_the_program_asks_for() -> None:
     assert script.get_heads() == [migrations.HEAD]
 
 
-async def test_what_is_kept_survives_the_next_start(database_url: str) -> None:
-    async with Database(database_url) as db:
+async def test_what_is_kept_survives_the_next_start(bare_database_url: str) -> None:
+    async with Database(bare_database_url) as db:
         await db.write("a", lambda session: setting.put(session, "k", 1, at=1.0))
-    async with Database(database_url) as db:
+    async with Database(bare_database_url) as db:
         assert await db.read("a", lambda session: setting.get(session, "k")) == 1
 
 
-async def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
-    async with Database(database_url) as db:
+async def test_a_newer_database_is_refused_and_left_alone(bare_database_url: str) -> None:
+    async with Database(bare_database_url) as db:
         await db.write("a", lambda session: setting.put(session, "k", 1, at=1.0))
-    await on(database_url, lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
+    await on(bare_database_url, lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StorageError, match="newer") as refused:
-        await Database(database_url).start()
+        await Database(bare_database_url).start()
     assert refused.value.code == "storage.newer"
     assert refused.value.fix
-    version = await on(database_url, lambda c: c.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
+    version = await on(
+        bare_database_url, lambda c: c.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    )
     assert version == "9999"
-    assert await on(database_url, lambda c: c.exec_driver_sql("SELECT count(*) FROM setting").scalar()) == 1
+    assert await on(bare_database_url, lambda c: c.exec_driver_sql("SELECT count(*) FROM setting").scalar()) == 1
 
 
-async def test_a_migration_that_fails_leaves_nothing(database_url: str) -> None:
-    await on(database_url, lambda c: c.exec_driver_sql("CREATE TABLE approval (id INTEGER)").close())
+async def test_a_migration_that_fails_leaves_nothing(bare_database_url: str) -> None:
+    await on(bare_database_url, lambda c: c.exec_driver_sql("CREATE TABLE approval (id INTEGER)").close())
     with pytest.raises(StorageError):
-        await Database(database_url).start()
+        await Database(bare_database_url).start()
 
     def tables(connection: Connection) -> list[str]:
         query = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -108,7 +110,7 @@ async def test_a_migration_that_fails_leaves_nothing(database_url: str) -> None:
             query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
         return [name for (name,) in connection.exec_driver_sql(query)]
 
-    assert await on(database_url, tables) == ["approval"]
+    assert await on(bare_database_url, tables) == ["approval"]
 
 
 async def test_a_file_that_is_no_database_is_refused_with_a_sentence(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ async def test_a_start_with_nothing_to_migrate_does_not_load_alembic(tmp_path: P
     assert done.stdout.strip() == "False", done.stderr
 
 
-async def test_secrets_and_deployments_from_before_there_were_environments_stay(database_url: str) -> None:
+async def test_secrets_and_deployments_from_before_there_were_environments_stay(bare_database_url: str) -> None:
     """A database at revision 0001 with rows in it becomes one with environments: secrets for both, deployments live."""
 
     def old(connection: Connection) -> None:
@@ -187,8 +189,8 @@ async def test_secrets_and_deployments_from_before_there_were_environments_stay(
             marks = ", ".join(f":{name}" for name in values)
             connection.execute(text(f'INSERT INTO "{table}" ({names}) VALUES ({marks})'), values)
 
-    await on(database_url, old)
-    async with Database(database_url) as db:
+    await on(bare_database_url, old)
+    async with Database(bare_database_url) as db:
         kept = await db.read("a", secret.listed)
         assert [(row.name, row.environment, row.ciphertext) for row in kept] == [("key", "", "c")]
         live = await db.read("a", lambda session: deployment.live(session, "bp"))
@@ -198,7 +200,7 @@ async def test_secrets_and_deployments_from_before_there_were_environments_stay(
 
 @pytest.mark.postgres
 async def test_a_busy_machine_may_take_its_time_between_two_steps_of_a_migration(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    bare_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a server that is slow to start would be taken for one that froze, and its session ended."""
 
@@ -211,5 +213,5 @@ async def test_a_busy_machine_may_take_its_time_between_two_steps_of_a_migration
 
     upgrade = migrations.upgrade
     monkeypatch.setattr(migrations, "upgrade", slow)
-    async with Database(postgres_url):
+    async with Database(bare_postgres_url):
         pass
