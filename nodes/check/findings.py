@@ -48,8 +48,6 @@ class Surroundings:
     files: frozenset[str] | None = None
     model_configured: bool | None = None
     mail_configured: bool | None = None
-    lacks_node: bool = False
-    """Whether it is known that there is no Node.js to run JavaScript with."""
     environment: str = "live"
     elsewhere: frozenset[str] = frozenset()
     """Secrets that have a value in another environment only."""
@@ -59,6 +57,8 @@ class Surroundings:
     """What agents say that they need when another agent calls them, by their id."""
     returns: Mapping[str, tuple[CalledField, ...]] = field(default_factory=dict)
     """What they say that they give back."""
+    lacks_node: bool = False
+    """Whether it is known that there is no Node.js to run JavaScript with."""
 
 
 @dataclass(slots=True)

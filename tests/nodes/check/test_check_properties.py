@@ -79,9 +79,15 @@ def blueprints(draw: st.DrawFn) -> Blueprint:
     )
 
 
-AROUND = st.sampled_from(
-    [None, Surroundings(), Surroundings(frozenset({"orders"}), frozenset({"x"}), "x", frozenset(), False, False)]
+_KNOWN = Surroundings(
+    secrets=frozenset({"orders"}),
+    blueprints=frozenset({"x"}),
+    own_id="x",
+    files=frozenset(),
+    model_configured=False,
+    mail_configured=False,
 )
+AROUND = st.sampled_from([None, Surroundings(), _KNOWN])
 
 
 @settings(max_examples=150, deadline=None)
