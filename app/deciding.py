@@ -8,10 +8,22 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 
 from app.permissions import Permission, current_actor, current_factory, on
-from app.pieces import ago, heading, json_tree, notice, relative_time, status_chip
+from app.pieces import (
+    Unopened,
+    ago,
+    heading,
+    json_tree,
+    long_text,
+    notice,
+    relative_time,
+    status_chip,
+    visible,
+)
 from nodes.errors import Conflict
 from runtime.views import ApprovalInfo
 
+MOST_AT_ONCE = 20_000  # characters
+OPEN_LEVELS = 4
 Decided = Callable[[ApprovalInfo | None], Awaitable[None]]
 """Told what came of it; None when somebody else was faster."""
 
@@ -28,12 +40,13 @@ def question(asked: ApprovalInfo, decided: Decided, *, with_run: bool = True, sm
     """A pending question. Viewers see it without buttons."""
     with ui.element("article").classes("af-card af-question").mark(f"question-{asked.id}") as card:
         with ui.element("div").classes("af-question-head"):
-            heading(asked.title, 3)
+            heading(visible(asked.title), 3)
             _about(asked, with_run)
+        unopened = Unopened()
         if asked.details not in (None, "", {}, []):
-            _details(asked, small)
+            _details(asked, small, unopened)
         if current_actor().may(Permission.APPROVE):
-            _decide(card, asked, decided, small)
+            _decide(card, asked, decided, small, unopened)
         else:
             ui.label("Developers and admins decide. You can look.").classes("af-muted af-small")
     return card
@@ -53,16 +66,16 @@ def _about(asked: ApprovalInfo, with_run: bool) -> None:
             ui.link("Look at the run", f"/runs/{asked.run_id}")
 
 
-def _details(asked: ApprovalInfo, small: bool) -> None:
+def _details(asked: ApprovalInfo, small: bool, unopened: Unopened) -> None:
     box = ui.element("div").classes("af-question-details" + (" is-small" if small else ""))
     with box:
         if isinstance(asked.details, str):
-            ui.label(asked.details[:20_000]).classes("whitespace-pre-wrap break-words")
+            long_text(asked.details, MOST_AT_ONCE, "whitespace-pre-wrap break-words", unopened)
         else:
-            json_tree(asked.details, open_levels=2)
+            json_tree(asked.details, open_levels=OPEN_LEVELS, unopened=unopened)
 
 
-def _decide(card: ui.element, asked: ApprovalInfo, decided: Decided, small: bool) -> None:
+def _decide(card: ui.element, asked: ApprovalInfo, decided: Decided, small: bool, unopened: Unopened) -> None:
     note = ui.input(placeholder="Note for the record (optional)").props('maxlength=2000 aria-label="Note"')
     note.classes("w-full").mark(f"note-{asked.id}")
     if small:
@@ -79,7 +92,7 @@ def _decide(card: ui.element, asked: ApprovalInfo, decided: Decided, small: bool
         except Conflict as problem:
             card.clear()
             with card:
-                heading(asked.title, 3)
+                heading(visible(asked.title), 3)
                 notice(f"{problem.message} {problem.fix or ''}".strip(), tone="warn", icon="info")
             await decided(None)
             return
@@ -96,10 +109,11 @@ def _decide(card: ui.element, asked: ApprovalInfo, decided: Decided, small: bool
             async def go(approve: bool = approve, choice: str = choice) -> None:
                 await press(approve, choice)
 
-            made = ui.button(words, on_click=on(go, Permission.APPROVE), icon="check" if index == 0 else None)
+            made = ui.button(visible(words), on_click=on(go, Permission.APPROVE), icon="check" if index == 0 else None)
             made.mark(f"{'approve' if approve else 'reject'}-{asked.id}")
             if index:
                 made.classes("af-secondary")
+            made.set_enabled(not (approve and unopened.any))
             pressed.append(made)
         if small:
 
@@ -108,6 +122,16 @@ def _decide(card: ui.element, asked: ApprovalInfo, decided: Decided, small: bool
                 more.set_visibility(False)
 
             more = ui.button("Add a note", on_click=on(show_note)).props("flat").classes("af-quiet")
+    if unopened.any:
+        hint = ui.label("Open what is cut or folded above: nobody can say yes to what they have not seen.")
+        hint.classes("af-muted af-small")
+
+        def all_seen() -> None:
+            hint.set_visibility(False)
+            for made in pressed:
+                made.enable()
+
+        unopened.on_all = all_seen
 
 
 def settled(told: ApprovalInfo) -> ui.element:
@@ -116,7 +140,7 @@ def settled(told: ApprovalInfo) -> ui.element:
         status_chip(told.state)
         with ui.element("div").classes("grow"):
             with ui.link(target=f"/runs/{told.run_id}").classes("af-plain-link"):
-                ui.label(told.title).classes("af-strong truncate")
+                ui.label(visible(told.title)).classes("af-strong truncate")
             ui.label(settled_words(told)).classes("af-muted af-small break-words")
         relative_time(told.decided_at or told.created_at)
     return row

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+from unicodedata import category
 
 import orjson
 from nicegui import ui
@@ -219,37 +220,78 @@ def kbd(keys: str) -> ui.element:
 # --- data as a tree ----------------------------------------------------------------------------------------------
 
 _TEXT_SHOWN = 400
+# Letters by their kind, and yet nothing to see: fillers, a blank of Braille, variants that no font has.
+_UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0") | {chr(code) for code in range(0xE0100, 0xE01F0)}
 _ITEMS_SHOWN = 50
 
 
-def json_tree(value: Any, *, open_levels: int = 1) -> ui.element:
+def visible(text: str) -> str:
+    """A text with the signs that nobody can see, or that turn others around, written as their numbers."""
+    if text.isprintable() and _UNSEEN.isdisjoint(text):
+        return text
+    return "".join(sign if _is_seen(sign) else f"⟨U+{ord(sign):04X}⟩" for sign in text)
+
+
+def _is_seen(sign: str) -> bool:
+    return (sign.isprintable() or sign in "\n\t" or category(sign) == "Zs") and sign not in _UNSEEN
+
+
+class Unopened:
+    """How much of what is shown is cut or folded still; `on_all` hears when nothing is any more."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self.on_all: Callable[[], None] = lambda: None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is something of it."""
+        return self._left > 0
+
+    def one_more(self) -> None:
+        """Something is not shown."""
+        self._left += 1
+
+    def opened(self) -> None:
+        """It is now."""
+        self._left -= 1
+        if not self._left:
+            self.on_all()
+
+
+def json_tree(value: Any, *, open_levels: int = 1, unopened: Unopened | None = None) -> ui.element:
     """Data as a tree that opens on demand. Long texts and lists show their start, then “show more”."""
     with ui.element("div").classes("af-json").props("role=tree") as tree:
-        _branch("", value, open_levels)
+        _branch("", value, open_levels, Unopened() if unopened is None else unopened)
     return tree
 
 
-def _branch(key: str, value: Any, open_levels: int) -> None:
+def long_text(text: str, shown: int, classes: str, unopened: Unopened) -> None:
+    """The start of a text, and the rest of it when asked for."""
+    text = visible(text)
+    label = ui.label(text[:shown]).classes(classes)
+    if len(text) > shown:
+        unopened.one_more()
+        more = ui.label(f"show {len(text) - shown:,} more characters").classes("af-link cursor-pointer shrink-0")
+
+        def show() -> None:
+            if more.visible:
+                label.set_text(text)
+                more.set_visibility(False)
+                unopened.opened()
+
+        more.on("click", show)
+
+
+def _branch(key: str, value: Any, open_levels: int, unopened: Unopened) -> None:
     if isinstance(value, (dict, list, tuple)) and value:
-        _fold(key, value, open_levels)
+        _fold(key, value, open_levels, unopened)
         return
     with ui.element("div").classes("af-json-row").props("role=treeitem"):
         if key:
-            ui.label(f"{key}:").classes("af-json-key shrink-0")
-        _leaf(value)
-
-
-def _leaf(value: Any) -> None:
-    text, kind = _plain(value)
-    label = ui.label(text[:_TEXT_SHOWN]).classes(f"af-json-value {kind}")
-    if len(text) > _TEXT_SHOWN:
-        more = ui.label(f"show {len(text) - _TEXT_SHOWN:,} more characters").classes("af-link cursor-pointer shrink-0")
-
-        def show() -> None:
-            label.set_text(text)
-            more.set_visibility(False)
-
-        more.on("click", show)
+            ui.label(f"{visible(key)}:").classes("af-json-key shrink-0")
+        text, kind = _plain(value)
+        long_text(text, _TEXT_SHOWN, f"af-json-value {kind}", unopened)
 
 
 def _plain(value: Any) -> tuple[str, str]:
@@ -268,7 +310,7 @@ def _plain(value: Any) -> tuple[str, str]:
     return orjson.dumps(value, default=str).decode(), "af-json-text"
 
 
-def _fold(key: str, value: dict[Any, Any] | list[Any] | tuple[Any, ...], open_levels: int) -> None:
+def _fold(key: str, value: dict[Any, Any] | list[Any] | tuple[Any, ...], open_levels: int, unopened: Unopened) -> None:
     pairs = list(value.items()) if isinstance(value, dict) else [(str(i + 1), one) for i, one in enumerate(value)]
     noun = "field" if isinstance(value, dict) else "item"
     size = f"{len(pairs):,} {noun}{'' if len(pairs) == 1 else 's'}"
@@ -277,10 +319,11 @@ def _fold(key: str, value: dict[Any, Any] | list[Any] | tuple[Any, ...], open_le
         with head:
             ui.icon("chevron_right").props("aria-hidden=true")
             if key:
-                ui.label(f"{key}:").classes("af-json-key")
+                ui.label(f"{visible(key)}:").classes("af-json-key")
             ui.label(size).classes("af-muted")
         inside = ui.element("div").classes("af-json-inside").props("role=group")
     inside.set_visibility(False)
+    unopened.one_more()
     shown = 0
 
     def fill() -> None:
@@ -288,13 +331,15 @@ def _fold(key: str, value: dict[Any, Any] | list[Any] | tuple[Any, ...], open_le
         upto = min(shown + _ITEMS_SHOWN, len(pairs))
         with inside:
             for name, one in pairs[shown:upto]:
-                _branch(str(name), one, open_levels - 1)
+                _branch(str(name), one, open_levels - 1, unopened)
             if upto < len(pairs):
+                unopened.one_more()
                 more = ui.label(f"show more ({len(pairs) - upto:,} left)").classes("af-link cursor-pointer af-json-row")
 
                 def go_on(gone: ui.label = more) -> None:
                     gone.delete()
                     fill()
+                    unopened.opened()
 
                 more.on("click", go_on)
         shown = upto
@@ -303,6 +348,7 @@ def _fold(key: str, value: dict[Any, Any] | list[Any] | tuple[Any, ...], open_le
         opening = not inside.visible
         if opening and not shown:
             fill()
+            unopened.opened()
         inside.set_visibility(opening)
         head.props(f"aria-expanded={'true' if opening else 'false'}")
 

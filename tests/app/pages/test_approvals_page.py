@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import pytest
+from nicegui import ui
 from nicegui.testing import User
+from nicegui.testing.user_interaction import UserInteraction
 
+from app.pieces import visible
 from runtime.policy import Actor, Role
 from tests.app.conftest import House
 from tests.app.pages.conftest import eventually, refund, sees
@@ -77,6 +81,53 @@ async def test_a_viewer_looks_and_cannot_decide(house: House, person: Maker, ada
     await sees(viewer, "Refund 80 € to Bo?")
     await viewer.should_not_see("Refund it")
     await viewer.should_see("Developers and admins decide. You can look.")
+
+
+async def test_signs_that_nobody_can_see_are_written_out(house: House, admin: User, ada: Actor) -> None:
+    """A text that reads otherwise than it is: turned around, or with something between its letters."""
+    await asked(house, ada, "Bo\u202e\u200bfdp.exe")
+    await admin.open("/approvals")
+    await sees(admin, "Refund 80 € to Bo⟨U+202E⟩⟨U+200B⟩fdp.exe?")
+    shown = {element.text for element in admin.find(kind=ui.label).elements}
+    assert "Bo⟨U+202E⟩⟨U+200B⟩fdp.exe" in shown  # in the data too
+    assert not any("\u202e" in text or "\u200b" in text for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Grüße, 東京 и 👍🏽\n\tnext\u00a0line", "Grüße, 東京 и 👍🏽\n\tnext\u00a0line"),
+        ("a\u2066b\u2069", "a⟨U+2066⟩b⟨U+2069⟩"),
+        ("\x1b[31m\x00\r", "⟨U+001B⟩[31m⟨U+0000⟩⟨U+000D⟩"),
+        ("\ufeffa\u00adb\u2028c\u3164", "⟨U+FEFF⟩a⟨U+00AD⟩b⟨U+2028⟩c⟨U+3164⟩"),
+        ("x\U000e0041\U000e0101", "x⟨U+E0041⟩⟨U+E0101⟩"),
+    ],
+)
+def test_what_can_be_seen_stays_as_it_is(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+async def test_nobody_says_yes_to_what_was_cut(house: House, admin: User, ada: Actor) -> None:
+    draft = await house.factory.blueprints.create(ada, refund())
+    for value in ({"name": "Bo", "total": 80, "text": "fine " * 10_000}, {"a": {"b": {"c": {"d": {"to": "evil"}}}}}):
+        run_id = await house.factory.runs.start(ada, draft.id, {"name": "Bo", "total": 80, **value})
+        await house.factory.runs.wait(ada, run_id, 10)
+    long, deep = sorted(await house.factory.approvals.list(ada), key=lambda one: "text" not in one.details)
+    await admin.open("/approvals")
+    await sees(admin, "Refund 80 € to Bo?")
+    for one, opens in ((long, ui.label), (deep, ui.element)):
+        (yes,) = admin.find(marker=f"approve-{one.id}").elements
+        (no,) = admin.find(marker=f"reject-{one.id}").elements
+        assert (yes.enabled, no.enabled) == (False, True)
+        (card,) = admin.find(marker=f"question-{one.id}").elements
+        for element in list(card.descendants()):
+            cut = isinstance(element, ui.label) and element.text.startswith("show ")
+            folded = "af-json-fold" in element.classes and element.props.get("aria-expanded") == "false"
+            if cut if opens is ui.label else folded:
+                UserInteraction(admin, {element}, None).click()
+        await eventually(lambda yes=yes: yes.enabled)  # type: ignore[misc]
+    admin.find(marker=f"approve-{deep.id}").click()
+    await sees(admin, "Refunds: approved by Ada Lovelace.")
 
 
 async def test_a_person_who_loses_the_right_meanwhile_is_refused(house: House, person: Maker, ada: Actor) -> None:
