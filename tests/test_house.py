@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -370,6 +371,23 @@ def test_only_the_door_to_the_models_names_litellm() -> None:
     assert named <= {"runtime/llm.py"}
 
 
+def test_no_row_of_a_clock_can_be_code() -> None:
+    """APScheduler keeps jobs as pickles wherever it is given a place for them; ours are rows, and its are in memory."""
+    named, given = set(), set()
+    for path in files(".py", rooms=PRODUCT):
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names if alias.name.startswith("apscheduler")}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("apscheduler"):
+                named.add(node.module)
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and "Scheduler" in node.func.id:
+                given |= {keyword.arg for keyword in node.keywords} | ({"positional"} if node.args else set())
+            elif isinstance(node, ast.Attribute):
+                assert node.attr not in ("add_jobstore", "add_executor"), name_of(path)
+    assert named == {"apscheduler.schedulers.asyncio"}
+    assert given == {"timezone"}
+
+
 # --- what is installed -------------------------------------------------------------------------------------------------
 
 
@@ -400,6 +418,13 @@ def test_no_lock_file_holds_a_version_on_the_deny_list(lock: str) -> None:
         if rule and not SpecifierSet(rule["allowed"]).contains(version, prereleases=True):
             wrong.append(f"{name}=={version}: {rule['reason']}")
     assert wrong == []
+
+
+def test_nothing_runs_at_the_start_of_python_but_what_we_know() -> None:
+    """A stolen package once hid in a .pth file: whatever stands there runs in every process, imported or not."""
+    for folder in {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}:
+        assert {path.name for path in folder.glob("*.pth")} <= {"_agent_factory.pth", "distutils-precedence.pth"}
+        assert [*folder.glob("sitecustomize*"), *folder.glob("usercustomize*")] == []
 
 
 def test_tests_run_on_the_versions_that_people_get() -> None:

@@ -308,7 +308,7 @@ assert "litellm" not in sys.modules and "openai" not in sys.modules
 called = []
 sys.addaudithook(lambda name, args: called.append(args) if name in ("socket.connect", "socket.getaddrinfo") else None)
 asyncio.run(Llms().warm())
-assert "litellm" in sys.modules
+assert "litellm" in sys.modules and "litellm.proxy.proxy_server" not in sys.modules
 print(called)
 """
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("LITELLM", "HF_"))}
