@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from app.rights import GET_A_USER, stays_root
 from app.settings import Settings
 from nodes.errors import FactoryError
 from runtime.crews.bus_redis import RedisBus
@@ -35,7 +36,13 @@ async def examine(settings: Settings) -> list[Line]:
         _docker(settings), _bubblewrap(), _database(settings), _crew_bus(settings), asyncio.to_thread(_files, settings)
     )
     docker, bubblewrap, database, crew_bus, files = found
-    return [database, docker, bubblewrap, crew_bus, _model(settings), _mail(settings), *files]
+    return [database, docker, bubblewrap, _rights(settings), crew_bus, _model(settings), _mail(settings), *files]
+
+
+def _rights(settings: Settings) -> Line:
+    adds = "a web process that has neither this machine nor the Docker engine, whatever gets into it"
+    root = stays_root(settings)
+    return Line("User of its own", not root, "the web process stays root" if root else "not root", adds, GET_A_USER)
 
 
 async def _docker(settings: Settings) -> Line:

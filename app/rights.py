@@ -8,9 +8,14 @@ import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
+
 from app.settings import Settings, SettingsError
 
+log = structlog.get_logger("factory")
+
 USUAL_USER = "agent-factory"
+GET_A_USER = f"Add a user for it (useradd --system {USUAL_USER}), or name one in FACTORY_USER."
 
 
 @contextlib.contextmanager
@@ -24,6 +29,8 @@ def given_up(settings: Settings, home: str) -> Iterator[Settings]:
         yield settings
         return
     user = _user(settings.user)
+    if stays_root(settings):
+        log.warning("the web process stays root, so whoever gets into it has this machine", fix=GET_A_USER)
     if settings.docker == "off":
         _become(user, settings.home)
         yield settings
@@ -35,6 +42,14 @@ def given_up(settings: Settings, home: str) -> Iterator[Settings]:
     with serve_beside(home, engines=tuple(addresses(settings.docker).values()), peer=peer, keep=True) as path:
         _become(user, settings.home)
         yield settings.model_copy(update={"docker": f"{settings.docker}{BROKER}{path}"})
+
+
+def stays_root(settings: Settings) -> bool:
+    """Whether the web process is root and will go on being it. Raises SettingsError."""
+    if os.geteuid() != 0:
+        return False
+    user = _user(settings.user)
+    return user is None or user.pw_uid == 0
 
 
 def _user(name: str) -> pwd.struct_passwd | None:

@@ -11,7 +11,10 @@ from uuid import uuid4
 
 import pytest
 
-from app.rights import given_up
+from structlog.testing import capture_logs
+
+from app import rights
+from app.rights import given_up, stays_root
 from app.settings import Settings, SettingsError
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
@@ -67,6 +70,18 @@ def test_it_has_workers_but_neither_root_nor_the_engines_socket(
     assert done.stdout.splitlines() == [
         f"{nobody} {nobody}", "PermissionError", "PermissionError", "docker 42 None"
     ], done.stderr  # fmt: skip
+
+
+@ROOT
+@pytest.mark.parametrize(("user", "warned"), [("", True), ("root", True), ("nobody", False)])
+def test_who_stays_root_is_told_so(user: str, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rights, "USUAL_USER", "no-such-user")
+    monkeypatch.setattr(rights, "_become", lambda user, home: None)
+    settings = Settings(home=tmp_path, user=user, docker="off")
+    with capture_logs() as said, given_up(settings, "test-rights"):
+        pass
+    assert [bool(entry["fix"]) for entry in said] == [True] * warned
+    assert stays_root(settings) is warned
 
 
 @ROOT
