@@ -10,7 +10,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-
 from structlog.testing import capture_logs
 
 from app import rights
