@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from nodes.categories import Category
 from nodes.errors import FactoryError
+from nodes.plain import in_words
 
 FORMAT: Final = 1
 MAX_NODES: Final = 500
@@ -349,7 +350,7 @@ def _too_big(size: int) -> BlueprintError:
 def _explained(error: ValidationError) -> BlueprintError:
     first = error.errors(include_url=False, include_context=False)[0]
     path = ".".join(str(step) for step in first["loc"])
-    said = first["msg"].removeprefix("Value error, ")
+    said = in_words(first["msg"].removeprefix("Value error, ")).removesuffix(".")
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     at = f" at {path}" if path else ""
     return BlueprintError(f"The blueprint is not valid{at}: {said}{more}.", where={"path": path})

@@ -14,6 +14,7 @@ from nodes.agents import SUB_TYPES, TOOL_PORT, AgentNode, Parts
 from nodes.base import Loop, Node, Port, PortType, fits
 from nodes.blueprint import Blueprint, Edge, Placed
 from nodes.catalog import BadSettings, Catalog, UnknownNode, ports_of
+from nodes.plain import EMPTY, STRANGE, in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +101,12 @@ def _read_node(graph: Graph, placed: Placed, types: Catalog) -> None:
             title = placed.name or types.get(placed.type).title
             label = types.get(placed.type).model_fields.get(name.split(".")[0])
             shown = (label.title if label and label.title else name).strip()
+            plain = in_words(said)
+            fix = {EMPTY: f"Fill in “{shown}”.", STRANGE: f"Take “{shown}” out of its settings."}.get(plain)
+            problem = f"“{title}”: {shown}: {plain}"
             graph.problems.append(
-                Problem(error.code, placed.id, f"“{title}”: {shown}: {_plain(said)}", f"Fill in “{shown}”.", field=name)
+                Problem(error.code, placed.id, problem, fix or f"Look at “{shown}” in its settings.", field=name)
             )
-
-
-def _plain(said: str) -> str:
-    """Pydantic's sentence in the words of a form."""
-    return {"Field required": "this is still empty."}.get(said, said)
 
 
 def _read_edges(graph: Graph) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,39 +10,17 @@ import orjson
 from app.sentences import spoken
 from nodes.blueprint import Blueprint, Change, diff
 from nodes.catalog import Catalog
-
-EMPTY = "This is still empty."
-
-_SAID = (
-    (re.compile(r"Field required"), EMPTY),
-    (re.compile(r"String should have at least 1 character"), EMPTY),
-    (re.compile(r"String should have at least (\d+) characters"), "Write at least {0} characters."),
-    (re.compile(r"String should have at most (\d+) characters?"), "This is too long: at most {0} characters."),
-    (re.compile(r"String should match pattern.*"), "This has characters that cannot be used here."),
-    (re.compile(r"Input should be greater than or equal to (.+)"), "This must be at least {0}."),
-    (re.compile(r"Input should be greater than (.+)"), "This must be more than {0}."),
-    (re.compile(r"Input should be less than or equal to (.+)"), "This must be at most {0}."),
-    (re.compile(r"Input should be less than (.+)"), "This must be less than {0}."),
-    (re.compile(r"Input should be a valid (?:integer|number).*"), "Write a number."),
-    (re.compile(r"Input should be a valid boolean.*"), "Choose yes or no."),
-    (re.compile(r"Input should be a valid string.*"), "Write a text."),
-    (re.compile(r"Input should be a valid list"), "This must be a list."),
-    (re.compile(r"List should have at least 1 item.*"), "Add at least one."),
-    (re.compile(r"List should have at least (\d+) items.*"), "Add at least {0}."),
-    (re.compile(r"List should have at most (\d+) items?.*"), "These are too many: at most {0}."),
-    (re.compile(r"Input should be '(.+)'"), "Choose one of: {0}."),
-    (re.compile(r"Extra inputs are not permitted"), "This node does not know this setting."),
-)
+from nodes.plain import in_words
 
 
 def plain_problem(said: str) -> str:
-    """A validation message as a person says it."""
-    for pattern, words in _SAID:
-        if found := pattern.fullmatch(said):
-            return words.replace("{0}", found[1].replace("'", "")) if found.groups() else words
-    said = spoken(said)
+    """A validation message as a person says it, as a sentence of its own."""
+    said = spoken(in_words(said))
     said = said[:1].upper() + said[1:]
     return said if said.endswith((".", "?", "!")) else f"{said}."
+
+
+EMPTY = plain_problem("Field required")
 
 
 def one_line(value: Any, limit: int = 80) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import nodes.check
+from nodes.blueprint import Blueprint
 from nodes.check import Surroundings, check
 from nodes.formula.problems import FormulaError
 from nodes.listen import CalledField
@@ -506,3 +507,27 @@ def test_a_good_agent_has_no_findings() -> None:
         "t.body > d.value, d.yes > a.value, d.no > b.value, a.text > r.value, b.text > r.value",
     )
     assert check(good, TYPES, Surroundings()) == []
+
+
+@pytest.mark.parametrize(
+    ("type_", "settings", "said", "fix"),
+    [
+        ("flow.for_each", {"parallel": 0}, "At once: this must be at least 1.", "Look at “At once” in its settings."),
+        ("action.text_template", {}, "Text: this is still empty.", "Fill in “Text”."),
+        (
+            "action.text_template",
+            {"template": "x", "color": 1},
+            "color: this setting is not known here.",
+            "Take “color”",
+        ),
+        ("flow.merge", {"mode": "some", "count": "many"}, "How many: write a number.", "Look at “How many”"),
+    ],
+)
+def test_what_a_setting_refuses_is_said_in_plain_words(
+    type_: str, settings: dict[str, Any], said: str, fix: str
+) -> None:
+    nodes = [{"id": "s", "type": "trigger.manual"}, {"id": "x", "type": type_, "name": "X", "settings": settings}]
+    found = [
+        one for one in check(Blueprint.parse({"name": "One", "nodes": nodes}), TYPES) if one.code == "node.settings"
+    ]
+    assert any(one.sentence == f"“X”: {said}" and one.fix.startswith(fix) for one in found), found
