@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from nodes.base import Effect, NodeError
 from nodes.check.written import Written, written
+from nodes.consent import NO, YES, question, refusal
 from nodes.filling import fill
 from nodes.texts import as_text
 from runtime.context import StepContext
@@ -18,8 +19,6 @@ from runtime.progress import CONSENT, Answer, Frame
 if TYPE_CHECKING:
     from runtime.execution import Execution
 
-YES: Final = "Yes, do it"
-NO: Final = "No"
 _LONGEST: Final = 20_000  # characters of one setting that people are shown
 _PATIENCE: Final = 5.0  # seconds that a step may take to say what it would do
 
@@ -60,25 +59,11 @@ async def ask(
 
 def _title(frame: Frame, step: Step) -> str:
     call = frame.call
-    if call is not None and call.tool.head is step:
-        return f"May “{call.talk.step.name}” use “{step.name}”?"
-    return f"May “{step.name}” go ahead?"
+    return question(step.name, call.talk.step.name if call is not None and call.tool.head is step else "")
 
 
 def _refusal(frame: Frame, step: Step, said: dict[str, Any]) -> NodeError:
-    note = " ".join(str(said.get("note") or "").split())
-    if said.get("expired"):
-        code, message = "step.not_allowed_in_time", f"Nobody said yes to “{step.name}” in time, so it was not done."
-    else:
-        code, message = "step.rejected", f"{said.get('by') or 'A person'} said no to “{step.name}”"
-        message += f": {note if note.endswith(('.', '!', '?', '…')) else f'{note}.'}" if note else "."
-    if frame.inside(lambda other: other.call is not None):
-        # A model reads this too: it is told what it may do now.
-        fix = "Do not try the same again. Find another way, or say what was not done."
-    else:
-        fix = "Ask them why, change what the step is given, and run the agent again."
-    details = {"by": str(said.get("by") or ""), "note": note}
-    return NodeError(message, code=code, fix=fix, category="input", details=details)
+    return refusal(step.name, said, frame.inside(lambda other: other.call is not None))
 
 
 async def _details(ex: "Execution", frame: Frame, step: Step, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -261,12 +261,16 @@ MODEL_WITH_TOOLS = '''class Llm:
 
 
 class Terminal:
-    """A person at the terminal, who decides."""
+    """A person at the terminal, who decides; one question after the other."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
 
     async def ask(self, title: str, details: Any, yes: str, no: str) -> dict[str, Any]:
         """Show a question; what was decided."""
-        sys.stderr.write(f"{title}\n{json.dumps(details, indent=2, ensure_ascii=False)}\n{yes}, or {no}? [y/N] ")
-        said = await asyncio.to_thread(sys.stdin.readline)
+        async with self._turn:
+            sys.stderr.write(f"{title}\n{json.dumps(details, indent=2, ensure_ascii=False)}\n{yes}, or {no}? [y/N] ")
+            said = await asyncio.to_thread(sys.stdin.readline)
         approved = said.strip().lower() in ("y", "yes")
         return {"approved": approved, "note": "", "by": os.environ.get("USER", "")}
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from nodes.agents import AgentNode
-from nodes.compiling import Code, Writer, atom, call, led, listed, literal, quoted
+from nodes.compiling import Code, Writer, call, led, listed, literal, quoted
 from runtime.compiling import talk
-from runtime.compiling.steps import Fired
+from runtime.compiling.steps import Fired, tries
 from runtime.plan import Step, Tool
 
 
@@ -54,9 +54,7 @@ def _turn(step: Step, w: Writer) -> Code:
     policy, turn = step.policy, call("talk.turn", "world.llm")
     if not policy.retries:
         return led("await ", turn)
-    only = [literal([str(one) for one in policy.retry_on])] if policy.retry_on else []
-    pauses = [str(policy.retries), repr(policy.first_delay), repr(policy.max_delay)]
-    return led("await ", w.kit("again", atom(f"lambda: {turn.flat}"), *pauses, *only))
+    return led("await ", tries(step, w.kit, turn))
 
 
 def _tool(w: Writer, tool: Tool) -> Code:

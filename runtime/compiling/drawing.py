@@ -9,13 +9,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nodes.base import Loop
-from nodes.compiling import CannotCompile, Writer, identifier, literal, statement
+from nodes.compiling import CannotCompile, Writer, atom, call, identifier, led, literal, quoted, statement
 from nodes.compiling.carry import RESERVED
 from nodes.compiling.layout import docstring, words_in
+from nodes.consent import NO, YES, must_be_yes, question
 from nodes.errors import FactoryError
 from nodes.listen import Called
 from runtime.compiling.agents import feeds_of, write_agent
-from runtime.compiling.steps import SUB_PORTS, Fired, Function, agent_around, arguments, loop_around
+from runtime.compiling.steps import (
+    SUB_PORTS,
+    Fired,
+    Function,
+    agent_around,
+    arguments,
+    loop_around,
+    record_of,
+    tried_again,
+    tries,
+)
 from runtime.plan import Plan, Step
 
 if TYPE_CHECKING:
@@ -187,12 +198,6 @@ class Drawing:
         after: tuple[str, ...] = (),
     ) -> Function:
         """A function of a step; `after` are parameters of a round that has ended."""
-        if step.policy.ask_first:
-            raise CannotCompile(
-                f"“{step.name}” cannot be compiled: it asks a person first, and only the factory knows whom to ask.",
-                fix="Put an “Approval” before it, which asks at the terminal, or run this agent in the factory.",
-                where={"node": step.id},
-            )
         writer = self._writer(step, ports)
         try:
             write(writer)
@@ -202,7 +207,12 @@ class Drawing:
                 fix=error.fix or "Run this agent in the factory, or put other steps in its place.",
                 where={"node": step.id},
             ) from None
-        used, body = writer.formulas.used, "\n".join(writer.lines)
+        itself: list[str] = []
+        if step.policy.ask_first and not after:
+            itself, writer.lines = writer.lines, self._question(step, writer, ports)
+            if not tried_again(step, "await " in "\n".join(itself)):
+                itself, writer.lines = [], writer.lines + itself
+        used, body = writer.formulas.used, "\n".join(writer.lines + itself)
         if after:
             ports = tuple(port for port in ports if port in words_in(body))
         fixed = writer.formulas.scope.fixed
@@ -229,10 +239,36 @@ class Drawing:
             self.named.update(by_name or (one.key for one in self.plan.steps.values()))
         found = Function(name, writer.gave, "await " in body, extras, ports)
         given = [f"{one}: {_TYPED.get(one, 'Any')}" for one in dict.fromkeys((*ports, *after, *extras))]
-        head = f"{'async ' if found.waits else ''}def {name}("
-        signature = statement(arguments(head, given), "", f" -> {_RETURNS[found.gives]}:")
-        self.texts[name] = "\n".join([*signature, docstring(said, 1), *writer.lines])
+        returns = _RETURNS[found.gives]
+        if itself:
+            # A yes counts for all tries, so what is tried again is a function of its own.
+            inner = identifier(f"{name}_itself", self.library.taken)
+            self.library.taken.add(inner)
+            self._write(inner, given, returns, said, itself, waits=True)
+            names = [one.partition(":")[0] for one in given]
+            again = tries(step, writer.kit, call(inner, *map(atom, names)))
+            writer.line(led("await ", again), "return ")
+            returns = "Any"
+        self._write(name, given, returns, said, writer.lines, waits=found.waits)
         return found
+
+    def _write(self, name: str, given: list[str], returns: str, said: str, lines: list[str], *, waits: bool) -> None:
+        head = f"{'async ' if waits else ''}def {name}("
+        signature = statement(arguments(head, given), "", f" -> {returns}:")
+        self.texts[name] = "\n".join([*signature, docstring(said, 1), *lines])
+
+    def _question(self, step: Step, writer: Writer, ports: tuple[str, ...]) -> list[str]:
+        """The line that asks whoever sits at the terminal before the step does anything."""
+        writer.note(f"“{step.name}” asks whoever sits at the terminal before it does anything.")
+        agent = agent_around(step)
+        tools = agent.toolbox.tools.values() if agent is not None and agent.toolbox is not None else ()
+        title = question(step.name, agent.name if agent and any(tool.head is step for tool in tools) else "")
+        came = record_of({port: atom(port) for port in ports})
+        before, writer.lines = writer.lines, []
+        said = writer.world("people.ask", quoted(title), came, quoted(YES), quoted(NO))
+        writer.line(writer.use(must_be_yes, said, quoted(step.name), str(agent is not None)))
+        lines, writer.lines = writer.lines, before
+        return lines
 
     def _writer(self, step: Step, ports: tuple[str, ...]) -> Writer:
         main = "" if step.is_trigger or step.first_input not in ports else step.first_input

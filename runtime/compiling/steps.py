@@ -1,10 +1,10 @@
 """What a module and its wiring know of each step: its function, what can be read of its ports, and how calls are written."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from nodes.base import PortType
-from nodes.compiling import Code, atom, quoted
+from nodes.base import Node, PortType
+from nodes.compiling import Code, atom, literal, quoted
 from runtime.plan import Scope, Step
 
 SUB_PORTS = frozenset({PortType.MODEL, PortType.TOOL, PortType.MEMORY})
@@ -44,6 +44,19 @@ def record_of(pairs: dict[str, Code]) -> Code:
         for k, v in pairs.items()
     ]
     return Code(f"{{{', '.join(part.flat for part in inside)}}}", "{", tuple(inside), "}")
+
+
+def tried_again(step: Step, waits: bool) -> bool:
+    """Whether the wiring tries a step's function again. What a step waited for is not asked for again: neither does a run."""
+    return bool(step.policy.retries and waits and type(step.node).resume is Node.resume and step.toolbox is None)
+
+
+def tries(step: Step, kit: Callable[..., Code], made: Code) -> Code:
+    """A call that is made again as the step's settings say."""
+    policy = step.policy
+    only = [literal([str(one) for one in policy.retry_on])] if policy.retry_on else []
+    pauses = [str(policy.retries), repr(policy.first_delay), repr(policy.max_delay)]
+    return kit("again", atom(f"lambda: {made.flat}"), *pauses, *only)
 
 
 def loop_around(step: Step) -> Step | None:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from nodes.base import Node
 from nodes.compiling import Code, atom, call, literal, quoted, statement
 from nodes.compiling.layout import STEP, docstring, loose
 from runtime.compiling.chunks import Chunk, kept_whole, laid_out, moved_in
@@ -20,6 +19,8 @@ from runtime.compiling.steps import (
     loop_around,
     record_of,
     steps_in,
+    tried_again,
+    tries,
 )
 from runtime.plan import Scope, Step, Tool
 
@@ -232,19 +233,9 @@ class Wiring:
         """The call of the step's function."""
         function = self.drawing.functions[step.id]
         made = self.called_with(function, step, condition, lines)
-        policy = step.policy
-        # What a step waited for is not asked for again: neither does a run.
-        if policy.retries and function.waits and type(step.node).resume is Node.resume and step.toolbox is None:
-            again = self.drawing.library.kit("again")
-            only = [literal([str(one) for one in policy.retry_on])] if policy.retry_on else []
-            made = call(
-                again,
-                atom(f"lambda: {made.flat}"),
-                str(policy.retries),
-                repr(policy.first_delay),
-                repr(policy.max_delay),
-                *only,
-            )
+        if tried_again(step, function.waits) and not step.policy.ask_first:
+            kit = self.drawing.library.kit
+            made = tries(step, lambda name, *arguments: call(kit(name), *arguments), made)
         if function.waits:
             return Code(f"await {made.flat}", f"await {made.head}", made.parts, made.close)
         return made

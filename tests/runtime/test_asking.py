@@ -11,7 +11,6 @@ import pytest
 
 from nodes.blueprint import Blueprint
 from nodes.catalog import catalog
-from nodes.compiling import CannotCompile
 from runtime.compiling import compile_python
 from runtime.execution import Order
 from runtime.forks import Past, reuse
@@ -19,6 +18,7 @@ from runtime.views import ApprovalInfo, RunView
 from storage.errors import lost
 from tests.runtime.engines import TENANT, WHO, Rig, open_rig, outputs, states
 from tests.runtime.small_nodes import drawn, world
+from tests.runtime.test_compiling import imported
 
 
 @pytest.fixture(autouse=True)
@@ -267,29 +267,55 @@ async def test_what_is_pinned_or_switched_off_does_nothing_and_so_asks_nobody(ri
     assert not await rig.approvals.list(WHO)
 
 
-def test_a_module_that_left_the_factory_has_nobody_to_ask() -> None:
-    with pytest.raises(CannotCompile) as refused:
-        compile_python(
-            Blueprint.parse(
-                {
-                    "nodes": [
-                        {"id": "go", "type": "trigger.manual"},
-                        {
-                            "id": "it",
-                            "type": "action.text_template",
-                            "policy": {"ask_first": True},
-                            "settings": {"template": "x"},
-                        },
-                    ],
-                    "edges": [
-                        {"id": "e", "source": "go", "source_port": "value", "target": "it", "target_port": "value"}
-                    ],
-                }
-            ),
-            catalog(),
-        )
-    assert "it asks a person first" in refused.value.message
-    assert refused.value.where == {"node": "it"}
+class Person:
+    """Says at a terminal what it was told to say, and remembers what it was asked."""
+
+    def __init__(self, approved: bool) -> None:
+        self.approved = approved
+        self.asked: list[tuple[Any, ...]] = []
+
+    async def ask(self, *question: Any) -> dict[str, Any]:
+        self.asked.append(question)
+        return {"approved": self.approved, "note": "not today", "by": "Ann"}
+
+
+class Web:
+    """Fails once with an error after which it helps to try again."""
+
+    def __init__(self, module: Any) -> None:
+        self.calls = 0
+        self.module = module
+
+    async def request(self, method: str, url: str, **_: Any) -> Any:
+        self.calls += 1
+        if self.calls == 1:
+            raise self.module.NodeError("not now", retry=True, category="remote")
+        return self.module.HttpReply(200, {}, b"{}", url)
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("approved", [True, False])
+async def test_a_module_asks_at_the_terminal_once_for_all_tries(tmp_path: Path, approved: bool, retries: int) -> None:
+    policy = {"ask_first": True, "retries": retries, "first_delay": 0, "on_error": "port"}
+    place = {"url": "https://api.example.com", "method": "GET"}
+    document = {
+        "allowed_hosts": ["api.example.com"],
+        "nodes": [
+            {"id": "go", "type": "trigger.manual"},
+            {"id": "it", "name": "Get it", "type": "context.http_request", "policy": policy, "settings": place},
+        ],
+        "edges": [{"id": "e", "source": "go", "source_port": "value", "target": "it", "target_port": "value"}],
+    }
+    module = imported(compile_python(Blueprint.parse(document), catalog()), tmp_path)
+    person, web, world = Person(approved), Web(module), module.World()
+    world.people, world.http = person, web
+    given = await module.run({"id": 7}, world=world)
+    assert [one[:2] for one in person.asked] == [("May “Get it” go ahead?", {"value": {"id": 7}})]
+    assert web.calls == (0 if not approved else 1 + min(retries, 1))
+    error = given if "message" in (given or {}) else None
+    assert (error is None) is (approved and retries > 0)
+    if not approved:
+        assert error["message"] == "Ann said no to “Get it”: not today."
 
 
 async def test_a_question_waits_for_a_database_that_is_away(rig: Rig) -> None:
