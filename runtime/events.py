@@ -16,7 +16,7 @@ A fact is a plain JSON record, because it is written, sent and folded far more o
     step.resumed    {node, iteration, answer}
     step.held       {node, iteration, input, why: breakpoint|step}
     step.simulated  {node, iteration, sentence}
-    loop.started    {node, iteration, items}         loop.again      {node, iteration, round}
+    loop.started    {node, iteration, items}         loop.again      {node, iteration, round, item?}
     agent.started   {node, iteration, messages, memory}
     agent.turn      {node, iteration, turn, text, calls: [{n, tool, name, args, raw, error?}], model, tokens_in, tokens_out, cost,
                      sample?, last?, wrong?}; a call without error is run in the iteration `<the agent's>.<n>`

@@ -31,7 +31,7 @@ from runtime.states import RunState
 
 _COPIED = {
     "loop.started": ("items",),
-    "loop.again": ("round",),
+    "loop.again": ("round", "item"),
     "agent.started": ("messages", "memory"),
     "agent.turn": ("turn", "text", "calls", "model", "tokens_in", "tokens_out", "cost", "sample", "last", "wrong"),
 }

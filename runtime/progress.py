@@ -171,7 +171,10 @@ class Progress:
         elif kind == "agent.turn":
             self.take_turn(frame, step, fact)
         elif kind == "loop.again" and (open_ := self._undecided.pop((step.id, frame.path), None)) is not None:
-            self._next_round(*open_)
+            loop, index = open_
+            if "item" in fact:  # a person put this in the place of what the round before came to
+                loop.value = fact["item"]
+            self._next_round(loop, index)
             self._bury()
 
     def place(self, node: str, iteration: str) -> tuple[Frame, Step] | None:

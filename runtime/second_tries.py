@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from nodes.base import Loop
 from nodes.errors import Conflict
 from runtime.events import Fact
 from runtime.forks import Past, Reuse, Start, reuse
@@ -21,7 +22,7 @@ class Place(NamedTuple):
 
 
 class Feed(NamedTuple):
-    """Where an input port got its value from: what another step gave by a port, or with `item` that item of a loop."""
+    """Where an input port got its value from: what another step gave by a port, or with `item` that item or round of a loop."""
 
     source: Place
     port: str
@@ -36,11 +37,11 @@ def take_over(past: Past, plan: Plan, step_input: Mapping[str, Any] | None = Non
     if not step_input or failed is None:
         return taken
     fed = feeds(past, plan, failed)
-    kept = {(fact["kind"], fact.get("node"), fact.get("iteration")) for fact in taken.facts}
+    kept = {_kept(fact) for fact in taken.facts}
     changed: dict[Place, dict[Any, Any]] = {}
     for port, value in step_input.items():
         feed = fed.get(port)
-        if feed is None or ("step.reused" if feed.item is None else "loop.started", *feed.source) not in kept:
+        if feed is None or _origin(past.plan, feed) not in kept:
             raise Conflict(
                 f"What the failed step gets by “{port}” cannot be changed here.",
                 code="dead_letter.not_editable",
@@ -54,6 +55,23 @@ def take_over(past: Past, plan: Plan, step_input: Mapping[str, Any] | None = Non
     keys = {node: key for node, key in taken.keys.items() if node != failed.place.node}
     facts = [_edited(fact, changed) for fact in taken.facts if not _of_talk(plan, fact, failed.place)]
     return replace(taken, facts=tuple(facts), keys=keys)
+
+
+def _kept(fact: Fact) -> tuple[Any, ...]:
+    return fact["kind"], fact.get("node"), fact.get("iteration"), fact.get("round", 0)
+
+
+def _origin(plan: Plan, feed: Feed) -> tuple[Any, ...]:
+    """The fact that a value came with: the end of a step, the begin of a loop, or that of a later round."""
+    if feed.item is None:
+        return "step.reused", *feed.source, 0
+    if feed.item and _in_rounds(plan.steps[feed.source.node]):
+        return "loop.again", *feed.source, feed.item
+    return "loop.started", *feed.source, 0
+
+
+def _in_rounds(step: Step) -> bool:
+    return isinstance(step.node, Loop) and step.node.rounds
 
 
 class Failure(NamedTuple):
@@ -82,6 +100,8 @@ def _edited(fact: Fact, changed: Mapping[Place, Mapping[Any, Any]]) -> Fact:
         return {**fact, "output": {**fact["output"], **new}}
     if fact["kind"] == "loop.started":
         return {**fact, "items": [new.get(number, item) for number, item in enumerate(fact["items"])]}
+    if fact["kind"] == "loop.again" and fact["round"] in new:
+        return {**fact, "item": new[fact["round"]]}
     return fact
 
 
@@ -104,8 +124,7 @@ def _of_talk(plan: Plan, fact: Fact, failed: Place) -> bool:
 def feeds(past: Past, plan: Plan, failed: Failure) -> dict[str, Feed]:
     """For each input port of the step that failed what came in by it, where that can be changed for this step alone.
 
-    Left out are ports that take several values, those that get something from outside of the loop around the step, and
-    the later rounds of a loop of rounds, for what they get is what the round before came to.
+    Left out are ports that take several values, and those that get something from outside of the loop around the step.
     """
     node, step = failed.place.node, past.plan.steps[failed.place.node]
     if node not in plan.steps or any(loop.toolbox is not None for loop in _around(step)):
@@ -123,8 +142,7 @@ def feeds(past: Past, plan: Plan, failed: Failure) -> dict[str, Feed]:
 def _feed(frame: Frame, source: Step, port: str) -> Feed | None:
     loop = frame.loop
     if loop is not None and source is loop.step and port == "item":
-        first = not loop.node.rounds or frame.index == 0
-        return Feed(Place(source.id, loop.frame.path), port, frame.item, frame.index) if first else None
+        return Feed(Place(source.id, loop.frame.path), port, frame.item, frame.index)
     if source.scope is not frame.scope:
         return None
     given = frame.outputs[source.index] or {}

@@ -465,3 +465,35 @@ async def test_a_failure_that_a_loop_went_on_after_is_not_the_one_that_is_mended
     bad = await failed(factory, await made(factory, drawing), [1, "x"])
     letter = await factory.dead_letters.get(VIEWER, bad)
     assert (letter.node, letter.step_input) == ("then", {"value": [{"value": 1, "n": 2}]})
+
+
+async def test_what_a_later_round_began_with_is_mended_and_the_rounds_before_keep_their_results(
+    factory: Factory,
+) -> None:
+    nodes = {
+        "start": ("trigger.manual", {}),
+        "until": ("flow.repeat", {"until": "result.n is number and result.n > 8"}),
+        "double": ("context.set_values", {"values": [{"name": "n", "value": "{{ 'x' if n == 2 else (n - 0) * 2 }}"}]}),
+        "act": "action.act",
+        "say": ("action.text_template", {"template": "{{ input.n }}"}),
+    }
+    drawing = agent(
+        nodes,
+        "start.value > until.value",
+        "until.item > double.value",
+        "double.value > act.value",
+        "act.value > until.result",
+        "until.done > say.value",
+    )
+    bad = await failed(factory, await made(factory, drawing), {"n": 1})
+    assert (await factory.dead_letters.get(VIEWER, bad)).step_input == {"value": {"n": "x"}}
+    again = await factory.dead_letters.retry(DEVELOPER, bad, step_input={"value": {"n": "y"}})
+    assert (await ended(factory, again)).info.state == "failed"
+    assert (await factory.dead_letters.get(VIEWER, again)).step_input == {"value": {"n": "y"}}
+    # A retry of the retry takes over what a person put there.
+    same = await factory.dead_letters.retry(DEVELOPER, again)
+    assert (await ended(factory, same)).info.state == "failed"
+    assert (await factory.dead_letters.get(VIEWER, same)).step_input == {"value": {"n": "y"}}
+    view = await ended(factory, await factory.dead_letters.retry(DEVELOPER, same, step_input={"value": {"n": 5}}))
+    assert (view.info.state, view.output) == ("succeeded", "10")
+    assert len(DONE) == 3, "two rounds were not done again"
