@@ -37,6 +37,7 @@ EXAMPLES = [
     for cls in BUILT_IN
     if cls.type not in {*PARTS, *TOGETHER}
     for example in cls.examples
+    if example.settings.get("language") != "javascript"  # which is refused, and tested with its reason elsewhere
 ]
 FOLDER = asset_path("templates")
 INDEX = json.loads((FOLDER / "index.json").read_bytes())["templates"]
