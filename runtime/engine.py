@@ -199,7 +199,7 @@ class Engine:
         reserved = not order.sandbox and (order.parent is None or not order.awaited)
         if reserved and not self.queue.reserve(order.tenant):
             raise TooMany(
-                f"{self.queue.counts(order.tenant)[1]:,} runs of your team are waiting already.",
+                f"The queue of your team is full: {self.limits.of(order.tenant, 'queue_depth'):,} runs may wait, and as many do.",
                 code="limit.queue",
                 fix="Try again in a minute; nothing was started.",
                 where={"retry_after": RETRY_AFTER},

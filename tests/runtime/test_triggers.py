@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import random
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -177,6 +178,32 @@ async def test_a_signed_call_cannot_be_repeated(factory: Factory) -> None:
     with pytest.raises(BadCall) as caught:
         await call(factory, body, **headers)
     assert caught.value.status == 409
+
+
+async def test_no_mutation_of_a_signed_call_is_heard(factory: Factory) -> None:
+    await factory.vault.put(ADMIN, "shop", "s3cret")
+    await deploy(factory, hook("now", secret="shop"))
+    chance, body = random.Random(5), b'{"total": 120}'
+    true = signed("s3cret", body)
+    for _ in range(400):
+        sent, headers = bytearray(body), dict(true)
+        name = chance.choice(["body", "stamp", *true])
+        if name == "body":
+            sent[chance.randrange(len(sent))] ^= chance.randrange(1, 256)
+        elif name == "stamp":
+            other = int(true["x_factory_timestamp"]) + chance.choice([-600, -1, 1, 600])
+            headers["x_factory_timestamp"] = chance.choice(
+                [str(other), f"{other}.5", f" {other}", f"{other}x", "1e9", ""]
+            )
+        else:
+            text, place = headers[name], chance.randrange(len(headers[name]))
+            headers[name] = text[:place] + chance.choice("0gz.-=") * chance.randrange(3) + text[place + 1 :]
+        if bytes(sent) != body or headers != true:
+            with pytest.raises(BadCall) as caught:
+                await call(factory, bytes(sent), **headers)
+            assert caught.value.status == 401
+    assert await factory.runs.list(ADMIN) == []
+    assert (await call(factory, body, **true))[0] == 202
 
 
 async def test_another_event_id_does_not_make_a_signed_call_new(factory: Factory) -> None:
