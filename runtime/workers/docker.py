@@ -32,6 +32,7 @@ class Left:
     state: str
     profile: Profile | None
     created: float
+    current: bool = True  # whether its image is the one that new workers get
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,7 @@ class DockerBackend:
                 profile = None
             room = Path(self.facts["rooms"])
             box = Box(seen["worker"], room / seen["worker"], seen["ref"])
-            found.append(Left(box, seen["state"], profile, float(seen["created"])))
+            found.append(Left(box, seen["state"], profile, float(seen["created"]), bool(seen["current"])))
         return found
 
     async def events(self) -> AsyncGenerator[Happened]:

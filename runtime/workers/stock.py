@@ -225,6 +225,9 @@ class Stock:
             self.backend, self.profile, self._rooms, on_move=self._moved, on_lost=self.lose, id=left.box.id
         )
         worker.host, worker.generation = left.box.host or self.host, self._generation
+        if not left.current:
+            worker.generation -= 1
+            self._renewing = True
         self._begin(worker)
         taking = self._launching[worker] = keep(self._tasks, self._take_over(worker, left.box))
         self._adopting.add(taking)

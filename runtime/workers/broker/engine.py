@@ -252,14 +252,16 @@ class Engine:
         found = []
         for container in self._asks.containers(all=True, filters={"label": f"{LABEL}={self.home}"}):
             labels = container.get("Labels") or {}
-            worker = labels.get(WORKER_LABEL, "")
+            worker, size = labels.get(WORKER_LABEL, ""), orjson.loads(labels.get(SIZE_LABEL) or "null")
             self._refs[worker] = container["Id"]
             found.append(
                 {
                     "worker": worker,
                     "ref": container["Id"],
                     "state": container.get("State", ""),
-                    "size": orjson.loads(labels.get(SIZE_LABEL) or "null"),
+                    "size": size,
+                    # Its image may have been made by the recipe of an earlier version.
+                    "current": bool(size) and container.get("Image") == self.tag(size["image"]),
                     "created": container.get("Created", 0),
                 }
             )

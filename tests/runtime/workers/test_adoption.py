@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import docker as docker_library
 import pytest
 
 from runtime.workers.adoption import Note, job_key
@@ -76,6 +77,31 @@ async def test_workers_and_their_jobs_outlive_the_server(docker_engine, worker_i
 
 
 @docker
+async def test_workers_of_an_older_image_end_their_jobs_and_are_replaced(docker_engine, worker_image, home):
+    old = f"agent-factory/{home}:old"
+    client = docker_library.DockerClient(base_url=docker_engine)
+    client.images.get(worker_image).tag(old)
+    try:
+        engines = f"docker={docker_engine}"
+        await live_and_die(home, engines, old, 1.5)
+        before = set(first_processes(home))
+        async with next_life(home, engines, worker_image) as pool:
+            at_work = []
+            pool.on_change(lambda _: at_work.append(pool.stats().ready + pool.stats().busy))
+            done = await asyncio.gather(*(pool.run(step(n, 1.5), tenant=f"t{n}") for n in range(2)))
+            assert [one.value[0] for one in done] == [0, 1]
+            assert pool.stats().jobs == 0, "what ran was not run again"
+            async with asyncio.timeout(30):
+                while before & set(first_processes(home)) or pool.stats().ready < 3:
+                    await asyncio.sleep(0.02)
+            first = at_work.index(3) if 3 in at_work else 0
+            assert min(at_work[first:]) >= 2, "one goes when another is there"
+    finally:
+        client.images.remove(old, noprune=True)
+        client.close()
+
+
+@docker
 async def test_what_belongs_to_nobody_known_is_not_adopted(docker_engine, worker_image, home):
     engines = f"docker={docker_engine}"
     await live_and_die(home, engines, worker_image, 0.0)
@@ -108,7 +134,7 @@ async def test_who_asks_for_a_job_from_before_may_give_it_up(docker_engine, work
     async with next_life(home, engines, worker_image) as pool:
         asking = asyncio.create_task(pool.run(step(0, 20.0), tenant="t0"))
         async with asyncio.timeout(15):
-            while pool.stats().busy < 2:
+            while pool.stats().busy < 2 or len(pool._unfinished) > 1:  # until it was asked for
                 await asyncio.sleep(0.02)
             asking.cancel()
             while pool.stats().busy > 1:
