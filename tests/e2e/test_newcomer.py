@@ -166,7 +166,7 @@ def test_a_schedule_runs_code_and_asks_a_person(page: Page, server_with_workers:
     studio.fill("Cron text", "* * * * *")
     expect(studio.inspector.get_by_text("Every minute", exact=False).first).to_be_visible()
     studio.select("action.run_code")
-    editor = studio.inspector.locator(".cm-content")
+    editor = studio.inspector.locator(".cm-content:visible")
     editor.click()
     page.keyboard.press("Control+a")
     page.keyboard.type("print('working')\nresult = {'answer': 6 * 7, 'day': input}")
