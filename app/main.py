@@ -172,6 +172,7 @@ def factory_options(settings: Settings, *, ticking: bool = True) -> Options:
         database_url=settings.database(),
         vault_key=settings.key("vault"),
         home=installation(settings),
+        folder=settings.home / "on-the-way",
         docker=settings.docker,
         pool_size=settings.pool_size,
         pools=settings.pools(),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from nicegui import ui
 
-from app.pieces import ago, duration, json_tree, relative_time
-from app.sentences import count, durability, error_words, spoken, took
+from app.permissions import current_actor, current_factory, on
+from app.pieces import ago, button, duration, json_tree, relative_time
+from app.sentences import count, durability, error_words, size_words, spoken, took
 from nodes.categories import Category
 from runtime.events import Fact
 from runtime.plan import Step
@@ -26,12 +28,14 @@ def details(step: StepView, planned: Step, wait: Fact | None) -> None:
         _wait(step, wait)
     elif step.note and step.state != "failed":
         ui.label(step.note[:1].upper() + step.note[1:] + ".").classes("af-muted")
-    output, printed = _split(step.output)
+    output, printed, files = _split(step.output)
     with ui.element("div").classes("af-two"):
         _data("What came in", step.input)
         _data("What went out", output, missing="Nothing yet." if step.finished_at is None else "Nothing.")
     if printed:
         printed_box("What the code printed", printed)
+    if files:
+        _files(files)
     if step.log:
         _log(step)
     _facts(step, planned)
@@ -114,14 +118,15 @@ def _wait(step: StepView, wait: Fact) -> None:
                 ui.link("Go to Approvals", "/approvals")
 
 
-def _split(output: Any) -> tuple[Any, str]:
-    """The output as people think of it: a single port's value alone, and what code printed by itself."""
+def _split(output: Any) -> tuple[Any, str, list[Any]]:
+    """The output as people think of it: a single port's value alone, and what code printed and which files it left."""
     if not isinstance(output, dict):
-        return output, ""
+        return output, "", []
     ports = dict(output)
     printed = ports.pop("printed", "") if "result" in ports else ""
+    files = ports.pop("files", []) if "result" in ports else []
     shown = next(iter(ports.values())) if len(ports) == 1 and next(iter(ports)) in ("value", "result") else ports
-    return shown, printed if isinstance(printed, str) else ""
+    return shown, printed if isinstance(printed, str) else "", files if isinstance(files, list) else []
 
 
 def _data(title: str, value: Any, *, missing: str = "Nothing.") -> None:
@@ -140,6 +145,29 @@ def printed_box(title: str, text: str) -> ui.label:
         ui.label(title).classes("af-overline")
         with ui.element("div").classes("af-well"):
             return ui.label(text[:_PRINTED]).classes("af-mono whitespace-pre-wrap break-words")
+
+
+def _files(files: list[Any]) -> None:
+    """The files that code left. Those of a test are gone with it."""
+    with ui.element("div").classes("af-data").mark("kept-files"):
+        ui.label("Files that were kept").classes("af-overline")
+        with ui.element("div").classes("af-well"):
+            for file in files:
+                name, size = str(file.get("name", "")), int(file.get("size", 0))
+                with ui.element("div").classes("af-log"):
+                    ui.label(name).classes("af-strong break-words")
+                    ui.label(size_words(size)).classes("af-muted")
+                    if "hash" in file:
+                        button("Download", on(partial(_download, name)), quiet=True).props("dense")
+            if any("hash" in file for file in files):
+                ui.label("As they are now under Settings → Files & tables.").classes("af-muted af-small")
+            else:
+                ui.label("A test keeps them only until it ends.").classes("af-muted af-small")
+
+
+async def _download(name: str) -> None:
+    """Hand a file to the browser, as it is now."""
+    ui.download.content(await current_factory().shelves.file(current_actor(), name), name)
 
 
 def _log(step: StepView) -> None:

@@ -120,16 +120,21 @@ class Llm(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CodeReply:
-    """What user code left behind: its result and everything it printed."""
+    """What user code left behind: its result, everything it printed, and the files that were kept of it."""
 
     value: Any
     stdout: str
     stderr: str
     seconds: float
+    files: Sequence[Mapping[str, Any]] = ()
 
 
 class Worker(Protocol):
-    """Runs user code in isolation. Raises NodeError with the line of the user's code, or category worker."""
+    """Runs user code in isolation. Raises NodeError with the line of the user's code, or category worker.
+
+    `reads` are files of the tenant that lie beside the code, `keeps` names or patterns of files that it writes and that become
+    files of the tenant.
+    """
 
     async def run(
         self,
@@ -139,6 +144,8 @@ class Worker(Protocol):
         language: Literal["python", "javascript"] = "python",
         timeout: float = 30.0,
         size: str = "small",
+        reads: Sequence[str] = (),
+        keeps: Sequence[str] = (),
     ) -> CodeReply: ...
 
 

@@ -10,6 +10,7 @@ import orjson
 from nodes.base import CodeReply, Http, Llm, Mail, Memory, NodeError, Tables, Worker
 from nodes.errors import FactoryError
 from nodes.ids import new_id
+from runtime.code_files import CodeFiles
 from runtime.context import Doors, SandboxMemory, SandboxTables
 from runtime.egress import Egress
 from runtime.execution import Execution
@@ -19,6 +20,7 @@ from runtime.printing import Place, Printing
 from runtime.shelves import Shelves
 from runtime.vault import Vault
 from runtime.workers.backend import Job, JobResult
+from runtime.workers.store import Store
 from storage import event_seen
 from storage import memory as memories
 from storage.database import Database
@@ -47,6 +49,7 @@ class Outside:
     shelves: Shelves
     jobs: Jobs
     printing: Printing
+    store: Store
 
     def open(self, ex: Execution) -> "RunDoors":
         """The doors of one run."""
@@ -72,7 +75,8 @@ class RunDoors(Doors):
         self._sandbox_tables = SandboxTables(_Tables(outside.db, outside.shelves, tenant, "")) if ex.sandbox else None
 
     def worker(self, node: str, iteration: str, key: str) -> Worker:
-        return _Worker(self._outside, self._tenant, self._run, (node, iteration))
+        files = CodeFiles(self._outside.store, self._tenant, self.tables(key))
+        return _Worker(self._outside, self._tenant, self._run, (node, iteration), files)
 
     def memory(self, key: str) -> Memory:
         return self._sandbox_memory or _Memory(self._outside.db, self._tenant, key)
@@ -82,8 +86,8 @@ class RunDoors(Doors):
 
 
 class _Worker:
-    def __init__(self, outside: Outside, tenant: str, run: str, place: Place) -> None:
-        self._outside, self._tenant, self._run, self._place = outside, tenant, run, place
+    def __init__(self, outside: Outside, tenant: str, run: str, place: Place, files: CodeFiles) -> None:
+        self._outside, self._tenant, self._run, self._place, self._files = outside, tenant, run, place, files
 
     async def run(
         self,
@@ -93,15 +97,23 @@ class _Worker:
         language: Literal["python", "javascript"] = "python",
         timeout: float = 30.0,
         size: str = "small",
+        reads: Sequence[str] = (),
+        keeps: Sequence[str] = (),
     ) -> CodeReply:
         try:
+            parcel = await self._files.pack(reads, keeps) if reads or keeps else None
             with self._outside.printing.heard(self._tenant, self._run, self._place) as hear:
-                job = Job(new_id("job"), code, dict(inputs), timeout, language, run=self._run, on_output=hear)
+                job = Job(
+                    new_id("job"), code, dict(inputs), timeout, language, run=self._run, parcel=parcel, on_output=hear
+                )
                 result = await self._outside.jobs.run(job, tenant=self._tenant, profile=size)
+        except NodeError:
+            raise
         except FactoryError as error:
             raise NodeError(error.message, retry=True, category="worker", fix=error.fix, code=error.code) from error
         if result.ok:
-            return CodeReply(result.value, result.stdout, result.stderr, result.seconds)
+            files = await self._files.keep(result.files, keeps)
+            return CodeReply(result.value, result.stdout, result.stderr, result.seconds, files)
         problem = result.error
         assert problem is not None
         lost = problem.kind in ("killed", "worker_lost")

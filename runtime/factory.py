@@ -1,11 +1,15 @@
 """The Factory: holds everything that runs, in the order it has to start and stop. `async with Factory(options) as factory:`"""
 
+import asyncio
+import tempfile
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 
 from nodes.catalog import Catalog, catalog
+from nodes.ids import new_id
 from runtime.ahead import Ahead
 from runtime.alarms import Alarms
 from runtime.approvals import Approvals
@@ -40,6 +44,7 @@ from runtime.triggers import Hooks
 from runtime.variables import Variables
 from runtime.vault import Vault
 from runtime.workers.profiles import PROFILES, Profile
+from runtime.workers.store import Store
 from storage import changes
 from storage.changes import Mark
 from storage.database import Database
@@ -52,6 +57,8 @@ class Options:
     database_url: str
     vault_key: bytes = field(repr=False)
     home: str = ""
+    folder: Path | None = None
+    """Where files are while they are on their way to workers and back; without it, a folder that goes when this stops."""
     docker: str = "auto"
     pool_size: int = 2
     pools: Mapping[str, PoolRules] = field(default_factory=dict)
@@ -117,8 +124,17 @@ class Factory:
         )
         self.fleet_desk = FleetDesk(self.fleet, self.db, self.bus)
         self.printing = Printing(self.bus)
+        self.store = Store(options.folder or Path(tempfile.gettempdir()) / new_id("agent-factory"))
         outside = Outside(
-            self.db, self.egress, self.llms, self.mailer, self.vault, self.shelves, self.fleet, self.printing
+            self.db,
+            self.egress,
+            self.llms,
+            self.mailer,
+            self.vault,
+            self.shelves,
+            self.fleet,
+            self.printing,
+            self.store,
         )
         self.engine = Engine(
             self.db,
@@ -157,6 +173,7 @@ class Factory:
         self.alarms = Alarms(self.db, self.bus, self.engine, self.runs)
         self.dead_letters = DeadLetters(self.db, self.bus, self.engine, self.plans, self.runs)
         self.clock = Clock(self.db, self.engine, self.plans)
+        self.clock.retention.store = self.store
         self.schedules = self.clock.schedules
         self.happenings = Happenings(self.db, self.engine, self.plans)
         self.engine.on_ended = self.happenings.run_ended
@@ -187,6 +204,8 @@ class Factory:
             stack.push_async_callback(self.llms.stop)
             if self.llms.configured:
                 await self.llms.warm()
+            if self.options.folder is None:
+                stack.push_async_callback(asyncio.to_thread, self.store.remove)
             await self.fleet.start()
             stack.push_async_callback(self.fleet.stop)
             await self.fleet_desk.start()

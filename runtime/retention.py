@@ -1,4 +1,6 @@
-"""Ended runs are kept for as many days as their team says, and then removed: few at a time, beside what goes on."""
+"""Ended runs are kept for as many days as their team says, and then removed: few at a time, beside what goes on.
+
+Files on their way to workers and back go with them."""
 
 import asyncio
 import time
@@ -8,6 +10,7 @@ from functools import partial
 import structlog
 
 from runtime.limits import Limits
+from runtime.workers.store import Store
 from storage import retention
 from storage.database import Database
 
@@ -15,6 +18,7 @@ log = structlog.get_logger()
 
 DAY = 86_400.0
 PAUSE = 0.05  # seconds between two batches: whoever waits for the disk comes in between
+ON_THE_WAY = 1_800.0  # seconds: no step of code goes on for so long
 BATCH = 200  # runs that are looked at together
 
 
@@ -26,6 +30,8 @@ class Retention:
         self._limits = limits
         self._now = now
         self._going = False
+        self.store: Store | None = None
+        """Where files are on their way to workers and back: what is left there goes too."""
 
     async def forget(self) -> int:
         """Go once through the oldest runs of every team; how many were removed. Raises StorageError."""
@@ -33,6 +39,8 @@ class Retention:
             return 0
         self._going, removed, tenant = True, 0, ""
         try:
+            if self.store is not None:
+                await asyncio.to_thread(self.store.sweep, ON_THE_WAY)
             while (found := await self._db.read_all(partial(retention.next_tenant, after=tenant))) is not None:
                 tenant = found
                 removed += await self._forget_of(tenant)

@@ -3,13 +3,29 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from nodes.base import Code, Context, Effect, Example, Family, Node, Out, PortInfo
+from nodes.base import (
+    SKIP,
+    Code,
+    Context,
+    Effect,
+    Example,
+    Family,
+    FileName,
+    Label,
+    Node,
+    Out,
+    Port,
+    PortInfo,
+    class_ports,
+)
 from nodes.compiling import CannotCompile, Writer, call
 from nodes.compiling.own_code import own_function
-from nodes.shape import TEXT, Shape
+from nodes.shape import NUMBER, TEXT, Shape, list_of, record
 
+MOST_FILES = 20
+Kept = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"placeholder": "report.csv"})]
 SNIPPET = """\
 # What arrived is `input`; the fields of a record are names of their own.
 # Give back a result with `return`, and print what you want to see in the run.
@@ -31,6 +47,7 @@ class Ran(Out):
 
     result: Annotated[Any, PortInfo(help="What the code returned, or its variable `result`.")]
     printed: Annotated[str, PortInfo(help="Everything that the code printed.")]
+    files: Annotated[list[Any], PortInfo(help="The files that were kept: name, kind and size of each.")] = SKIP
 
 
 class RunCode(Node):
@@ -63,6 +80,21 @@ class RunCode(Node):
             {"value": {"text": "one two"}},
             {"result": ["two", "one"], "printed": ""},
             given={"worker": ["two", "one"]},
+        ),
+        Example(
+            "From one file to another",
+            {
+                "code": "text = open('names.txt').read()\nopen('loud.txt', 'w').write(text.upper())",
+                "reads": ["names.txt"],
+                "keeps": ["loud.txt"],
+            },
+            {"value": None},
+            {
+                "result": None,
+                "printed": "",
+                "files": [{"name": "loud.txt", "media_type": "text/plain", "size": 3}],
+            },
+            given={"files": {"names.txt": "Ada"}, "worker_files": {"loud.txt": "ADA"}},
         ),
     )
 
@@ -97,15 +129,55 @@ class RunCode(Node):
         json_schema_extra={"show_when": {"language": "python"}},
     )
 
+    reads: list[FileName] = Field(
+        default_factory=list,
+        max_length=MOST_FILES,
+        title="Files it reads",
+        description="Files of your team that lie beside the code: open them by their name. 64 MB together at most.",
+        json_schema_extra={"section": "Files", "format": "file"},
+    )
+    keeps: list[Kept] = Field(
+        default_factory=list,
+        max_length=MOST_FILES,
+        title="Files to keep",
+        description="What the code writes, such as report.csv, or *.png for all of a kind; 25 MB together at most. They become "
+        "files of your team under Settings → Files & tables, in place of those of the same name.",
+    )
+
+    @field_validator("reads", "keeps")
+    @classmethod
+    def _are_names(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not name.strip() or name in (".", "..") or not name.isprintable() or "/" in name or "\\" in name:
+                raise ValueError("write the names of files, without folders")
+        return names
+
     async def run(self, ctx: Context, value: Any = None) -> Ran:
         inputs = {name: part for name, part in value.items() if name.isidentifier()} if isinstance(value, dict) else {}
         inputs["input"] = value
         reply = await ctx.worker.run(
-            self.written, inputs, language=self.language, timeout=self.timeout, size=self.worker_size()
+            self.written,
+            inputs,
+            language=self.language,
+            timeout=self.timeout,
+            size=self.worker_size(),
+            reads=self.reads,
+            keeps=self.keeps,
         )
         if reply.stderr:
             ctx.log("The code wrote to its error output.", text=reply.stderr[:2000])
-        return Ran(result=reply.value, printed=reply.stdout)
+        files = [dict(one) for one in reply.files] if self.keeps else SKIP
+        return Ran(result=reply.value, printed=reply.stdout, files=files)
+
+    def outputs(self) -> tuple[Port, ...]:
+        ports = class_ports(type(self))[1]
+        return ports if self.keeps else tuple(port for port in ports if port.name != "files")
+
+    def effect_here(self) -> Effect:
+        return Effect.E2 if self.keeps else Effect.E1
+
+    def labels(self) -> frozenset[Label]:
+        return frozenset({Label.PRIVATE}) if self.reads else frozenset()
 
     @property
     def written(self) -> str:
@@ -118,6 +190,11 @@ class RunCode(Node):
                 "its code is JavaScript, and a Python module cannot run it.",
                 fix="Write the step in Python, or run this agent in the factory.",
             )
+        if self.reads or self.keeps:
+            raise CannotCompile(
+                "its code reads or keeps files, which only the factory gives it.",
+                fix="Read the file with “Read a table” before and write it with “Write a file” after, or run this agent in the factory.",
+            )
         name, names = own_function(w, self.code)
         if set(names) - {"input"}:
             w.let("known", "value if isinstance(value, dict) else {}" if "value" in w.ports else "{}")
@@ -128,7 +205,8 @@ class RunCode(Node):
         w.gives(result="result", printed="printed.getvalue()")
 
     def shapes(self, arriving: Mapping[str, Shape]) -> Mapping[str, Shape]:
-        return {"printed": TEXT}
+        file = record({"name": TEXT, "media_type": TEXT, "size": NUMBER}, open=True)
+        return {"printed": TEXT, "files": list_of(file)} if self.keeps else {"printed": TEXT}
 
     def worker_size(self) -> str:
         return "node" if self.language == "javascript" else self.size

@@ -97,6 +97,9 @@ def _walk(model: BaseModel, field: str, kind: str, label: str) -> Iterator[Writt
                 if isinstance(row, BaseModel):
                     place = f"{field}{setting.name}.{number}."
                     yield from _walk(row, place, f"{kind}{setting.name}.", f"{label}{setting.label} {number + 1}: ")
+                elif isinstance(row, str) and setting.format:
+                    place, name = f"{field}{setting.name}.{number}", f"{label}{setting.label} {number + 1}"
+                    yield Written(place, kind + setting.name, name, setting.format, row)
         elif isinstance(value, BaseModel):
             yield from _walk(value, f"{field}{setting.name}.", f"{kind}{setting.name}.", f"{label}{setting.label}: ")
 

@@ -54,8 +54,11 @@ class Note:
 
 
 def job_key(job: Job, inputs: bytes | None = None) -> str:
-    """What makes it the same job in another life: its run, code and inputs. Empty for one that belongs to no run."""
-    if not job.run:
+    """What makes it the same job in another life: its run, code and inputs. Empty for one that belongs to no run.
+
+    Empty too for one with files: they are on their way in this life only, so the next one runs it again.
+    """
+    if not job.run or job.parcel is not None:
         return ""
     content = orjson.dumps(job.inputs) if inputs is None else inputs
     made = hashlib.blake2b(digest_size=16)

@@ -95,10 +95,11 @@ def become_node(frame: dict[str, Any], limits: dict[str, Any], outcome: int) -> 
     node = facts.get("node") or shutil.which("node", path=SYSTEM)
     if not node:
         raise NoNode("This worker cannot run JavaScript. Choose a worker of the size “node”.")
-    path = "/workspace/.job"
-    with open(path, "w+b") as file:
+    path = f"/workspace/.job-{os.getpid()}"
+    with open(path, "x+b") as file:
         os.unlink(path)
-        job = {"code": frame["code"], "inputs": frame["inputs"], "result": limits["result"], "outcome": outcome}
+        job = {key: frame[key] for key in ("code", "inputs")} | {key: limits[key] for key in ("result", "disk")}
+        job["outcome"] = outcome
         file.write(json.dumps(job).encode())
         file.flush()
         os.lseek(file.fileno(), 0, os.SEEK_SET)

@@ -27,10 +27,12 @@ function fail(error) {
   const own = String((error && error.stack) || error).split('\n');
   const trace = own.filter((line, at) => at === 0 || !/^\s+at /.test(line) || line.includes(NAME)).join('\n');
   const memory = error instanceof RangeError && /allocation|Invalid (array|string) length/.test(error.message);
+  const full = error && (error.code === 'ENOSPC' || error.code === 'EFBIG');
+  const room = `There is no room for more files: those of the code may take ${job.disk / 1048576} MB.`;
   leave('E', {
     kind: known ? 'result' : error instanceof SyntaxError && error.early ? 'syntax' : memory ? 'memory' : 'exception',
     type: known ? error.type : (error && error.name) || typeof error,
-    message: String((error && error.message) || error).slice(0, MESSAGE_LIMIT),
+    message: full ? room : String((error && error.message) || error).slice(0, MESSAGE_LIMIT),
     line: known ? null : placeOf(error),
     traceback: known ? '' : trace.slice(0, TRACEBACK_LIMIT),
   });

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import ctypes
+import errno
 import gc
 import json
 import linecache
@@ -390,6 +391,10 @@ def failure(error: BaseException) -> dict[str, Any]:
         return _failure("memory", error, message, line, trimmed(error))
     if isinstance(error, SystemExit):
         return _failure("exception", error, f"The code ended itself with `exit({error.code!r})`.", line, trimmed(error))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG):
+        room = resource.getrlimit(resource.RLIMIT_FSIZE)[0] // 1_048_576
+        message = f"There is no room for more files: those of the code may take {room} MB."
+        return _failure("exception", error, message, line, trimmed(error))
     return _failure("exception", error, message_of(error), line, trimmed(error))
 
 

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -76,15 +76,22 @@ class Store:
         """Take a content in pieces."""
         return Coming(self, tenant)
 
-    def sweep(self, tenant: str, *, keep: Collection[str], older_than: float) -> int:
-        """Remove what nobody names any more and what is older than so many seconds; says how many."""
-        removed = 0
-        for path in list(self._room(tenant).rglob("*")) if self._room(tenant).is_dir() else []:
+    def sweep(self, older_than: float) -> int:
+        """Remove what has lain here for so many seconds, whole or in part; says how many.
+
+        Nothing is kept here for good: what a job is given was put here for it, and what it leaves goes on to where it is kept.
+        """
+        removed, before = 0, time.time() - older_than
+        for path in self._folder.rglob("*") if self._folder.is_dir() else ():
             with contextlib.suppress(OSError):
-                if path.is_file() and path.name not in keep and path.stat().st_mtime < time.time() - older_than:
+                if path.is_file() and path.stat().st_mtime < before:
                     path.unlink()
                     removed += 1
         return removed
+
+    def remove(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _room(self, tenant: str) -> Path:
         return self._folder / hashlib.sha256(tenant.encode()).hexdigest()[:32]
@@ -125,11 +132,9 @@ class Coming:
         return self._hash.hexdigest()
 
     def keep(self) -> str:
-        """It is whole: keep it, safe from a loss of power, and give its hash."""
+        """It is whole: keep it, and give its hash. Not safe from a loss of power: then its job is lost as well."""
         path = self._store._path(self._tenant, self.digest)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        self._file.flush()
-        os.fsync(self._file.fileno())
         self._file.close()
         os.replace(self._file.name, path)
         return self.digest
@@ -173,7 +178,8 @@ class Parcel:
         if not self.bring:
             return
         folder = room / IN
-        folder.mkdir(mode=0o755, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # of a job that was cut off
+        folder.mkdir(mode=0o755)
         folder.chmod(0o755)
         for digest in set(self.bring.values()):
             shutil.copyfile(self.store.path(self.tenant, digest), folder / digest)
@@ -222,7 +228,7 @@ class Parcel:
         if frame.get("too_large") and result.ok:
             error = JobError(
                 kind="result",
-                message=f"The files that the code leaves are more than the {self.most / 1024**2:g} MiB that may be kept.",
+                message=f"The files that the code leaves are more than the {self.most / 1024**2:g} MB that may be kept.",
             )
             return replace(result, ok=False, value=None, error=error)
         return replace(result, files=kept)

@@ -21,7 +21,7 @@ from runtime.workers.adoption import Note, is_first_process
 from runtime.workers.backend import DOOR, Backend, Box, Job, JobError, JobResult, NoWorker, Profile
 from runtime.workers.hosts import Hosts
 from runtime.workers.states import WORKER, WorkerState
-from runtime.workers.store import Parcel
+from runtime.workers.store import IN, Parcel
 from runtime.workers.views import JobSeen, Vital
 from runtime.workers.watchdog import Pulse
 
@@ -158,6 +158,7 @@ class Worker:
             raise NoWorker("It belonged to a crew.")
         door = self._room / DOOR
         try:
+            await asyncio.to_thread(shutil.rmtree, self._room / IN, ignore_errors=True)
             await asyncio.to_thread(door.unlink, missing_ok=True)
             await self._listen(door)
         except OSError as error:

@@ -142,13 +142,17 @@ class FakeWorker:
     stdout: str = ""
     jobs: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
 
     async def run(self, code: str, inputs: Mapping[str, Any], **asked: Any) -> CodeReply:
         self.jobs.append((code, dict(inputs)))
         self.asked.append(asked)
         if isinstance(self.value, NodeError):
             raise self.value
-        return CodeReply(self.value, self.stdout, "", 0.01)
+        files = [
+            {"name": name, "media_type": "text/plain", "size": len(text.encode())} for name, text in self.files.items()
+        ]
+        return CodeReply(self.value, self.stdout, "", 0.01, files)
 
 
 class FakeMemory(dict[str, Any]):
@@ -249,7 +253,7 @@ class FakeContext:
         self.deadline = time.monotonic() + 60
         self.http = FakeHttp(given.get("http", {}))
         self.llm = FakeLlm(given.get("llm", "An answer."))
-        self.worker = FakeWorker(given.get("worker"))
+        self.worker = FakeWorker(given.get("worker"), files=given.get("worker_files", {}))
         self.memory = FakeMemory(given.get("memory", {}))
         files = {
             name: text.encode() if isinstance(text, str) else text for name, text in given.get("files", {}).items()

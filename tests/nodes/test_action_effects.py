@@ -136,8 +136,25 @@ async def test_javascript_is_given_to_a_worker_that_has_it():
     node = make("action.run_code", language="javascript", javascript="// js\nreturn a", code="python", size="large")
     await run(node, {"value": {"a": 1}}, context)
     assert context.worker.jobs == [("// js\nreturn a", {"a": 1, "input": {"a": 1}})]
-    assert context.worker.asked == [{"language": "javascript", "timeout": 30, "size": "node"}]
+    assert context.worker.asked == [{"language": "javascript", "timeout": 30, "size": "node", "reads": [], "keeps": []}]
     assert (node.worker_size(), node.describe()) == ("node", "return a")
+
+
+async def test_files_change_what_code_is_and_does():
+    plain, reads, keeps = make("action.run_code"), {"reads": ["a.csv"]}, {"keeps": ["b.csv", "*.png"]}
+    assert [port.name for port in plain.outputs()] == ["result", "printed"]
+    assert (plain.effect_here(), plain.labels()) == (Effect.E1, frozenset())
+    assert make("action.run_code", **reads).labels() == {Label.PRIVATE}
+    node = make("action.run_code", **keeps)
+    assert [port.name for port in node.outputs()] == ["result", "printed", "files"]
+    assert node.effect_here() == Effect.E2
+    assert fired(await node.run(FakeContext({"worker": 1}))) == {"result": 1, "printed": "", "files": []}
+
+
+@pytest.mark.parametrize("name", ["", " ", "..", "a/b", "/etc/passwd", "a\\b", "a\nb", "x" * 201])
+def test_a_file_of_the_code_has_a_plain_name(name: str):
+    for field in ("reads", "keeps"):
+        assert field in refused("run_code", **{field: [name]})
 
 
 async def test_an_error_of_the_code_is_passed_on_as_it_is():

@@ -142,6 +142,110 @@ async def test_without_node_the_error_and_the_check_say_what_to_install(
     assert "node.missing" in {finding.code for finding in found}
 
 
+# --- files -------------------------------------------------------------------------------------------------------------------
+
+
+COPY = """
+import os
+os.mkdir("deep")
+open("deep/no.csv", "w").write("in a folder")
+for name in ("a.csv", "b.csv", "note.txt"):
+    open(name, "w").write(open("prices.csv").read().upper())
+return open("prices.csv").read()
+"""
+COPY_IN_JAVASCRIPT = """
+const fs = require('fs')
+const text = fs.readFileSync('prices.csv', 'utf8')
+for (const name of ['a.csv', 'b.csv', 'note.txt']) fs.writeFileSync(name, text.toUpperCase())
+return text
+"""
+
+
+async def test_files_of_the_team_go_in_and_what_is_kept_is_a_file_of_the_team(factory: Factory) -> None:
+    await factory.shelves.put_file(ADMIN, "prices.csv", b"tea,3\n", "text/csv")
+    document = code(COPY, reads=["prices.csv"], keeps=["*.csv", "note.txt"])
+    draft = await factory.blueprints.create(ADMIN, document)
+    done = await factory.runs.wait(ADMIN, await factory.runs.start(ADMIN, draft.id), 60)
+    assert done.info.error is None
+    output = done.steps[-1].output
+    assert output["result"] == "tea,3\n"
+    assert [(file["name"], file["media_type"], file["size"]) for file in output["files"]] == [
+        ("a.csv", "text/csv", 6),
+        ("b.csv", "text/csv", 6),
+        ("note.txt", "text/plain", 6),
+    ]
+    assert await factory.shelves.file(ADMIN, "b.csv") == b"TEA,3\n"
+    assert [file.name for file in await factory.shelves.files(ADMIN)] == ["a.csv", "b.csv", "note.txt", "prices.csv"]
+    assert await factory.shelves.files(STRANGER) == []
+
+
+async def test_a_test_reads_files_and_keeps_none(factory: Factory) -> None:
+    await factory.shelves.put_file(ADMIN, "prices.csv", b"tea,3\n", "text/csv")
+    nodes = {
+        "go": "trigger.manual",
+        "write": ("action.run_code", {"code": COPY, "reads": ["prices.csv"], "keeps": ["a.csv"]}),
+        "read": ("action.run_code", {"code": "return open('a.csv').read()", "reads": ["a.csv"]}),
+    }
+    document = agent(nodes, "go.value > write.value", "write.files > read.value")
+    done = await factory.runs.wait(ADMIN, await factory.sandbox.start(ADMIN, document), 60)
+    assert done.info.error is None
+    assert done.steps[-1].output["result"] == "TEA,3\n", "within the test it is there"
+    assert [file.name for file in await factory.shelves.files(ADMIN)] == ["prices.csv"]
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "says"),
+    [
+        ("return 1", {"reads": ["gone.csv"]}, "There is no file “gone.csv”."),
+        ("return 1", {"keeps": ["report.csv"]}, "The code did not write the file “report.csv”, which is to be kept."),
+        (
+            "for n in range(3):\n    open(f'{n}.bin', 'wb').write(bytes(10 * 1024 * 1024))",
+            {"keeps": ["*.bin"], "size": "medium"},
+            "The files that the code leaves are more than the 25 MB that may be kept.",
+        ),
+        (
+            "open('a', 'wb').write(bytes(17 * 1024 * 1024))",
+            {},
+            "Line 1 of the code: There is no room for more files: those of the code may take 16 MB.",
+        ),
+    ],
+)
+async def test_what_is_wrong_with_files_is_said_in_words(
+    factory: Factory, text: str, settings: dict[str, Any], says: str
+) -> None:
+    run = await factory.sandbox.start(ADMIN, code(text, **settings))
+    error = (await factory.runs.wait(ADMIN, run, 60)).info.error
+    assert error is not None
+    assert error["message"] == says
+    assert error["fix"]
+    assert await factory.shelves.files(ADMIN) == []
+
+
+async def test_javascript_reads_and_writes_files_too(javascript: Factory) -> None:
+    await javascript.shelves.put_file(ADMIN, "prices.csv", b"tea,3\n", "text/csv")
+    files = {"reads": ["prices.csv"], "keeps": ["b.csv"]}
+    document = code("unused", language="javascript", javascript=COPY_IN_JAVASCRIPT, **files)
+    done = await javascript.runs.wait(ADMIN, await javascript.sandbox.start(ADMIN, document), 60)
+    assert done.info.error is None
+    assert done.steps[-1].output["files"] == [{"name": "b.csv", "media_type": "text/csv", "size": 6}]
+    too_much = "const fs = require('fs')\nfs.writeFileSync('a', Buffer.alloc(70_000_000))"
+    document = code("unused", language="javascript", javascript=too_much)
+    done = await javascript.runs.wait(ADMIN, await javascript.sandbox.start(ADMIN, document), 60)
+    assert done.info.error is not None
+    said = "Line 2 of the code: There is no room for more files: those of the code may take 64 MB."
+    assert done.info.error["message"] == said
+
+
+async def test_what_the_code_reads_is_limited_together(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.code_files.MOST_READ", 10)
+    for name in ("a", "b"):
+        await factory.shelves.put_file(ADMIN, name, bytes(6), "text/plain")
+    run = await factory.sandbox.start(ADMIN, code("return 1", reads=["a", "b"]))
+    error = (await factory.runs.wait(ADMIN, run, 60)).info.error
+    assert error is not None
+    assert (error["code"], "together" in error["message"]) == ("step.limit", True)
+
+
 # --- in memory only ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Runs that ended long ago are removed with all that belongs to them; what something still needs stays, whatever its age."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from sqlmodel import func, select
 
-from nodes.errors import FactoryError
+from nodes.errors import FactoryError, NotFound
 from runtime.clock import CLEAN_EVERY
 from runtime.factory import Factory
 from runtime.retention import BATCH, DAY
@@ -100,6 +101,16 @@ async def test_runs_that_ended_long_ago_go_unless_something_needs_them(factory: 
     gone = {"long ago", "cancelled", "dismissed", "tried again", "the second try", "called by one that goes too"}
     assert past.ids.keys() - await past.left() == gone
     assert await factory.clock.retention.forget() == 0
+
+
+async def test_files_that_were_left_on_their_way_to_a_worker_go_too(factory: Factory) -> None:
+    digest = factory.store.put("team", b"old")
+    os.utime(factory.store.path("team", digest), (1, 1))
+    new = factory.store.put("team", b"new")
+    await factory.clock.retention.forget()
+    assert factory.store.read("team", new) == b"new"
+    with pytest.raises(NotFound):
+        factory.store.read("team", digest)
 
 
 async def test_with_a_run_goes_all_that_belongs_to_it(factory: Factory) -> None:

@@ -123,6 +123,25 @@ async def test_what_code_prints_is_seen_before_its_step_ends(
     await admin.should_not_see("What the code prints")
 
 
+async def test_files_that_code_left_can_be_had_from_its_step(
+    house: House, admin: User, ada: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def leave_a_file(job: Job, **_: Any) -> JobResult:
+        return JobResult(ok=True, value=7, files={"sum.csv": house.factory.store.put(ada.tenant, b"tea,3\n")})
+
+    monkeypatch.setattr(house.factory.fleet, "run", leave_a_file)
+    nodes = [("m", "trigger.manual", "Start", {}), ("c", "action.run_code", "Sum", {"keeps": ["sum.csv"]})]
+    draft = await house.factory.blueprints.create(ada, drawn("Sums", nodes, [("m", "value", "c", "value")]))
+    run_id = await house.factory.runs.start(ada, draft.id, 1)
+    await admin.open(f"/runs/{run_id}")
+    await sees(admin, "Succeeded")
+    admin.find(marker="turn-c").click()
+    await sees(admin, "Files that were kept")
+    await admin.should_see("sum.csv")
+    admin.find("Download").click()
+    assert (await admin.download.next()).content == b"tea,3\n"
+
+
 async def test_a_waiting_run_asks_its_question_and_goes_on_once_decided(house: House, admin: User, ada: Actor) -> None:
     draft = await house.factory.blueprints.create(ada, refund())
     run_id = await house.factory.runs.start(ada, draft.id, {"name": "Bo", "total": 80})

@@ -178,6 +178,12 @@ CASES = [
         Surroundings(files=frozenset({"here.csv"})),
     ),
     Case(
+        "file.missing", "warning", "structure", "a",
+        draw({"t": MANUAL, "a": ("action.run_code", {"reads": ["here.csv", "gone.csv"]})}, "t.value > a.value"),
+        draw({"t": MANUAL, "a": ("action.run_code", {"reads": ["here.csv"]})}, "t.value > a.value"),
+        Surroundings(files=frozenset({"here.csv"})), words="gone.csv",
+    ),
+    Case(
         "blueprint.calls_itself", "error", "structure", "a",
         draw({"t": MANUAL, "a": ("flow.call_blueprint", {"blueprint": "bp_own"})}, "t.value > a.value"),
         draw({"t": MANUAL, "a": CALL}, "t.value > a.value"),

@@ -15,6 +15,7 @@ from runtime.workers.adoption import Note, job_key
 from runtime.workers.backend import Job, Profile
 from runtime.workers.pool import Pool, PoolRules
 from runtime.workers.rooms import place_of_rooms
+from runtime.workers.store import Parcel, Store
 from tests import services
 from tests.runtime.workers.first_life import hosts_of, rooms_of, step
 from tests.runtime.workers.processes import first_processes
@@ -162,3 +163,7 @@ def test_a_job_is_the_same_by_its_run_code_and_inputs():
     ]
     assert len({job_key(job) for job in others} | {same}) == 4
     assert job_key(Job("a", "return 1", {"n": 1})) == ""
+
+
+def test_a_job_with_files_is_begun_anew(tmp_path):
+    assert job_key(Job("a", "return 1", run="r", parcel=Parcel(Store(tmp_path), "acme", fetch=("a",)))) == ""

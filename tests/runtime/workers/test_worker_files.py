@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import os
 from textwrap import dedent
 from uuid import uuid4
 
@@ -66,13 +67,22 @@ def test_what_breaks_off_leaves_nothing(store, tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_what_nobody_names_is_removed_once_it_is_old(store):
-    old, kept = store.put("acme", b"old"), store.put("acme", b"kept")
-    assert store.sweep("acme", keep={kept}, older_than=60) == 0
-    assert store.sweep("acme", keep={kept}, older_than=-1) == 1
-    assert store.read("acme", kept) == b"kept"
-    with pytest.raises(NotFound):
-        store.read("acme", old)
+def test_what_is_old_is_removed_for_every_tenant_whole_or_in_part(store, tmp_path):
+    assert store.sweep(0) == 0
+    digests = {tenant: store.put(tenant, b"content") for tenant in ("acme", "other")}
+    coming = store.receive("acme")
+    coming.write(b"half")
+    assert store.sweep(60) == 0
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (1, 1))
+    new = store.put("acme", b"new")
+    assert store.sweep(60) == 3
+    assert store.read("acme", new) == b"new"
+    for tenant, digest in digests.items():
+        with pytest.raises(NotFound):
+            store.read(tenant, digest)
+    store.remove()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize(
