@@ -37,7 +37,8 @@ EXAMPLES = [
     for cls in BUILT_IN
     if cls.type not in {*PARTS, *TOGETHER}
     for example in cls.examples
-    if example.settings.get("language") != "javascript"  # which is refused, and tested with its reason elsewhere
+    # These are refused, and tested with their reason elsewhere.
+    if example.settings.get("language") != "javascript" and "keeps" not in example.settings
 ]
 FOLDER = asset_path("templates")
 INDEX = json.loads((FOLDER / "index.json").read_bytes())["templates"]
