@@ -7,8 +7,10 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any, get_args
 
 import networkx as nx
+from pydantic import BaseModel
 
 from nodes.agents import SUB_TYPES, TOOL_PORT, AgentNode, Parts
 from nodes.base import Loop, Node, Port, PortType, fits
@@ -99,14 +101,34 @@ def _read_node(graph: Graph, placed: Placed, types: Catalog) -> None:
     except BadSettings as error:
         for name, said in error.problems.items():
             title = placed.name or types.get(placed.type).title
-            label = types.get(placed.type).model_fields.get(name.split(".")[0])
-            shown = (label.title if label and label.title else name).strip()
+            shown = _label(types.get(placed.type), name)
             plain = in_words(said)
             fix = {EMPTY: f"Fill in “{shown}”.", STRANGE: f"Take “{shown}” out of its settings."}.get(plain)
             problem = f"“{title}”: {shown}: {plain}"
             graph.problems.append(
                 Problem(error.code, placed.id, problem, fix or f"Look at “{shown}” in its settings.", field=name)
             )
+
+
+def _label(model: type[BaseModel] | None, path: str) -> str:
+    """The place of a setting as its form shows it: `values.0.name` is “Values 1, Field”."""
+    words: list[str] = []
+    for step in path.split("."):
+        if step.isdecimal() and words:
+            words[-1] += f" {int(step) + 1}"
+            continue
+        field = model.model_fields.get(step) if model else None
+        words.append((field.title if field and field.title else step).strip())
+        model = _inside(field.annotation) if field else None
+    return ", ".join(words)
+
+
+def _inside(annotation: Any) -> type[BaseModel] | None:
+    """The kind of record that a setting holds, also as a list of them."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
 
 
 def _read_edges(graph: Graph) -> None:

@@ -34,5 +34,9 @@ def in_words(said: str) -> str:
     """A message of validation as a person says it; one of our own as it is."""
     for pattern, words in _SAID:
         if found := pattern.fullmatch(said):
-            return words.replace("{0}", found[1].replace("'", "")) if found.groups() else words
+            return words.replace("{0}", _digits(found[1])) if found.groups() else words
     return said
+
+
+def _digits(said: str) -> str:
+    return f"{int(said):,}" if said.isdecimal() else said.replace("'", "")

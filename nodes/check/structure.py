@@ -7,10 +7,12 @@ from typing import Any, Final
 from nodes.agents import AgentNode, is_attachment
 from nodes.base import Loop, PortType, class_ports, fits
 from nodes.blueprint import Edge
+from nodes.catalog import BadSettings
 from nodes.check.calls import read_calls
 from nodes.check.findings import Findings, Operation, asked, listed
 from nodes.check.reading import Reading
 from nodes.check.routes import BY_TRIGGER
+from nodes.graph import Problem
 from nodes.listen import Chat, Form, Webhook
 
 _WRONG_EDGES: Final = frozenset({"edge.no_port", "edge.types", "loop.result", "agent.two", "tool.shared"})
@@ -36,7 +38,7 @@ def read_structure(reading: Reading, findings: Findings) -> None:
 
 def _read_problems(reading: Reading, findings: Findings) -> None:
     for problem in reading.graph.problems:
-        repair = [_without(problem.edge)] if problem.code in _WRONG_EDGES and problem.edge else []
+        repair = [_without(problem.edge)] if problem.code in _WRONG_EDGES and problem.edge else _forgotten(reading, problem)
         path = _circle(reading, problem.node) if problem.code == "graph.circle" else ()
         findings.add(
             "error",
@@ -458,6 +460,15 @@ def _read_references(reading: Reading, findings: Findings) -> None:
 
 
 # --- operations --------------------------------------------------------------------------------------------------------
+
+
+def _forgotten(reading: Reading, problem: Problem) -> list[Operation]:
+    """A setting that the node type does not know, such as of a drawing made elsewhere, can be left out."""
+    placed = reading.graph.placed.get(problem.node)
+    if problem.code != BadSettings.code or placed is None or problem.field not in placed.settings:
+        return []
+    known = reading.types.get(placed.type).model_fields
+    return [] if problem.field in known else [{"op": "set", "id": placed.id, "patch": {}, "unset": [problem.field]}]
 
 
 def _without(edge: str) -> Operation:

@@ -14,6 +14,7 @@ from nodes.catalog import catalog
         ("Field required", "This is still empty."),
         ("String should have at least 1 character", "This is still empty."),
         ("Input should be greater than or equal to 1", "This must be at least 1."),
+        ("String should have at most 10000 characters", "This is too long: at most 10,000 characters."),
         ("Input should be 'a', 'b' or 'c'", "Choose one of: a, b or c."),
         ("name at least one field, or take the answer as text", "Name at least one field, or take the answer as text."),
         ("There is no function `joim`, did you mean `join`?", "There is no function “joim”, did you mean “join”?"),

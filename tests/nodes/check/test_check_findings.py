@@ -53,6 +53,15 @@ CASES = [
         "node.settings", "error", "structure", "a",
         draw({"t": MANUAL, "a": ("action.text_template", {})}, "t.value > a.value"), WHOLE, words="still empty",
     ),
+    Case(
+        "node.settings", "error", "structure", "t",
+        draw({"t": ("trigger.manual", {"gone": 1}), "a": TEXT}, "t.value > a.value"), WHOLE, words="gone: this setting is not known here",
+    ),
+    Case(
+        "node.settings", "error", "structure", "a",
+        draw({"t": MANUAL, "a": ("context.set_values", {"values": [{"name": "", "value": "1"}]})}, "t.value > a.value"),
+        WHOLE, words="Values 1, Field: this is still empty.",
+    ),
     Case("edge.no_port", "error", "structure", "t", draw({"t": MANUAL, "a": TEXT}, "t.gone > a.value"), WHOLE, words="“gone”"),
     Case(
         "edge.types", "error", "structure", "f",
