@@ -340,6 +340,12 @@ export default {
     // ---- palette, clipboard ---------------------------------------------------------------------------------------------------------------
     const pointer = { x: 0, y: 0, inside: false };
     const onPointermove = (event) => Object.assign(pointer, { x: event.clientX, y: event.clientY, inside: true });
+    /** Shift draws a box; the browser would stretch a selection of text over the whole page as well. */
+    function onMousedown(event) {
+      if (!event.shiftKey || keyboard.inField(event.target)) return;
+      event.preventDefault();
+      root.value.focus({ preventScroll: true });
+    }
     function onDragover(event) {
       if (readOnly || !event.dataTransfer.types.includes(DRAGGED)) return;
       event.preventDefault();
@@ -436,14 +442,14 @@ export default {
     return {
       nodeTypes, edgeTypes, flowId, root, end, options, readOnly, initialNodes, initialEdges, isValid, empty, popup, toasts, spoken, forget, online: wire.online, people, zoom,
       starters, toolbar, minimapColour, initials, close, chosen, pick, middle, add, ConnectionMode,
-      onKeydown: keyboard.onKeydown, onPointermove, onPointerleave: () => (pointer.inside = false), onDragover, onDrop,
+      onKeydown: keyboard.onKeydown, onMousedown, onPointermove, onPointerleave: () => (pointer.inside = false), onDragover, onDrop,
       welcome: wire.welcome, applied: wire.applied, refused: wire.refused, reset: wire.reset, resend: wire.resend,
       set_status, set_breakpoints, clear_status, set_findings, set_presence, select: gestures.select, fit, layout: gestures.tidy, focus_node, undo: gestures.undo, redo: gestures.redo, say,
     };
   },
   template: `
     <div ref="root" class="afc-canvas" :class="{'afc-far': zoom < 0.55, 'afc-farther': zoom < 0.3, 'afc-readonly': readOnly}" tabindex="0" role="application" aria-label="Canvas. Press question mark for the keys."
-         @keydown="onKeydown" @dragover="onDragover" @drop="onDrop" @pointermove="onPointermove" @pointerleave="onPointerleave" @pointerdown="popup.kind && close()">
+         @keydown="onKeydown" @mousedown="onMousedown" @dragover="onDragover" @drop="onDrop" @pointermove="onPointermove" @pointerleave="onPointerleave" @pointerdown="popup.kind && close()">
       <VueFlow :id="flowId" :nodes="initialNodes" :edges="initialEdges" :node-types="nodeTypes" :edge-types="edgeTypes" :is-valid-connection="isValid" :connection-mode="ConnectionMode.Strict"
                :delete-key-code="null" :multi-selection-key-code="['Control', 'Meta']" selection-key-code="Shift" selection-mode="partial" :min-zoom="0.08" :max-zoom="2" :zoom-on-double-click="false"
                :elevate-edges-on-select="true" :edges-updatable="!readOnly" :edge-updater-radius="14" :nodes-draggable="!readOnly" :nodes-connectable="!readOnly" :connection-radius="26" :connect-on-click="false"

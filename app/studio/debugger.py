@@ -59,7 +59,7 @@ class Debugger:
             if key:
                 ui.tooltip(key)
         if id_:
-            made.props(f"id={id_}")
+            made.props(f"id={id_} data-again")
 
     # --- breakpoints -----------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ class Inspector:
         self.policy: Form | None = None
         self._belongings = _nothing
         self._printing: tuple[ui.element, ui.label] | None = None
+        self._count = 0
         self.root = ui.element("aside").classes("st-inspector").props('aria-label="Settings of the selected node"')
         desk.chosen.append(self.select)
         desk.changed.append(self.follow)
@@ -65,8 +66,8 @@ class Inspector:
     # --- what to show ------------------------------------------------------------------------------------------------
 
     def select(self) -> None:
-        """Another node is selected."""
-        if (self.shown.id if self.shown else "") != self.desk.node:
+        """Another node is selected, or another number of them."""
+        if (self.shown.id if self.shown else "") != self.desk.node or len(self.desk.selected) != self._count:
             self.draw()
 
     def follow(self) -> None:
@@ -114,6 +115,7 @@ class Inspector:
     def draw(self) -> None:
         """Draw everything anew for the present selection."""
         self.form = self.policy = None
+        self._count = len(self.desk.selected)
         self.root.clear()
         node = self.desk.placed(self.desk.node) if self.desk.node else None
         self.shown = node

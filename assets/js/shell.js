@@ -1,4 +1,4 @@
-// What the frame does without asking the server: Ctrl+K, clocks in the person's own time zone, and the theme.
+// What the frame does without asking the server: Ctrl+K, one press per double click, clocks in the person's own time zone, and the theme.
 "use strict";
 
 addEventListener("keydown", (event) => {
@@ -11,6 +11,19 @@ addEventListener("keydown", (event) => {
   }
 });
 
+// A double click on a button means it once: nobody wants two agents, two runs or two deployments.
+addEventListener(
+  "click",
+  (event) => {
+    const button = event.detail > 1 && event.target.closest?.(".q-btn--unelevated, button[type=submit]");
+    if (button && !button.closest(".q-btn-toggle, .q-date, [data-again]")) {
+      event.stopImmediatePropagation();
+      event.preventDefault();
+    }
+  },
+  true,
+);
+
 const STEPS = [
   [60, 1, "second"],
   [3600, 60, "minute"],
@@ -21,7 +34,15 @@ const STEPS = [
   [Infinity, 31557600, "year"],
 ];
 const words = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "long" });
-const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const exact = new Intl.DateTimeFormat(undefined, {
+  day: "numeric",
+  month: "short",
+  year: "numeric",
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  timeZoneName: "short",
+});
 
 function tellTime() {
   for (const time of document.querySelectorAll("time[data-epoch]")) {

@@ -38,7 +38,9 @@ def read_structure(reading: Reading, findings: Findings) -> None:
 
 def _read_problems(reading: Reading, findings: Findings) -> None:
     for problem in reading.graph.problems:
-        repair = [_without(problem.edge)] if problem.code in _WRONG_EDGES and problem.edge else _forgotten(reading, problem)
+        repair = (
+            [_without(problem.edge)] if problem.code in _WRONG_EDGES and problem.edge else _forgotten(reading, problem)
+        )
         path = _circle(reading, problem.node) if problem.code == "graph.circle" else ()
         findings.add(
             "error",

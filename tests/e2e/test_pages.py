@@ -93,6 +93,15 @@ def test_a_newcomer_finds_a_way_to_begin(ada: Page, server: Server, shot: Shot) 
     expect(card(ada, "Order desk")).to_contain_text("Draft")
 
 
+def test_a_double_click_on_a_button_counts_once(ada: Page, server: Server) -> None:
+    before = len(call(ada, server, "GET", "/blueprints")["items"])
+    ada.goto(server.url)
+    ada.get_by_role("button", name=re.compile("^Draw")).dblclick()
+    ada.wait_for_url("**/studio/**")
+    ada.wait_for_function("window.__canvas?.wire.editor()")
+    assert len(call(ada, server, "GET", "/blueprints")["items"]) == before + 1
+
+
 def test_a_card_is_opened_renamed_copied_deleted_and_brought_back(ada: Page, server: Server) -> None:
     made(ada, server, drawn("Plain", [("m", "trigger.manual", "Start", {})]))
     ada.goto(server.url)

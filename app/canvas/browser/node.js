@@ -114,7 +114,7 @@ export const NodeCard = markRaw(
         <div class="afc-badges">
           <span v-if="placed.pinned" class="afc-badge afc-pin" title="The output of this node is pinned: runs in the sandbox take it instead of running the node."><i class="material-icons">push_pin</i></span>
           <span v-if="placed.disabled" class="afc-badge afc-offmark" title="This node is turned off.">Off</span>
-          <button v-if="found.length" type="button" class="afc-badge afc-finding nodrag" :class="'afc-' + worst" tabindex="-1" :aria-label="found.length + ' findings'"
+          <button v-if="found.length" type="button" class="afc-badge afc-finding nodrag" :class="'afc-' + worst" tabindex="-1" :aria-label="found.length + (found.length === 1 ? ' finding' : ' findings')"
                   @click.stop="canvas.open(id)" @dblclick.stop>
             <i class="material-icons">{{ worst === 'error' ? 'error' : worst === 'warning' ? 'warning' : 'info' }}</i>{{ found.length > 1 ? found.length : '' }}
             <span class="afc-tip" role="tooltip"><span v-for="(finding, i) in found.slice(0, 5)" :key="i">{{ finding.sentence }} <em v-if="finding.fix">{{ finding.fix }}</em></span>

@@ -269,6 +269,14 @@ async def test_the_input_is_typed_json_and_says_the_line_that_is_wrong(studio: O
     await open_.sees("All went well: 2 steps.")
 
 
+async def test_the_inspector_says_how_many_are_selected(studio: Opening):
+    open_ = await studio()
+    open_.select("hook", "dec")
+    await open_.sees("2 things are selected")
+    open_.select("hook", "dec", "set")
+    await open_.sees("3 things are selected")
+
+
 async def test_a_drawing_that_cannot_run_says_why_and_where(studio: Opening):
     open_ = await studio()
     open_.click("run-all")
