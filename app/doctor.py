@@ -12,7 +12,8 @@ from app.rights import GET_A_USER, stays_root
 from app.settings import Settings
 from nodes.errors import FactoryError
 from runtime.crews.bus_redis import RedisBus
-from runtime.workers.choose import addresses
+from runtime.workers.broker.client import OverSocket
+from runtime.workers.choose import BROKER, addresses
 from runtime.workers.docker import DockerBackend
 from runtime.workers.local import LocalBackend
 
@@ -50,11 +51,14 @@ async def _docker(settings: Settings) -> Line:
     get = "Install Docker (Debian, Ubuntu: apt install docker.io), then start it; `factory serve` finds it."
     if settings.docker == "off":
         return Line("Docker", False, "switched off by FACTORY_DOCKER", adds, "Set FACTORY_DOCKER=auto.")
-    engines = addresses(settings.docker).values()
+    named, _, broker = settings.docker.partition(BROKER)
+    engines = addresses(named).values()
     try:
         for url in engines:
             async with asyncio.timeout(20):
-                backend = DockerBackend("doctor", url=url or None)
+                # Through the broker it is the server's own workers that are seen: they are kept.
+                through = OverSocket(Path(broker), engine=url) if broker else None
+                backend = DockerBackend("doctor", url=url or None, broker=through, keep=bool(broker))
                 await backend.open()
                 await backend.close()
     except FactoryError as problem:

@@ -105,11 +105,17 @@ class Llms:
         """
         return LlmDoor(self, Payer(tenant, run, agent), sandbox)
 
+    def trial(self, tenant: str, settings: ModelSettings) -> LlmDoor:
+        """A way to a model that the tenant has not chosen yet; what it costs counts for the tenant."""
+        return LlmDoor(self, Payer(tenant), False, settings)
+
     async def settings(self, tenant: str) -> ModelSettings:
         """The tenant's model, else the operator's. Asks permission for an address that is the tenant's own."""
         own = await self._settings_of(tenant) if self._settings_of else None
-        if own is None or not own.model:
-            return self.operator
+        return await self.permitted(own) if own is not None and own.model else self.operator
+
+    async def permitted(self, own: ModelSettings) -> ModelSettings:
+        """A tenant's own settings, if their address may be called. Raises NodeError."""
         if own.base_url and own.base_url != self.operator.base_url and self._permit:
             await self._permit(own.base_url)
         return own
@@ -167,8 +173,9 @@ def _import() -> Any:
 class LlmDoor:
     """One tenant's `ctx.llm`."""
 
-    def __init__(self, llms: Llms, payer: Payer, sandbox: bool) -> None:
+    def __init__(self, llms: Llms, payer: Payer, sandbox: bool, trial: ModelSettings | None = None) -> None:
         self._llms = llms
+        self._trial = trial
         self._payer = payer
         self._tenant = payer.tenant
         self._sandbox = sandbox
@@ -192,7 +199,7 @@ class LlmDoor:
         With a schema the answer's `data` fits it; a first answer that does not is sent back once with what is wrong. With
         tools it is one exchange, and whether the last answer fits is for the caller to see.
         """
-        settings = await self._llms.settings(self._tenant)
+        settings = await (self._llms.permitted(self._trial) if self._trial else self._llms.settings(self._tenant))
         if not settings.model:
             if self._sandbox:
                 return sample_reply(messages, schema, tools or ())

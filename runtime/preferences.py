@@ -45,15 +45,7 @@ class Preferences:
     async def set_model(self, who: Actor, choice: ModelChoice) -> None:
         """Choose the team's model; an empty name goes back to the operator's default."""
         who.require(Permission.ADMIN)
-        if len(choice.model) > 200 or len(choice.base_url) > 500 or len(choice.secret) > 100:
-            raise FactoryError("A model's name or address is too long.", code="model.invalid", status=422)
-        if choice.base_url and not choice.base_url.startswith(("http://", "https://")):
-            raise FactoryError(
-                "The model's address must begin with http:// or https://.",
-                code="model.invalid",
-                status=422,
-                fix="Copy it from the provider's documentation, as in https://api.example.com/v1.",
-            )
+        _check(choice)
         value = {"model": choice.model.strip(), "base_url": choice.base_url.strip(), "secret": choice.secret}
         now, by = time.time(), who.name
         await self._db.write(who.tenant, lambda session: setting.put(session, MODEL, value, at=now, by=by))
@@ -103,8 +95,15 @@ class Preferences:
     async def model_of(self, tenant: str) -> ModelSettings | None:
         """The team's model with its key, for the door to models; None when the operator's default counts."""
         choice = _choice(await self._db.read(tenant, lambda session: setting.get(session, MODEL)))
-        if not choice.model:
-            return None
+        return await self._settings(tenant, choice) if choice.model else None
+
+    async def trial(self, who: Actor, choice: ModelChoice) -> ModelSettings:
+        """A choice with its key, to be tried before it is kept. Raises FactoryError."""
+        who.require(Permission.ADMIN)
+        _check(choice)
+        return await self._settings(who.tenant, choice)
+
+    async def _settings(self, tenant: str, choice: ModelChoice) -> ModelSettings:
         try:
             key = await self._vault.reveal(tenant, choice.secret) if choice.secret else ""
         except NodeError as error:
@@ -114,6 +113,18 @@ class Preferences:
                 fix="Choose the secret again under Settings → Model.",
             ) from None
         return ModelSettings(choice.model, choice.base_url, key)
+
+
+def _check(choice: ModelChoice) -> None:
+    if len(choice.model) > 200 or len(choice.base_url) > 500 or len(choice.secret) > 100:
+        raise FactoryError("A model's name or address is too long.", code="model.invalid", status=422)
+    if choice.base_url and not choice.base_url.startswith(("http://", "https://")):
+        raise FactoryError(
+            "The model's address must begin with http:// or https://.",
+            code="model.invalid",
+            status=422,
+            fix="Copy it from the provider's documentation, as in https://api.example.com/v1.",
+        )
 
 
 def _choice(value: Any) -> ModelChoice:

@@ -51,14 +51,19 @@ async def build() -> None:
         field.set_enabled(may)
     answer = ui.element("div").classes("mt-4").mark("model-answer")
 
+    def typed() -> ModelChoice:
+        return ModelChoice((model.value or "").strip(), (address.value or "").strip(), key.value or "")
+
     async def save() -> None:
-        wanted = ModelChoice((model.value or "").strip(), (address.value or "").strip(), key.value or "")
+        wanted = typed()
         await current_factory().preferences.set_model(current_actor(), wanted)
+        answer.clear()
         tell(wanted)
         ui.notify("Saved.", type="positive")
 
     async def forget() -> None:
         await current_factory().preferences.set_model(current_actor(), ModelChoice())
+        answer.clear()
         model.value, address.value, key.value = "", "", _NO_KEY
         tell(ModelChoice())
         ui.notify("Back to the default of this installation.", type="positive")
@@ -67,7 +72,7 @@ async def build() -> None:
         trying.props("loading")
         answer.clear()
         try:
-            await _ask(answer)
+            await _ask(answer, typed())
         finally:
             trying.props(remove="loading")
 
@@ -96,11 +101,14 @@ def _counts(choice: ModelChoice) -> None:
         )
 
 
-async def _ask(answer: ui.element) -> None:
-    """One short question through the same door that agents use."""
+async def _ask(answer: ui.element, typed: ModelChoice) -> None:
+    """One short question through the same door that agents use; what is typed is tried before it is kept."""
     began = time.monotonic()
-    door = current_factory().llms.door(current_actor().tenant)
+    factory, who = current_factory(), current_actor()
     try:
+        door = factory.llms.door(who.tenant)
+        if typed.model and typed != await factory.preferences.model(who):
+            door = factory.llms.trial(who.tenant, await factory.preferences.trial(who, typed))
         reply = await door.ask([{"role": "user", "content": QUESTION}], max_tokens=60, timeout=30)
     except FactoryError as problem:
         with answer, ui.element("div").classes("af-note is-bad").props("role=alert"):

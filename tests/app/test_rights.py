@@ -20,6 +20,7 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to giv
 TRY = """
 import asyncio, os, sys
 from pathlib import Path
+from app.doctor import examine
 from app.rights import given_up
 from app.settings import Settings
 from runtime.workers.backend import Job
@@ -27,6 +28,7 @@ from runtime.workers.choose import open_pool
 
 async def use(settings):
     async with open_pool(settings.docker, home=sys.argv[2]) as pool:
+        print([line.found for line in await examine(settings) if line.name == "Docker"])
         done = await pool.run(Job(id="j", code="return 6 * 7"), tenant="acme")
         print(pool.backend.name, done.value, done.error)
 
@@ -67,7 +69,7 @@ def test_it_has_workers_but_neither_root_nor_the_engines_socket(
     )  # fmt: skip
     nobody = pwd.getpwnam("nobody").pw_uid
     assert done.stdout.splitlines() == [
-        f"{nobody} {nobody}", "PermissionError", "PermissionError", "docker 42 None"
+        f"{nobody} {nobody}", "PermissionError", "PermissionError", "[True]", "docker 42 None"
     ], done.stderr  # fmt: skip
 
 

@@ -72,6 +72,10 @@ async def test_trying_the_model_shows_its_answer_or_why_there_is_none(tmp_path: 
         await user.should_see("The default of this installation counts: openai/tiny.")
         user.find(marker="model-try").click()
         await sees(user, "You said: Answer in one short sentence: what is the capital of France?", seconds=60)
+        user.find(marker="model-name").type("openai/refused")
+        user.find(marker="model-address").type("not an address")
+        user.find(marker="model-try").click()  # what is typed is tried, not what is kept
+        await sees(user, "must begin with http:// or https://")
 
 
 async def test_a_secret_goes_in_and_its_value_never_comes_out(house: House, admin: User, ada: Actor) -> None:
