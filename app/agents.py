@@ -82,7 +82,7 @@ def _body(agent: Agent, changed: Changed) -> None:
             ui.label(f"version {info.deployed_version}").classes("af-muted af-small shrink-0")
         if agent.test is not None:
             deployment_chip(agent.test.state, TEST)
-        with ui.element("span").classes("af-muted af-small af-one-line ml-auto"):
+        with ui.element("span").classes("af-agent-edited af-muted af-small af-one-line"):
             ui.label("edited ").classes("af-inline")
             relative_time(info.updated_at)
             ui.label(f" by {info.updated_by}").classes("af-inline")

@@ -57,6 +57,11 @@ def _figure(data: list[dict[str, Any]], *, y: str, **layout: Any) -> Figure:
     return {"data": data, "layout": base, "config": _CONFIG}
 
 
+def _whole(peak: float) -> dict[str, Any]:
+    """Ticks for what is counted: few of them would else be cut into fractions."""
+    return {"dtick": 1} if peak <= 6 else {}
+
+
 def _thinned(history: Sequence[Sample]) -> Sequence[Sample]:
     """No more samples than a chart has room for, the newest among them."""
     step = max(1, len(history) // POINTS)
@@ -96,7 +101,8 @@ def levels(history: Sequence[Sample], profile: str | None) -> Figure:
         line("Wanted", TARGET, "target", dash="dot"),
         line("Jobs that wait", WAITING, "waiting"),
     ]
-    return _figure(lines, y="workers", xaxis=_AGO)
+    peak = max((sum(stack) for stack in zip(*(one["y"] for one in lines), strict=True)), default=0)
+    return _figure(lines, y="workers", xaxis=_AGO, yaxis=_whole(peak))
 
 
 def starts(seen: FleetView) -> Figure:
@@ -150,7 +156,8 @@ def restarts(seen: FleetView, moves: Mapping[tuple[str, str], int]) -> Figure:
         {"type": "bar", "name": "Started", "x": names, "marker": {"color": READY},
          "y": [moves.get((name, "warming"), 0) for name in names]},
     ]  # fmt: skip
-    return _figure(bars, y="times", barmode="group", bargap=0.4)
+    peak = max((count for bar in bars for count in bar["y"]), default=0)
+    return _figure(bars, y="times", yaxis=_whole(peak), barmode="group", bargap=0.4)
 
 
 def timeline(moves: Sequence[Move], now: float) -> Figure:

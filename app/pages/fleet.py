@@ -133,7 +133,7 @@ class Floor:
         self.numbers.clear()
         with self.numbers:
             for name, words in _FIGURES.items():
-                with ui.element("div").classes(f"af-figure is-{_TONES.get(name, 'calm')}"):
+                with ui.element("div").classes(f"af-figure is-{_TONES.get(name, 'calm') if counted[name] else 'calm'}"):
                     ui.label(f"{counted[name]:,}").classes("af-number")
                     ui.label(words)
             waiting = sum(pool.waiting for pool in seen.pools)

@@ -231,6 +231,7 @@ async def _waits() -> None:
             for id_, asked in first.items():
                 if id_ not in shown:
                     shown[id_] = question(asked, decided, small=True)
+        box.set_visibility(bool(waiting))
         nothing.set_visibility(not waiting)
         rest.set_visibility(len(waiting) > ASKED)
         rest.set_text(f"All {len(waiting)} that wait")

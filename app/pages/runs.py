@@ -17,7 +17,18 @@ from app.live import follow
 from app.permissions import Permission, current_actor, current_factory, on, page
 from app.pieces import button, confirm, duration, heading, json_tree, relative_time, status_chip
 from app.problems import recorded
-from app.sentences import ENDED, RUN_STATES, cost_words, count, error_words, step_name, studio, took, trigger_words
+from app.sentences import (
+    ENDED,
+    RUN_STATES,
+    cost_words,
+    count,
+    error_words,
+    spoken,
+    step_name,
+    studio,
+    took,
+    trigger_words,
+)
 from app.timeline import Timeline
 from app.visit import SignedOut
 from nodes.errors import FactoryError, NotFound
@@ -377,7 +388,7 @@ class Sheet:
             with ui.element("div").classes("min-w-0 grow"):
                 ui.label(error_words(error)).classes("af-strong break-words")
                 if error.get("fix"):
-                    ui.label(str(error["fix"])).classes("break-words")
+                    ui.label(spoken(str(error["fix"]))).classes("break-words")
                 with ui.element("div").classes("af-actions mt-2"):
                     if node in self.plan.steps:
                         button("Show the step", on(lambda: self.timeline.open(node)), quiet=True)
@@ -385,9 +396,9 @@ class Sheet:
                         again = on(lambda: self._go_on(Start.FAILURE), Permission.RUN)
                         button("Retry from the failed step", again, quiet=True, icon="start").mark("retry-failed")
                         debug = f"{studio(self.info.blueprint_id)}?debug={self.info.id}"
-                        button("Debug in the Studio", debug, icon="bug_report").mark("debug")
+                        button("Debug in the Studio", debug, quiet=True, icon="bug_report").mark("debug")
                     if self.info.needs_attention and current_actor().may(Permission.RUN):
-                        button("Deal with it", f"/attention/{self.info.id}", icon="report").mark("deal")
+                        button("Resolve", f"/attention/{self.info.id}", icon="report").mark("deal")
 
     def _data(self) -> None:
         self.data.clear()

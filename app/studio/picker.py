@@ -12,7 +12,7 @@ from nicegui import ui
 
 from app.permissions import on
 from app.studio.known import Known, identifier, join
-from app.studio.words import one_line
+from app.studio.words import as_json, one_line
 from nodes.formula import HELP, FunctionHelp
 
 _MOST = 100
@@ -133,7 +133,12 @@ def _function(one: FunctionHelp) -> None:
         chip.props["data-insert"] = one.example
         ui.label(one.signature).classes("st-function-name")
         ui.label(one.sentence).classes("st-function-words")
-        ui.label(f"{one.example} = {one_line(one.result, 60)}").classes("st-function-example")
+        ui.label(f"{one.example} = {_written(one.result)}").classes("st-function-example")
+
+
+def _written(value: Any) -> str:
+    """The result of an example: lists and records as formulas write them."""
+    return as_json(value) if isinstance(value, (dict, list)) else one_line(value, 60)
 
 
 def _searched(one: FunctionHelp) -> str:

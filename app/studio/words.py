@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import orjson
 
-from app.sentences import spoken
+from app.sentences import count, spoken
 from nodes.blueprint import Blueprint, Change, diff
 from nodes.catalog import Catalog
 from nodes.plain import in_words
@@ -33,10 +34,25 @@ def one_line(value: Any, limit: int = 80) -> str:
         text = "yes" if value else "no"
     elif isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         text = str(int(value))
+    elif isinstance(value, Mapping) and value:
+        text = ", ".join(f"{name}: {_brief(inner, limit)}" for name, inner in islice(value.items(), limit))
+    elif isinstance(value, list) and value:
+        text = f"{_brief(value, limit)}: {', '.join(_brief(inner, limit) for inner in islice(value, limit))}"
+    elif isinstance(value, Mapping | list):
+        text = _brief(value, limit)
     else:
         text = as_json(value)
     text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _brief(value: Any, limit: int) -> str:
+    """A value inside of another one: how much a record or a list holds, not what."""
+    if isinstance(value, Mapping):
+        return count(len(value), "field") if value else "(no fields)"
+    if isinstance(value, list):
+        return count(len(value), "item") if value else "(no items)"
+    return one_line(value, limit)
 
 
 def item_words(iteration: str, turn: int = 0) -> str:

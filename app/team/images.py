@@ -82,13 +82,14 @@ class Workshop:
         self.log.clear()
         self.bar.set_value(0)
         self.bar.set_visibility(True)
-        self.log.set_visibility(True)
+        self.log.set_visibility(False)
         self.start.set_enabled(False)
         try:
             steps = current_factory().fleet_desk.build_image(current_actor(), **self._what())
             async with contextlib.aclosing(steps):
                 async for step in steps:
                     self.bar.set_value(round(step.progress, 3))
+                    self.log.set_visibility(True)
                     self.log.push(step.line)
             self._ready(step.image, step.lock)
         except FactoryError as error:

@@ -45,7 +45,7 @@ class Shelf:
         self.tables.clear()
         with self.tables:
             if not tables:
-                ui.label("No tables yet. “Write a row” makes one with its first row.").classes("af-muted")
+                ui.label("No tables yet. “Write a table row” makes one with its first row.").classes("af-muted")
             else:
                 with ui.element("div").classes("af-list"):
                     for table in tables:

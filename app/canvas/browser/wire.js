@@ -127,12 +127,16 @@ export function createWire({ key, graph, emit, say, stats, readOnly }) {
 
   // ---- the connection ----------------------------------------------------------------------------------------------------
   let ended = false;
-  const down = () => (online.value = false);
+  const down = () => {
+    online.value = false;
+    document.documentElement.toggleAttribute("data-offline", true); // what the page says of saving is from before
+  };
   function up() {
     if (ended) return;
     if (!window.did_handshake) return setTimeout(up, 50);
     if (online.value) return;
     online.value = true;
+    document.documentElement.toggleAttribute("data-offline", false);
     emit("sync", { revision });
     for (const batch of pending) post(batch);
   }
@@ -149,6 +153,7 @@ export function createWire({ key, graph, emit, say, stats, readOnly }) {
   }
   function stop() {
     ended = true;
+    document.documentElement.toggleAttribute("data-offline", false);
     clearTimeout(timer);
     window.socket?.off("disconnect", down);
     window.socket?.off("connect", up);

@@ -257,7 +257,7 @@ def checked_lock(lock: str) -> str:
 def make_lock(packages: Sequence[str], tell: Tell) -> str:
     """Find versions that go together, and lock them with their hashes. Raises ImageError."""
     if not 0 < len(packages) <= MOST_PACKAGES:
-        raise ImageError(f"An image has 1 to {MOST_PACKAGES} packages of one's own.")
+        raise ImageError(f"Name between 1 and {MOST_PACKAGES} packages, one a line.")
     wanted = [checked_package(package) for package in packages]
     tell(f"Looking for versions of {', '.join(wanted)}", 0.05)
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:

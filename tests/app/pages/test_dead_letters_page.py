@@ -140,11 +140,11 @@ async def test_a_viewer_looks_and_can_do_nothing(house: House, person: Maker, ad
 async def test_a_failed_run_leads_to_where_it_is_dealt_with(house: House, admin: User, ada: Actor) -> None:
     (run_id,) = await failed(house, ada)
     await admin.open(f"/runs/{run_id}")
-    await sees(admin, "Deal with it")
+    await sees(admin, "Resolve")
     await house.factory.dead_letters.dismiss(ada, [run_id], "Done.")
     await admin.open(f"/runs/{run_id}")
     await sees(admin, "Halve")
-    await admin.should_not_see("Deal with it")
+    await admin.should_not_see("Resolve")
 
 
 async def eventually_async(holds: Callable[[], Awaitable[Any]]) -> Any:

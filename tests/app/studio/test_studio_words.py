@@ -25,8 +25,8 @@ def test_problems_are_said_as_people_say_them(said: str, plain: str):
 
 
 def test_values_in_one_line():
-    assert [one_line(value) for value in (True, None, "", "a\nb", 120.0, {"a": [1]})] == [
-        "yes", "nothing", "(empty text)", "a b", "120", '{"a":[1]}',
+    assert [one_line(value) for value in (True, None, "", "a\nb", 120.0, {"a": [1], "b": "c"}, [{"x": 1}, 2], {}, [])] == [
+        "yes", "nothing", "(empty text)", "a b", "120", "a: 1 item, b: c", "2 items: 1 field, 2", "(no fields)", "(no items)",
     ]  # fmt: skip
     assert len(one_line("x" * 500)) == 80
     assert spoken("use `x`") == "use “x”"
