@@ -156,7 +156,7 @@ def restarts(seen: FleetView, moves: Mapping[tuple[str, str], int]) -> Figure:
         {"type": "bar", "name": "Started", "x": names, "marker": {"color": READY},
          "y": [moves.get((name, "warming"), 0) for name in names]},
     ]  # fmt: skip
-    peak = max((count for bar in bars for count in bar["y"]), default=0)
+    peak = max((moves.get((name, state), 0) for name in names for state in ("unhealthy", "warming")), default=0)
     return _figure(bars, y="times", yaxis=_whole(peak), barmode="group", bargap=0.4)
 
 
