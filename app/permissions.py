@@ -39,6 +39,9 @@ MIB = 1024 * 1024
 BODY_LIMIT = LIMITS["request_bytes"].default
 IMPORT_LIMIT = 5 * MIB // 2
 UPLOAD_LIMIT = LIMITS["upload_bytes"].default
+PATIENCE = (
+    30.0  # seconds that a page may take on a busy machine; without it NiceGUI shows an error of its own after three
+)
 
 SOCKET_EVENTS = {
     "connect": "a live session, the right origin, and the client id of its own page",
@@ -221,7 +224,8 @@ async def _finish(result: Awaitable[Any]) -> None:
 def install_pages() -> None:
     """Hand every declared page to NiceGUI, each behind its check."""
     for declared in _pages.values():
-        ui.page(declared.path, title=declared.title or None, **declared.options)(_checked(declared))
+        options: dict[str, Any] = {"response_timeout": PATIENCE, **declared.options}
+        ui.page(declared.path, title=declared.title or None, **options)(_checked(declared))
 
 
 def _checked(declared: Page) -> Callable[..., Any]:
