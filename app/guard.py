@@ -7,12 +7,13 @@ and it puts the security headers on every answer. What a person may do is decide
 from __future__ import annotations
 
 import binascii
+import contextlib
 import hmac
 import re
 import secrets
 from base64 import b64decode
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, cast
 from urllib.parse import parse_qs, quote, urlsplit
@@ -53,6 +54,8 @@ PUBLIC_RATE = RateLimitItemPerMinute(120)
 """Each public page that is opened takes memory for a minute, so an address cannot open them without end."""
 SOCKETS_MOST = 64
 """Open pages of one session."""
+REQUESTS_MOST = 256
+"""Requests of one session that are not answered to the end, streams among them."""
 
 _FILES = tuple(
     f"/_nicegui/{nicegui_version}/{kind}/"
@@ -126,6 +129,7 @@ class Guard:
         if settings.https:
             self._headers["strict-transport-security"] = "max-age=31536000"
         self._sockets: dict[str, set[Frames]] = defaultdict(set)
+        self._open: Counter[str] = Counter()
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         auth.on_end(self._end_sockets)
 
@@ -164,7 +168,8 @@ class Guard:
                 await response(scope, receive, sending)
                 return
             body = Body(receive, headers, self._limit(scope["method"], scope["path"], visit.session))
-            await self._app(scope, body.receive, sending)
+            with self._one_more(visit.session):
+                await self._app(scope, body.receive, sending)
             if body.over and not started:
                 raise TooLarge(body.limit)
         except Exception as problem:
@@ -174,6 +179,26 @@ class Guard:
                 accept = headers.get("accept", "")
                 said = answer(error, path=scope["path"], accept=accept, theme=visit.theme)
                 await said(scope, receive, sending)
+
+    @contextlib.contextmanager
+    def _one_more(self, session: Session | None) -> Iterator[None]:
+        """Count a request of a session while it is being answered. Raises TooMany."""
+        if session is None:
+            yield
+            return
+        if self._open[session.id] >= REQUESTS_MOST:
+            raise TooMany(
+                f"{REQUESTS_MOST} of your requests are being answered at this moment.",
+                code="limit.requests",
+                fix="Wait until some are answered, and close streams that you no longer follow.",
+            )
+        self._open[session.id] += 1
+        try:
+            yield
+        finally:
+            self._open[session.id] -= 1
+            if not self._open[session.id]:
+                del self._open[session.id]
 
     async def _admit(self, scope: Scope, headers: Headers, cookies: dict[str, str], visit: Visit) -> str:
         """Let the request pass (""), send it elsewhere (an address), or raise."""

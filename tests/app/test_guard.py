@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from nicegui import app as web
 from nicegui import core, ui
 from nicegui.testing.general import nicegui_reset_globals
 
+from app import guard
 from app.guard import next_page, page_policy
 from app.permissions import SOCKET_EVENTS, UndeclaredRoute, allow, anyone, verify
 from app.settings import Settings, SettingsError
@@ -180,6 +182,30 @@ async def test_our_files_are_kept_by_browsers_and_nothing_else_is(house: House) 
     style = await browser.get("/assets/css/theme.css?v=1")
     assert "immutable" in style.headers["cache-control"]
     assert (await browser.get("/login")).headers["cache-control"] == "no-store"
+
+
+async def test_nobody_keeps_requests_open_without_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = house.browser()
+    await house.set_up(browser)
+    go, inside = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def stuck(scope: Any, receive: Any, send: Any) -> None:
+        inside.release()
+        await go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    monkeypatch.setattr(guard, "REQUESTS_MOST", 2)
+    monkeypatch.setattr(house.door._guard, "_app", stuck)
+    opened = [asyncio.create_task(browser.get("/runs")) for _ in range(2)]
+    for _ in opened:
+        await inside.acquire()
+    third = await browser.get("/runs", headers=JSON)
+    assert (third.status_code, third.json()["error"]["code"]) == (429, "limit.requests")
+    go.set()
+    assert [(await one).status_code for one in opened] == [200, 200]
+    assert (await browser.get("/runs")).status_code == 200
+    assert not house.door._guard._open
 
 
 async def test_health_is_told_to_anyone_and_cheaply(house: House) -> None:
