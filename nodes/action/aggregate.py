@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from nodes.base import Context, Effect, Example, Family, Formula, Node, NodeError, Out, Row
 from nodes.compiling import Code, Writer, atom, call, identifier, mapping, quoted, stiff, words_in
 from nodes.formula.meter import Meter
-from nodes.formula.values import NUMBERS, a_kind, checked, key_of
+from nodes.formula.values import NUMBERS, a_kind, checked, key_of, moment_of
 from nodes.shape import ANY, NUMBER, TEXT, Shape, list_of, record, with_member
 from nodes.texts import as_text, names_of
 
@@ -268,7 +268,11 @@ def _result(do: str, of: str, values: list[Any], separator: str = ", ") -> Any:
             f"“{of[:80]}” has no {'smallest' if do == 'min' else 'biggest'} value: there is {a_kind(odd)} in it.",
             fix="Take a field that has numbers only, or texts only.",
         )
-    return (min(there) if do == "min" else max(there)) if there else None
+    if not there:
+        return None
+    moments = [moment_of(value) for value in there] if kinds == {str} else [None]
+    marks: list[Any] = there if None in moments else moments  # a moment can be written in several ways
+    return there[marks.index(min(marks) if do == "min" else max(marks))]
 
 
 def _numbers(of: str, values: list[Any]) -> list[Any]:

@@ -144,6 +144,12 @@ async def test_nothing_to_aggregate_gives_empty_figures():
     assert await value("aggregate", [], "items", results=settings, group_by="city") == []
 
 
+async def test_the_earliest_moment_is_found_however_it_is_written():
+    given = ["2026-11-21T10:00:00Z", "2026-11-21T11:30:00+02:00", None]
+    got = await value("aggregate", given, "items", results=results(first="min", last="max"))
+    assert got == {"first": given[1], "last": given[0]}
+
+
 async def test_groups_are_in_the_order_of_their_first_member():
     got = await value("aggregate", ROWS, "items", group_by="city", results=results(n="count", total="sum of price"))
     assert got == [{"city": "Rome", "n": 2, "total": 7.5}, {"city": "Paris", "n": 1, "total": 0}]
