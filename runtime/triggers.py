@@ -13,6 +13,7 @@ import orjson
 import re2
 import structlog
 
+from nodes.base import NodeError
 from nodes.blueprint import BlueprintError, check_json
 from nodes.errors import FactoryError, NotFound
 from nodes.ids import new_id
@@ -25,7 +26,7 @@ from runtime.journal import Plans
 from runtime.keyed import BadCall as BadCall
 from runtime.keyed import Keyed
 from runtime.plan import Plan
-from runtime.vault import Vault
+from runtime.vault import BadKey, Vault
 from runtime.waits import PREFIX
 from storage import hook
 from storage.database import Database
@@ -226,12 +227,20 @@ class Hooks:
         stamp, signature = headers.get("x-factory-timestamp", ""), headers.get("x-factory-signature", "")
         given = signature.encode("utf-8", "replace")
         signed = b"v1." + stamp.encode() + b"." + body
-        fits = False
+        fits = known = False
         for name in (listen.secret, listen.old_secret):
             if name and not fits:
-                key = await self._vault.reveal(route.tenant, name, route.environment)
+                key = await self._key(route, name)
+                known = known or bool(key)
                 wanted = "v1=" + hmac.new(key.encode(), signed, hashlib.sha256).hexdigest()
-                fits = hmac.compare_digest(wanted.encode(), given)
+                fits = bool(key) and hmac.compare_digest(wanted.encode(), given)
+        if not known:
+            raise BadCall(
+                "This address cannot take calls at the moment.",
+                code="hook.unready",
+                status=503,
+                fix="Try again later; nothing was started.",
+            )
         if not fits or not _STAMP.fullmatch(stamp) or abs(time.time() - float(stamp)) > WINDOW:
             raise BadCall(
                 "The signature does not fit.",
@@ -242,6 +251,14 @@ class Hooks:
             )
         event = headers.get("x-factory-event", "")[:200]
         return (signature, event) if event else (signature,)
+
+    async def _key(self, route: Route, name: str) -> str:
+        """A secret that callers sign with; empty when there is none. What it is called is not for callers to know."""
+        try:
+            return await self._vault.reveal(route.tenant, name, route.environment)
+        except (NodeError, BadKey) as error:
+            log.warning("calls cannot be checked with a secret", deployment=route.deployment, error=error.message)
+            return ""
 
 
 async def _nothing() -> None:

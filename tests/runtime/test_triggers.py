@@ -180,6 +180,20 @@ async def test_a_signed_call_cannot_be_repeated(factory: Factory) -> None:
     assert caught.value.status == 409
 
 
+async def test_callers_do_not_learn_which_secret_is_missing(factory: Factory) -> None:
+    body = b'{"total": 120}'
+    await deploy(factory, agent({"in": ("trigger.webhook", {"path": "orders", "secret": "new", "old_secret": "old"})}))
+    for secret in ("", "guessed"):
+        with pytest.raises(BadCall) as caught:
+            await call(factory, body, **signed(secret, body))
+        assert caught.value.status == 503 and "new" not in caught.value.message + str(caught.value.fix)
+    await factory.vault.put(ADMIN, "new", "n3w")
+    with pytest.raises(BadCall) as caught:
+        await call(factory, body, **signed("", body))
+    assert caught.value.status == 401
+    assert (await call(factory, body, **signed("n3w", body)))[0] == 202
+
+
 async def test_no_mutation_of_a_signed_call_is_heard(factory: Factory) -> None:
     await factory.vault.put(ADMIN, "shop", "s3cret")
     await deploy(factory, hook("now", secret="shop"))
