@@ -50,7 +50,8 @@ def states(home: Path) -> dict[str, str]:
 
 
 def send(server: Server, path: str, number: int, size: int) -> httpx.Response:
-    return httpx.post(f"{server.url}/hooks/{path}", json={"n": number, "filling": "x" * size}, timeout=60)
+    filled = {"n": number, "filling": "x" * size}
+    return httpx.post(f"{server.url}/hooks/{path}", json=filled, timeout=60, verify=False)
 
 
 def all_ended(home: Path, ids: set[str], seconds: float = 30) -> dict[str, str]:
