@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,26 @@ from tests.nodes.fakes import FakeContext, fired, keeps_contract, outcome_of, ru
 
 ICONS = frozenset(Path(__file__).with_name("material_icons.txt").read_text().split())
 TYPES = list(catalog())
-EXAMPLES = [pytest.param(cls, example, id=f"{cls.type}:{example.title}") for cls in TYPES for example in cls.examples]
+
+
+def examples(that: Callable[[Node, Example], object]) -> list[Any]:
+    """The examples of all types of which that holds."""
+    return [
+        pytest.param(cls, example, id=f"{cls.type}:{example.title}")
+        for cls in TYPES
+        for example in cls.examples
+        if that(cls.model_validate(dict(example.settings)), example)
+    ]
+
+
+each_example = pytest.mark.parametrize(("cls", "example"), examples(lambda node, example: True))
+each_that_gives = pytest.mark.parametrize(("cls", "example"), examples(lambda node, example: not example.error))
+each_that_chooses = pytest.mark.parametrize(
+    ("cls", "example"), examples(lambda node, example: not example.error and node.ways())
+)
+each_that_is_simulated = pytest.mark.parametrize(
+    ("cls", "example"), examples(lambda node, example: node.effect_here() >= Effect.E3)
+)
 
 each_type = pytest.mark.parametrize("cls", TYPES, ids=lambda cls: cls.type)
 
@@ -163,7 +183,7 @@ def test_it_has_worked_examples(cls: type[Node]) -> None:
     assert len(set(titles)) == len(titles)
 
 
-@pytest.mark.parametrize(("cls", "example"), EXAMPLES)
+@each_example
 async def test_its_examples_tell_the_truth(cls: type[Node], example: Example) -> None:
     if example.error:
         with pytest.raises(NodeError) as caught:
@@ -175,10 +195,8 @@ async def test_its_examples_tell_the_truth(cls: type[Node], example: Example) ->
         assert set(example.out) <= ports
 
 
-@pytest.mark.parametrize(("cls", "example"), EXAMPLES)
+@each_that_gives
 async def test_what_it_says_of_its_outputs_is_true(cls: type[Node], example: Example) -> None:
-    if example.error:
-        pytest.skip("it has no outputs")
     node = cls.model_validate(dict(example.settings))
     fired_ports = await run_example(cls, example)
     claimed = node.shapes({name: shape_of(value) for name, value in example.inputs.items()})
@@ -192,20 +210,16 @@ async def test_what_it_says_of_its_outputs_is_true(cls: type[Node], example: Exa
             Draft202012Validator(shape.as_json_schema()).validate(fired_ports[port])
 
 
-@pytest.mark.parametrize(("cls", "example"), EXAMPLES)
+@each_that_chooses
 async def test_only_one_of_its_ways_is_taken(cls: type[Node], example: Example) -> None:
     ways = cls.model_validate(dict(example.settings)).ways()
-    if example.error or not ways:
-        pytest.skip("it does not choose a way")
     chosen = set(await run_example(cls, example))
     assert sum(bool(chosen & set(ports)) for ports in ways) == 1
 
 
-@pytest.mark.parametrize(("cls", "example"), EXAMPLES)
+@each_that_is_simulated
 async def test_a_simulated_effect_is_a_sentence_and_real_ports(cls: type[Node], example: Example) -> None:
     node = cls.model_validate(dict(example.settings))
-    if node.effect_here() < Effect.E3:
-        pytest.skip("it happens in the sandbox too")
     context = FakeContext(example.given, sandbox=True)
     context.bind(node, example.inputs)
     simulated = await node.simulate(context, **example.inputs)
