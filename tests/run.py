@@ -39,11 +39,12 @@ CHECKS = (
     ("Types", ["mypy"]),
 )
 SOAK_SAMPLE = "Soak, a sample"
-# A part of every test waits: for a disk, a process, a browser. One process more than the two cores that there are in CI uses that.
+# Most tests wait now and then, for a disk or a process: one process more than the two cores of CI uses that. A browser has enough
+# processes of its own.
 TESTS = (
     ("Tests", ["-m", "not docker and not browser and not soak", "-n", "3", "--dist", "worksteal"]),
     ("Tests with Docker", ["-m", "docker and not browser and not soak", "-n", "2", "--dist", "loadfile"]),
-    ("Tests in the browser", ["-m", "browser and not soak", "-n", "3", "--dist", "loadfile"]),
+    ("Tests in the browser", ["-m", "browser and not soak", "-n", "2", "--dist", "loadfile"]),
     (SOAK_SAMPLE, ["-m", "soak", "-n", "2"]),
 )
 # How often each thing is broken by `make soak`; the tests name their own, smaller sizes for `make test`.

@@ -14,7 +14,16 @@ from tests.e2e.drawing import canvas_address, drawing, three  # noqa: F401 - fix
 from tests.server import Server
 from tests.services import CACHE, ROOT
 
+# Chromium takes the last list that it is given, so here is Playwright's own once more. The two at the end are windows of the
+# address bar that nobody sees: each tab would load both, at more cost than many of our pages.
+WITHOUT = (
+    "AvoidUnnecessaryBeforeUnloadCheckSync,DestroyProfileOnBrowserClose,DialMediaRouteProvider,GlobalMediaControls,"
+    "HttpsUpgrades,LensOverlay,MediaRouter,PaintHolding,ThirdPartyStoragePartitioning,"
+    "BlockOriginHeaderModificationOnRedirect,AvoidCorsURLLoaderRestartOnRedirect,Translate,AutoDeElevate,"
+    "OptimizationHints,NetworkTimeServiceQuerying,AimEnabled,WebUIOmniboxPopup,WebUIOmniboxAimPopup"
+)
 FLAGS = [
+    f"--disable-features={WITHOUT}",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
