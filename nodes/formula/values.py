@@ -60,7 +60,7 @@ def to_text(value: Any, meter: Meter) -> str:
     if kind is int:
         return str(value)
     if kind is float:
-        return str(int(value)) if -_SAFE < value < _SAFE and value.is_integer() else repr(value)
+        return str(int(value)) if -1e16 < value < 1e16 and value.is_integer() else repr(value)
     if value is None:
         return ""
     if kind is bool:

@@ -96,6 +96,8 @@ def error(text: str, **more: Any) -> FormulaError:
         ("words.join('-')", "one-two"),
         ("customer.tags.includes('vip')", True),
         ("'a{{b}}' ~ '}}'", "a{{b}}}}"),
+        ("1e15 | text", "1000000000000000"),
+        ("1e16 | text", "1e+16"),
         # Moments are compared by when they are, however they are written.
         ("'2026-11-21T10:00:00Z' < '2026-11-21T11:30:00+02:00'", False),
         ("'2026-11-21T10:00:00.000Z' >= '2026-11-21T10:00:00Z'", True),
