@@ -86,17 +86,17 @@ class Library:
         """Add the door to language models, once it is known what is asked of it."""
         if "llm" not in self.doors:
             return
-        from nodes.compiling.doors import MODEL, MODEL_WITH_TOOLS
+        from nodes.compiling.doors import model
 
         for name in ("LlmReply", "NodeError"):
             self.place("nodes.base", name)
         for line in ("import json", "import os", "from collections.abc import Mapping, Sequence"):
             self.need(line)
-        text = MODEL
+        text = model(tools=self.tools)
         if self.tools:
             self.need("from typing import Any")
             told, read = self.place("runtime.llm", "_told"), self.place("runtime.llm", "_call")
-            text = MODEL_WITH_TOOLS.replace("told(", f"{told}(").replace("read_call(", f"{read}(")
+            text = text.replace("told(", f"{told}(").replace("read_call(", f"{read}(")
         self.late |= {line.split()[1] for line in text.splitlines() if line.strip().startswith("import ")}
         self.texts.append(text)
 

@@ -173,7 +173,7 @@ class Mail:
             raise NodeError(f"The mail server did not take it: {error}.", category="remote") from None
 
 
-MODEL = '''class Llm:
+_MODEL = '''class Llm:
     """The language model in MODEL, such as openai/gpt-4o-mini; its key where its provider has it."""
 
     async def ask(
@@ -184,54 +184,14 @@ MODEL = '''class Llm:
         temperature: float | None = None,
         max_tokens: int = 1024,
         schema: Mapping[str, Any] | None = None,
+        TAKES
         timeout: float = 60.0,
     ) -> LlmReply:
-        """One question and its answer."""
+        """SAYS"""
         import litellm
 
         form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
-        try:
-            reply = await litellm.acompletion(
-                model=model or os.environ["MODEL"],
-                messages=[dict(message) for message in messages],
-                temperature=temperature,
-                max_tokens=max_tokens,
-                timeout=timeout,
-                response_format=form if schema else None,
-                drop_params=True,
-            )
-        except KeyError:
-            raise NodeError("No model is set up.", category="configuration", fix="Set the variable MODEL.") from None
-        text = reply.choices[0].message.content or ""
-        data = json.loads(text) if schema else None
-        return LlmReply(text, reply.model, reply.usage.prompt_tokens, reply.usage.completion_tokens, data=data)'''
-"""The door to language models, as text: only the one door of the product itself imports that library."""
-
-MODEL_WITH_TOOLS = '''class Llm:
-    """The language model in MODEL, such as openai/gpt-4o-mini; its key where its provider has it."""
-
-    async def ask(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        model: str = "",
-        temperature: float | None = None,
-        max_tokens: int = 1024,
-        schema: Mapping[str, Any] | None = None,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        timeout: float = 60.0,
-    ) -> LlmReply:
-        """One question and its answer, which may ask for tools."""
-        import litellm
-
-        more: dict[str, Any] = {}
-        if tools:
-            more["tools"] = [{"type": "function", "function": dict(tool)} for tool in tools]
-        if schema and tools is not None:
-            messages = told(messages, schema, bool(tools))
-        elif schema:
-            form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
-            more["response_format"] = form
+        PREPARES
         try:
             reply = await litellm.acompletion(
                 model=model or os.environ["MODEL"],
@@ -246,18 +206,53 @@ MODEL_WITH_TOOLS = '''class Llm:
             raise NodeError("No model is set up.", category="configuration", fix="Set the variable MODEL.") from None
         choice, used = reply.choices[0], reply.usage
         text = choice.message.content or ""
-        data = json.loads(text) if schema and tools is None else None
-        calls = tuple(read_call(one) for one in choice.message.tool_calls or ())
+        READS
         return LlmReply(
             text,
             reply.model,
             used.prompt_tokens,
             used.completion_tokens,
-            finish_reason=str(choice.finish_reason or "stop"),
             data=data,
-            calls=calls,
+            GIVES
         )'''
-"""The same for modules with agents, whose models may ask for tools."""
+_PLAIN = {
+    "TAKES": (),
+    "SAYS": "One question and its answer.",
+    "PREPARES": ('more = {"response_format": form} if schema else {}',),
+    "READS": ("data = json.loads(text) if schema else None",),
+    "GIVES": (),
+}
+_TOOLS = {
+    "TAKES": ("tools: Sequence[Mapping[str, Any]] | None = None,",),
+    "SAYS": "One question and its answer, which may ask for tools.",
+    "PREPARES": (
+        "more: dict[str, Any] = {}",
+        "if tools:",
+        '    more["tools"] = [{"type": "function", "function": dict(tool)} for tool in tools]',
+        "if schema and tools is not None:",
+        "    messages = told(messages, schema, bool(tools))",
+        "elif schema:",
+        '    more["response_format"] = form',
+    ),
+    "READS": (
+        "data = json.loads(text) if schema and tools is None else None",
+        "calls = tuple(read_call(one) for one in choice.message.tool_calls or ())",
+    ),
+    "GIVES": ('finish_reason=str(choice.finish_reason or "stop"),', "calls=calls,"),
+}
+
+
+def model(*, tools: bool) -> str:
+    """The door to language models, as text: only the one door of the product itself imports that library.
+
+    With `tools` for modules with agents, whose models may ask for some.
+    """
+    lines = []
+    parts = _TOOLS if tools else _PLAIN
+    for line in _MODEL.splitlines():
+        indent, part = line[: len(line) - len(line.lstrip())], parts.get(line.strip())
+        lines += [line.replace("SAYS", str(parts["SAYS"]))] if part is None else [indent + one for one in part]
+    return "\n".join(lines)
 
 
 class Terminal:
