@@ -48,6 +48,10 @@ _CHIPS: dict[str, tuple[str, str, str]] = {
     "unhealthy": ("bad", "close", "Not answering"),
     "draining": ("warn", "logout", "Ending"),
     "gone": ("", "block", "Gone"),
+    "up": ("good", "check", "In use"),
+    "emptying": ("warn", "logout", "Being drained"),
+    "away": ("bad", "close", "Not answering"),
+    "lost": ("bad", "close", "Lost"),
     "assembling": ("info", "groups", "Coming together"),
     "finished": ("good", "check", "Finished"),
 }

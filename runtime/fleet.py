@@ -384,6 +384,12 @@ class Fleet:
             raise Conflict("Only Docker engines can be emptied.", fix="Stop the server instead.")
         engines.drain(name)
 
+    async def reopen_host(self, name: str) -> None:
+        """Place workers on this engine again. Raises NotFound."""
+        if (engines := self._engines) is None:
+            raise NotFound(f"There is no engine named “{name}”.", fix="Look at the list of engines.")
+        engines.reopen(name)
+
     def plan_drain(self, name: str) -> list[str]:
         """What `drain_host` would do, in words. Raises NotFound."""
         return engines.plan_drain(name) if (engines := self._engines) is not None else ["There are no Docker engines."]

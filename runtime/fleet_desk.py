@@ -33,6 +33,8 @@ SOON: Final = 0.1  # seconds after which pages hear of a move, with all that cam
 SAMPLES: Final = 900  # half an hour
 KEPT: Final = 7 * 86_400.0  # seconds that moves are kept
 FORGET_EVERY: Final = 1_800  # samples between two times that old moves are dropped
+FRESH: Final = 10.0  # seconds after which it is looked what other servers' workers did
+READS: Final = 50  # readings of moves that are remembered
 PENDING: Final = 10_000  # moves that wait for the database; the oldest are given up when it is away for long
 
 
@@ -73,6 +75,10 @@ class FleetDesk:
         self._sampled = 0
         self._telling = False
         self._building = asyncio.Lock()
+        self._read: dict[tuple[str, str | None, int], tuple[float, Sequence[worker_move.WorkerMove]]] = {}
+        """Moves as they were read last, until this server keeps more: pages ask every second."""
+        self._keeper = ""
+        """The team that runs this installation, once somebody wanted to know."""
         self.moves: Counter[tuple[str, str]] = Counter()
         """How often workers of a profile came into a state, since the start."""
 
@@ -145,6 +151,7 @@ class FleetDesk:
             kept = {row.id for row in rows}
             while self._pending and self._pending[0].id in kept:
                 self._pending.popleft()
+            self._read = {}
         if self._sampled % FORGET_EVERY == 1:
             await self._db.write_all(lambda session: worker_move.forget(session, time.time() - KEPT))
 
@@ -177,9 +184,20 @@ class FleetDesk:
             for row in reversed(self._pending)
             if row.tenant_id in (EVERYBODY, who.tenant) and worker in (None, row.worker)
         ]
-        kept = await self._db.read_all(lambda session: worker_move.newest(session, who.tenant, limit, worker))
+        kept = await self._newest((who.tenant, worker, limit))
         known = {row.id for row in kept}
         return [_move(row) for row in [*(row for row in waiting if row.id not in known), *kept]][:limit]
+
+    async def _newest(self, what: tuple[str, str | None, int]) -> Sequence[worker_move.WorkerMove]:
+        known, now = self._read, time.monotonic()
+        if (found := known.get(what)) is not None and now - found[0] < FRESH:
+            return found[1]
+        tenant, worker, limit = what
+        rows = await self._db.read_all(lambda session: worker_move.newest(session, tenant, limit, worker))
+        if len(known) >= READS:
+            known.clear()
+        known[what] = now, rows  # not where the next are read from if more was kept meanwhile
+        return rows
 
     def jobs(self, who: Actor, worker: str) -> tuple[JobSeen, ...]:
         """The last jobs of a worker, newest first. Raises NotFound, Denied."""
@@ -217,10 +235,9 @@ class FleetDesk:
 
     async def build_image(self, who: Actor, **what: Any) -> AsyncGenerator[Building]:
         """Make an image for workers, telling how it goes; the last one has its name and its lock. Raises Denied, FactoryError."""
-        who.require(Permission.ADMIN)
-        # Engines belong to the installation, and a Dockerfile's steps are root's in their container.
-        teams = await self._db.read_all(tenant.every)
-        if teams and teams[0].tenant_id != who.tenant:
+        # A Dockerfile's steps are root's in their container.
+        if not await self.keeps_engines(who):
+            who.require(Permission.ADMIN)
             raise Denied(
                 "Images are made by the team that runs this installation.",
                 fix="Ask an admin of that team, and tell which libraries you need.",
@@ -234,21 +251,80 @@ class FleetDesk:
     async def _do(self, who: Actor, worker: str, what: str, how: Callable[[str], Awaitable[None]]) -> None:
         who.require(Permission.ADMIN)
         seen = self._seen(who, worker)
+        state = seen.state.value
+        self._note(who, f"asked to {what} it", worker, seen.host, state, state, profile=seen.profile, crew=seen.crew)
+        await how(worker)
+
+    def _note(
+        self,
+        who: Actor,
+        why: str,
+        worker: str,
+        host: str,
+        before: str,
+        after: str,
+        *,
+        profile: str = "",
+        crew: str | None = None,
+    ) -> None:
         row = worker_move.WorkerMove(
             tenant_id=who.tenant,
             id=new_id("move"),
             at=time.time(),
             worker=worker,
-            profile=seen.profile,
-            host=seen.host,
-            before=seen.state.value,
-            after=seen.state.value,
-            crew=seen.crew,
-            why=f"asked to {what} it",
+            profile=profile,
+            host=host,
+            before=before,
+            after=after,
+            crew=crew,
+            why=why,
             by=who.name,
         )
         self._pending.append(row)
-        await how(worker)
+
+    # --- engines --------------------------------------------------------------------------------------------------------------
+
+    async def keeps_engines(self, who: Actor) -> bool:
+        """Whether somebody may do something to engines: they belong to the installation, so only admins of its team."""
+        if not who.may(Permission.ADMIN):
+            return False
+        if not self._keeper:
+            teams = await self._db.read_all(tenant.every)
+            self._keeper = teams[0].tenant_id if teams else ""
+        return self._keeper in ("", who.tenant)
+
+    async def plan_drain_engine(self, who: Actor, name: str) -> list[str]:
+        """What emptying an engine would do, in words; does nothing. Raises NotFound, Denied."""
+        await self._require_engines(who)
+        return self._fleet.plan_drain(name)
+
+    async def plan_engines(self, who: Actor, wanted: int) -> list[str]:
+        """What having so many engines would do, in words; does nothing. Raises Denied."""
+        await self._require_engines(who)
+        return self._fleet.plan_scale(wanted)
+
+    async def drain_engine(self, who: Actor, name: str) -> None:
+        """Place nothing on an engine any more; its workers leave when their jobs have ended. Raises NotFound, Denied, Conflict."""
+        await self._do_engine(who, name, "asked to drain the engine", self._fleet.drain_host)
+
+    async def reopen_engine(self, who: Actor, name: str) -> None:
+        """Place workers on an engine again. Raises NotFound, Denied."""
+        await self._do_engine(who, name, "took the engine back into use", self._fleet.reopen_host)
+
+    async def _do_engine(self, who: Actor, name: str, why: str, how: Callable[[str], Awaitable[None]]) -> None:
+        await self._require_engines(who)
+        states = {host.name: host.state for host in self._fleet.view().hosts}
+        await how(name)
+        after = next((host.state for host in self._fleet.view().hosts if host.name == name), "")
+        self._note(who, why, "", name, states.get(name, ""), after)
+        self._tell()
+
+    async def _require_engines(self, who: Actor) -> None:
+        who.require(Permission.ADMIN)
+        if not await self.keeps_engines(who):
+            raise Denied(
+                "Engines are the business of the team that runs this installation.", fix="Ask an admin of that team."
+            )
 
 
 def _copy(row: worker_move.WorkerMove) -> worker_move.WorkerMove:

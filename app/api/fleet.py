@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from app.api.contract import Admin, ApiRoute, Limit, Listed, Shown, Viewer, refuses, resource
@@ -137,6 +137,32 @@ async def hibernate(id: str, who: Admin, factory: TheFactory) -> None:
 async def remove(id: str, who: Admin, factory: TheFactory) -> None:
     """It ends with its job."""
     await factory.fleet_desk.remove(who, id)
+
+
+@fleet.get("/hosts/plan", response_model=Listed[str], summary="What more or fewer engines would do")
+async def plan(who: Admin, factory: TheFactory, count: Annotated[int, Query(ge=0, le=100)]) -> Any:
+    """In sentences. Nothing is done. For the team that runs the installation."""
+    return {"items": await factory.fleet_desk.plan_engines(who, count)}
+
+
+@fleet.get(
+    "/hosts/{name}/plan", response_model=Listed[str], responses=refuses(404), summary="What draining an engine would do"
+)
+async def plan_drain(name: str, who: Admin, factory: TheFactory) -> Any:
+    """In sentences. Nothing is done. For the team that runs the installation."""
+    return {"items": await factory.fleet_desk.plan_drain_engine(who, name)}
+
+
+@fleet.post("/hosts/{name}/drain", status_code=204, responses=refuses(404, 409), summary="Drain an engine")
+async def drain_host(name: str, who: Admin, factory: TheFactory) -> None:
+    """Nothing new is placed on it, and its workers leave when their jobs have ended. For the team that runs the installation."""
+    await factory.fleet_desk.drain_engine(who, name)
+
+
+@fleet.post("/hosts/{name}/reopen", status_code=204, responses=refuses(404), summary="Take an engine back into use")
+async def reopen_host(name: str, who: Admin, factory: TheFactory) -> None:
+    """Workers are placed on it again. For the team that runs the installation."""
+    await factory.fleet_desk.reopen_engine(who, name)
 
 
 @metrics.get("/metrics", summary="Figures for Prometheus", response_class=Response, include_in_schema=False)

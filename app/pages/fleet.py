@@ -11,6 +11,7 @@ from nicegui import ui
 from app import theme
 from app.fleet import charts
 from app.fleet.crews import CrewPanels
+from app.fleet.engines import Engines
 from app.fleet.tiles import Tiles
 from app.fleet.worker import Sheet
 from app.live import follow
@@ -53,6 +54,7 @@ class Floor:
         self.tiles = Tiles(self.sheet.open)
         self.none = ui.label("No worker fits that.").classes("af-muted")
         self.crews = CrewPanels()
+        self.engines = Engines()
         with ui.element("div").classes("af-charts mt-6"):
             for name, title in (
                 ("levels", "Workers against what was wanted"),
@@ -88,10 +90,11 @@ class Floor:
         self.none.set_visibility(not fitting)
         crew = self.chosen["crew"]
         self.crews.show([one for one in current_factory().crews.view(who) if crew in (ALL, one.id)])
+        await self.engines.show(seen.hosts, [move for move in moves if not move.worker])
         profile = None if self.chosen["profile"] == ALL else self.chosen["profile"]
         known = {one.id for one in fitting}
         unfiltered = all(value == ALL for value in self.chosen.values())
-        shown = [move for move in moves if unfiltered or move.worker in known]
+        shown = [move for move in moves if move.worker and (unfiltered or move.worker in known)]
         for name, figure in (
             ("levels", charts.levels(desk.history(who), profile)),
             ("vital", charts.vital(FleetView(workers=tuple(fitting)))),

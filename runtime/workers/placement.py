@@ -142,7 +142,7 @@ def plan_drain(name: str, spaces: Sequence[Space]) -> list[str]:
     """What emptying a host would do."""
     leaving = next((space for space in spaces if space.name == name), None)
     if leaving is None:
-        return [f"There is no host named {name}."]
+        return [f"There is no engine named {name}."]
     rest = [space for space in spaces if space.name != name]
     packing = pack(leaving.things, rest)
     words = [f"Nothing new is placed on {name}; {_count(len(leaving.things))} there {_end(len(leaving.things))}."]
@@ -161,7 +161,7 @@ def plan_scale(wanted: int, spaces: Sequence[Space], waiting: Sequence[Thing] = 
     """What having so many hosts would do: which are given up and where their workers go, or what a new one would take."""
     serving = [space for space in spaces if space.open]
     if wanted < 1:
-        return ["At least one host has to stay: without one no code can run."]
+        return ["At least one engine has to stay: without one no code can run."]
     if wanted == len(serving):
         return [f"There {_are(wanted)} already, so nothing would change."]
     if wanted > len(serving):
@@ -181,9 +181,9 @@ def who_leaves(count: int, spaces: Sequence[Space]) -> list[Space]:
 
 def _plan_out(more: int, serving: Sequence[Space], waiting: Sequence[Thing]) -> list[str]:
     if not serving:
-        return [f"{more} would be added; no host serves now, so how large a new one is cannot be said."]
+        return [f"{more} would be added; no engine serves now, so how large a new one is cannot be said."]
     like = max(serving, key=lambda space: (space.cpus, space.memory))
-    new = [Space(f"new host {number + 1}", like.cpus, like.memory) for number in range(more)]
+    new = [Space(f"new engine {number + 1}", like.cpus, like.memory) for number in range(more)]
     words = [f"{_hosts(more)} would be added, each like {like.name}: {like.cpus:g} processors, {_mib(like.memory)}."]
     if waiting:
         before, after = pack(waiting, serving), pack(waiting, [*serving, *new])
@@ -201,11 +201,11 @@ def _count(number: int) -> str:
 
 
 def _hosts(number: int) -> str:
-    return "1 host" if number == 1 else f"{number} hosts"
+    return "1 engine" if number == 1 else f"{number} engines"
 
 
 def _are(number: int) -> str:
-    return "is 1 host" if number == 1 else f"are {number} hosts"
+    return "is 1 engine" if number == 1 else f"are {number} engines"
 
 
 def _end(number: int) -> str:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from nicegui import ui
 from nicegui.testing import User
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.metrics import exposition
+from nodes.errors import Denied
 from runtime.policy import Actor, Role
-from runtime.workers.backend import Job
+from runtime.workers.backend import Job, Profile
+from runtime.workers.hosts import Hosts
+from storage import worker_move
 from tests.app.conftest import House, running
 from tests.app.pages.conftest import eventually, sees
+from tests.runtime.workers.test_host_states import MIB, Engine, opened
 
 Maker = Callable[[Role], Awaitable[User]]
 
@@ -154,3 +159,109 @@ async def test_levels_are_kept_for_half_an_hour_and_told_oldest_first(house: Hou
     await eventually(lambda: len(desk.history(ada)) > before + 1)
     told = [sample.at for sample in desk.history(ada)]
     assert told == sorted(told)
+
+
+# --- engines ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def engines(house: House) -> AsyncIterator[Hosts]:
+    """Two engines that only keep lists, in the place of those of this machine."""
+    urls = {"e0": "unix:///run/one.sock", "e1": "unix:///run/two.sock"}
+    async with opened(Engine(cpus=4, memory=8_192 * MIB), Engine(), urls=urls) as hosts:
+        fleet = house.factory.fleet
+        before, fleet._place = fleet._place, (hosts, Path("/nowhere"))
+        await hosts.start("box_1", Path("/nowhere"), Profile())
+        yield hosts
+        fleet._place = before
+
+
+async def test_an_engine_is_drained_and_taken_back_into_use(
+    house: House, admin: User, ada: Actor, engines: Hosts
+) -> None:
+    await admin.open("/fleet")
+    for words in ("unix:///run/one.sock", "unix:///run/two.sock", "1 worker", "0 workers"):
+        await sees(admin, words)
+    [name] = [host.name for host in engines.view() if host.workers]
+    drains = [element for element in admin.find(marker="drain-engine").elements if _inside(element, f"engine-{name}")]
+    drains[0].mark("this-one")
+    admin.find(marker="this-one").click()
+    await sees(admin, f"Nothing new is placed on {name}; 1 worker there ends when its job has ended.")
+    assert {host.state for host in engines.view()} == {"up"}, "nothing is done before somebody says yes"
+    admin.find(marker="yes").click()
+    await sees(admin, "Being drained")
+    await sees(admin, f"Ada Lovelace asked to drain the engine {name}")
+    admin.find(marker="reopen").click()
+    await sees(admin, f"Take {name} back into use?")
+    admin.find(marker="yes").click()
+    await eventually(lambda: {host.state for host in engines.view()} == {"up"})
+    told = [move for move in await house.factory.fleet_desk.lately(ada) if move.host == name and not move.worker]
+    assert [(move.by, move.before, move.after) for move in told] == [
+        ("Ada Lovelace", "draining", "up"), ("Ada Lovelace", "up", "draining"),
+    ]  # fmt: skip
+
+
+def _inside(element: ui.element, marker: str) -> bool:
+    while (slot := element.parent_slot) is not None:
+        element = slot.parent
+        if marker in element._markers:
+            return True
+    return False
+
+
+async def test_what_more_engines_would_do_is_said_and_not_done(admin: User, engines: Hosts) -> None:
+    await admin.open("/fleet")
+    await sees(admin, "What would change if this many engines served?")
+    admin.find(marker="engines-wanted").clear().type("3")
+    await sees(admin, "1 engine would be added, each like e0: 4 processors, 8,192 MiB.")
+    await sees(admin, "This is only a plan: nothing is done.")
+    assert len(engines.view()) == 2
+
+
+async def test_engines_are_the_business_of_the_team_that_runs_the_installation(
+    house: House, admin: User, person: Maker, engines: Hosts
+) -> None:
+    viewer = await person(Role.VIEWER)
+    await viewer.open("/fleet")
+    await sees(viewer, "0 workers")
+    await viewer.should_not_see(marker="drain-engine")
+    await viewer.should_not_see("unix:///run/one.sock")
+    word = {"X-CSRF-Token": await csrf(viewer)}
+    assert (await viewer.http_client.post("/api/v1/fleet/hosts/e0/drain", headers=word)).status_code == 403
+    other = Actor("another", "usr_9", "Eve", Role.ADMIN)
+    desk = house.factory.fleet_desk
+    for doing in (desk.drain_engine(other, "e0"), desk.plan_engines(other, 3), desk.plan_drain_engine(other, "e0")):
+        with pytest.raises(Denied, match="team that runs this installation"):
+            await doing
+    word = {"X-CSRF-Token": await csrf(admin)}
+    base = "/api/v1/fleet/hosts"
+    assert (await admin.http_client.get(f"{base}/plan", params={"count": 2})).json()["items"] == [
+        "There are 2 engines already, so nothing would change."
+    ]
+    assert (await admin.http_client.get(f"{base}/e0/plan")).json()["items"][0].startswith("Nothing new is placed on e0")
+    assert (await admin.http_client.post(f"{base}/e0/drain", headers=word)).status_code == 204
+    assert (await admin.http_client.post(f"{base}/e1/drain", headers=word)).status_code == 409
+    assert (await admin.http_client.post(f"{base}/e0/reopen", headers=word)).status_code == 204
+    assert (await admin.http_client.post(f"{base}/none/reopen", headers=word)).status_code == 404
+
+
+async def test_open_pages_do_not_ask_the_database_again_and_again(
+    house: House, ada: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, asked = house.factory.fleet_desk, 0
+    newest = worker_move.newest
+
+    def counted(*given: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return newest(*given)
+
+    worker = await work(house, ada.tenant)
+    monkeypatch.setattr(worker_move, "newest", counted)
+    await desk.stop()  # nothing more is kept meanwhile
+    before = await desk.lately(ada)
+    for _ in range(5):
+        assert await desk.lately(ada) == before
+    assert asked == 1
+    await desk.remove(ada, worker)
+    assert (await desk.lately(ada, worker=worker))[0].worker == worker, "what is not kept yet is there too"

@@ -174,7 +174,7 @@ async def test_what_ended_while_an_engine_was_away_is_told_when_it_is_back():
 async def test_more_machines_are_had_and_given_back_when_they_are_empty():
     machines = Machines()
     async with opened(Engine(cpus=4), scaler=machines) as hosts:
-        assert hosts.plan_scale(3)[0].startswith("2 hosts would be added")
+        assert hosts.plan_scale(3)[0].startswith("2 engines would be added")
         assert machines.given == {}, "a plan does nothing"
         await hosts.scale(3)
         assert [host.state for host in hosts.view()] == ["up"] * 3
@@ -199,7 +199,7 @@ async def test_the_last_engine_is_not_emptied():
             hosts.drain("other")
         with pytest.raises(Conflict):
             await hosts.scale(2)
-        assert hosts.plan_scale(0) == ["At least one host has to stay: without one no code can run."]
+        assert hosts.plan_scale(0) == ["At least one engine has to stay: without one no code can run."]
 
 
 async def test_an_engine_that_was_not_there_at_first_joins_later():

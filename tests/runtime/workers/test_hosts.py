@@ -192,7 +192,7 @@ async def test_what_nobody_knows_is_removed_when_an_engine_is_back(engines, work
 
 async def test_an_engine_can_be_added_and_is_used(engines, worker_image, home):
     async with opened(engines[:1], worker_image, home, size=2) as (pool, hosts):
-        assert hosts.plan_scale(2)[0].startswith("1 host would be added, each like one:")
+        assert hosts.plan_scale(2)[0].startswith("1 engine would be added, each like one:")
         with pytest.raises(Conflict):
             await hosts.scale(2)
         await hosts.add("two", DockerBackend(home, url=engines[1].url, image=worker_image, keep=True))

@@ -128,7 +128,7 @@ def test_a_plan_for_more_hosts_says_who_finds_a_place():
     waiting = [Thing(f"w{number}", 1, 128 * MIB) for number in range(3)]
     words = plan_scale(2, [Space("one", 1, 1_024 * MIB)], waiting)
     assert words == [
-        "1 host would be added, each like one: 1 processors, 1,024 MiB.",
+        "1 engine would be added, each like one: 1 processors, 1,024 MiB.",
         "Of 3 workers without a place, 1 would find one there.",
         "1 worker would still have none.",
     ]
