@@ -68,6 +68,8 @@ class Alarms:
                 await self.catch_up()
             except FactoryError as error:
                 log.warning("alarms wait for the database", error=error.message)
+            except Exception:
+                log.exception("looking for alarms failed in a way that was not foreseen")
 
     async def catch_up(self) -> None:
         """Give every alarm that is owed, and open again what was to be tried again and never was, because a server stopped."""

@@ -75,7 +75,7 @@ class Approvals:
 
         row = await self._db.write(who.tenant, write)
         self._bus.publish(who.tenant, ("approvals",), {"id": id_, "state": row.state})
-        await self._engine.answer(who.tenant, row.run_id, row.node, row.iteration, decision(row))
+        await self._engine.waits.tell(who.tenant, row.run_id, row.node, row.iteration, decision(row))
         return approval_info(row)
 
 

@@ -6,29 +6,26 @@
 
 import asyncio
 import time
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import structlog
 
-from nodes.errors import FactoryError, NotFound, TooMany
+from nodes.errors import FactoryError, TooMany
 from runtime.context import Doors
 from runtime.errands import Elsewhere, Errands
 from runtime.events import Bus
 from runtime.execution import Execution, Order, Response
-from runtime.journal import ENDS, Journal, Plans, Rows
+from runtime.journal import ENDS, Journal, Plans
 from runtime.leases import LEASE, Lease
 from runtime.limits import Limits
-from runtime.orders import LOOSE, Dispatcher, owes_alarm
-from runtime.outcomes import explain
+from runtime.orders import Dispatcher, owes_alarm
 from runtime.pace import Pace
-from runtime.patience import Patience
 from runtime.plan import Plan
 from runtime.queue import Queue
 from runtime.states import RunState
+from runtime.taking_up import Key, TakingUp
 from runtime.waits import Waits
 from storage import errors, run
 from storage.database import Database
@@ -39,15 +36,8 @@ log = structlog.get_logger()
 MAX_SANDBOXES = 200  # sandbox runs kept to be looked at
 RETRY_AFTER = 30  # seconds after which a caller who was refused may come again
 UNSURE = frozenset({"storage.unknown", "storage.clash"})  # what was being written may or may not be there
-GONE = frozenset({"storage.stopped", "storage.fenced"})  # this server writes no more
 SOON = 60.0  # seconds; a wake that is nearer is timed exactly, others are found by the clock's tick
 
-TOGETHER = 50  # runs whose rows are read together when they are taken up after a crash
-
-Key = tuple[str, str]
-"""Tenant and id of a run."""
-Turn = asyncio.Future[Rows | None]
-"""Comes when a run may be taken up, with its rows if they have been read."""
 Target = tuple[Plan, str, int | None]
 """What a blueprint id stands for when it is called: plan, blueprint id, version."""
 
@@ -86,6 +76,7 @@ class Engine:
         self.sandboxes: OrderedDict[str, Execution] = OrderedDict()
         self.variables_of = variables_of
         self.waits = Waits(self)
+        self.taking_up = TakingUp(self)
         self.pace = Pace(db)
         self.public_url = ""
         """Where people reach this server, without a slash at the end; addresses of runs begin with it."""
@@ -98,8 +89,6 @@ class Engine:
         """Told of every live run that has ended, when that is durable."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self.queue: Queue[Execution] = Queue()
-        self._acts: defaultdict[Key, list[Callable[[Execution], None]]] = defaultdict(list)
-        self._taking_up: dict[Key, asyncio.Task[Execution | None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
         self._hold = False
@@ -121,57 +110,50 @@ class Engine:
 
     async def recover(self) -> None:
         """Take up every run that was going on in a process that ended, and answer what was decided meanwhile."""
-        found = await (self.db.read_all(run.interrupted) if self.lease.alone else self._adopt())
+        found = await self.taking_up.interrupted()
         if self._hold:
             self._interrupted = [*self._interrupted, *found]
         else:
-            self.spawn(self._take_up_all(found))
+            self.spawn(self.taking_up.all(found))
         await self.waits.recover()
 
     def go_on(self) -> None:
         """Let go on what a crash interrupted, if that was held back at the start."""
         found, self._interrupted, self._hold = self._interrupted, (), False
-        self.spawn(self._take_up_all(found))
-
-    async def _adopt(self) -> Sequence[Key]:
-        me, adopted, last = self.lease.id, list[Key](), ""
-        while some := await self.db.write_all(partial(run.adopt, server=me, after=last)):
-            adopted += some
-            last = some[-1][1]
-        return adopted
+        self.spawn(self.taking_up.all(found))
 
     async def stop(self) -> None:
         """Stop where we are: every run goes on from its facts at the next start."""
         self._stopping = True
         await self.lease.stop_recovering()
-        for timer in self._timers.values():
-            timer.cancel()
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._end_tasks()
         if self.lease.id:
             await self.lease.leave()
 
     async def let_all_go(self) -> None:
         """Another server may have our runs by now: nothing of them goes on here, and nobody is told of an end."""
         self._stopping = True
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._interrupted = ()
+        await self._end_tasks()
         self.queue.clear()  # a task that is cancelled before it begins does not give its place back
         for ex in list(self.active.values()):
             self._leave(ex)  # its task may have been stopped before it began
-            self._drop(ex, errors.fenced())
+            self.drop(ex, errors.fenced())
         self._stopping = False
         for ex in self.sandboxes.values():  # tests are in nobody's way, but their steps were stopped too
             if ex.state not in ENDS:
                 ex.cancel()
                 self.launch(ex)
+
+    async def _end_tasks(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        # While we wait for some to end, others may begin.
+        while tasks := [task for task in self._tasks if task is not asyncio.current_task()]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run in the background; the engine keeps the task from being collected and logs what it dies of."""
@@ -220,15 +202,37 @@ class Engine:
         """Start a run; returns when it is durable, that is when it may be acknowledged. Raises StorageError, TooMany."""
         ex = self.begin(order)
         try:
+            await self._accept(ex)
+        except asyncio.CancelledError:
+            # Whoever asked is gone, but the run may be on its way to the disk: once it is there it goes on.
+            self.spawn(self._accept(ex)).add_done_callback(lambda _: self._refuse(ex))
+            raise
+        return ex
+
+    async def _accept(self, ex: Execution) -> None:
+        try:
             await ex.flush()
-        except BaseException as error:
-            self.active.pop(ex.id, None)
-            if ex.reserved:
-                self.queue.withdraw(order.tenant)
+        except Exception as error:
+            self._refuse(ex)
+            self.forget(ex)
             self._look_again(ex, error)
             raise
-        self.launch(ex)
-        return ex
+        if self.active.get(ex.id) is ex:
+            self.launch(ex)
+        else:  # this life ended meanwhile: it is only a row, like those that a crash interrupted
+            self._refuse(ex)
+            self.spawn(self.taking_up.quietly(ex.order.tenant, ex.id))
+
+    def _refuse(self, ex: Execution) -> None:
+        """Give back the place that was promised to a run, unless it has taken it."""
+        if ex.reserved:
+            ex.reserved = False
+            self.queue.withdraw(ex.order.tenant)
+
+    def forget(self, ex: Execution) -> None:
+        """It is not held in memory any more."""
+        if self.active.get(ex.id) is ex:  # it may have been taken up anew
+            del self.active[ex.id]
 
     def launch(self, ex: Execution) -> None:
         """Let a run be driven, now or when it is its turn."""
@@ -276,11 +280,13 @@ class Engine:
             await ex.drive()
         except LostRace as error:
             log.warning("a run was ended elsewhere", run=ex.id)
-            self._drop(ex, error)
+            self.drop(ex, error)
+            return
         except StorageError as error:
             log.error("a run could not be kept", run=ex.id, error=error.message)
-            self._drop(ex, error)
+            self.drop(ex, error)
             self._look_again(ex, error)
+            return  # whatever it came to is not known to be so
         finally:
             self._leave(ex)
         if ex.state in ENDS:
@@ -308,15 +314,17 @@ class Engine:
 
     def let_go(self, ex: Execution) -> None:
         """The run has ended, or only rows are left of it: it needs no memory any more."""
-        self.active.pop(ex.id, None)
+        self.forget(ex)
         if ex.answered is not None and not ex.answered.done():
             ex.answered.set_result(closing(ex))
         wake = ex.wake_at()
         if ex.state is RunState.WAITING and wake is not None and (delay := wake - self.clock()) < SOON:
             self.wake_in(ex.order.tenant, ex.id, delay)
 
-    def _drop(self, ex: Execution, error: FactoryError) -> None:
-        self.active.pop(ex.id, None)
+    def drop(self, ex: Execution, error: FactoryError) -> None:
+        """Let go of a run before its end is safe; whoever waits for it is told."""
+        self.forget(ex)
+        ex.dropped = error
         if ex.answered is not None and not ex.answered.done():
             ex.answered.set_exception(error)
         ex.ended.set()
@@ -324,174 +332,18 @@ class Engine:
     def _look_again(self, ex: Execution, error: BaseException) -> None:
         """The rows may say more than we know: a run whose last facts may or may not be kept goes on from what is there."""
         if isinstance(error, StorageError) and error.code in UNSURE and not ex.sandbox and not self._stopping:
-            self.spawn(self._take_up_quietly(ex.order.tenant, ex.id))
+            self.spawn(self.taking_up.quietly(ex.order.tenant, ex.id))
 
     # --- taking up, answering, waking --------------------------------------------------------------------------------------------
 
     async def submit(
-        self, tenant: str, run_id: str, act: Callable[[Execution], None] | None = None, *, taken: bool = False
+        self, tenant: str, run_id: str, act: Callable[[Execution], None] | None = None
     ) -> Execution | None:
         """Take up a run from its rows, unless it is in memory or has ended. Raises NotFound, Elsewhere.
 
-        `act` is done to the run before it goes on: a run that only waits leaves the memory again at once. `taken`: its row
-        names this server already.
+        `act` is done to the run before it goes on: a run that only waits leaves the memory again at once.
         """
-        ex = self.active.get(run_id) or self.sandboxes.get(run_id)
-        if ex is not None:
-            if ex.order.tenant != tenant:
-                raise NotFound("There is no such run.", fix="Look for it in the list of runs.")
-            if act is not None:
-                act(ex)
-            return ex
-        # The tenant belongs to the key: a stranger who asks at the same moment gets a NotFound of his own, and acts on nothing.
-        key = tenant, run_id
-        if act is not None:
-            self._acts[key].append(act)
-        return await asyncio.shield(self._taking_up.get(key) or self._taking(key, taken))
-
-    def _taking(self, key: Key, taken: bool, turn: Turn | None = None) -> "asyncio.Task[Execution | None]":
-        taking = self.spawn(self._take_up(*key, taken, turn))
-        self._taking_up[key] = taking
-        taking.add_done_callback(lambda _: self._taken_up(key))
-        return taking
-
-    def _taken_up(self, key: Key) -> None:
-        self._taking_up.pop(key, None)
-        self._acts.pop(key, None)
-
-    async def _take_up(
-        self, tenant: str, run_id: str, taken: bool = False, turn: Turn | None = None
-    ) -> Execution | None:
-        if not (taken or self.lease.alone) and not await self._take(tenant, run_id):
-            return None
-        # Only now: what the server before us wrote last is there.
-        known = await turn if turn is not None else None
-        row, plan, facts = await self.journal.load(tenant, run_id, known)
-        if row.state in {state.value for state in ENDS}:
-            return None
-        node, _, iteration = (row.parent_step or "").partition("\n")
-        order = Order(
-            run_id=run_id,
-            tenant=tenant,
-            plan=plan,
-            trigger=row.trigger or None,
-            input=None,
-            blueprint_id=row.blueprint_id,
-            version=row.version,
-            deployment_id=row.deployment_id,
-            parent=(row.parent_run, node, iteration) if row.parent_run else None,
-            depth=await self._depth(tenant, row.parent_run),
-            environment=row.environment,
-            by=row.started_by,
-            awaited=not row.started_by.endswith(LOOSE),
-        )
-        ex = Execution(self, order)
-        ex.saved_state = RunState(row.state)
-        self.active[run_id] = ex
-        try:
-            ex.replay(facts)
-            if ex.progress.waiting:
-                await self.waits.mend(ex)
-        except BaseException:
-            self.active.pop(run_id, None)
-            raise
-        ex.state = RunState.RUNNING
-        self.waits.wake(ex)
-        for act in self._acts.pop((tenant, run_id), ()):
-            act(ex)
-        self.launch(ex)
-        return ex
-
-    async def _take(self, tenant: str, run_id: str) -> bool:
-        """Whether the run is ours now. False when it has ended. Raises NotFound, Elsewhere."""
-        me = self.lease.id
-        if await self.db.write_all(lambda session: run.take(session, tenant, run_id, me)):
-            return True
-        row = await self.db.read(tenant, lambda session: run.get(session, run_id))
-        if row is None:
-            raise NotFound("There is no such run.", fix="Look for it in the list of runs.")
-        if row.state in run.UNFINISHED:
-            raise Elsewhere
-        return False
-
-    async def keep_hold(self, ex: Execution) -> None:
-        """A run that was just set free goes on here after all. Raises LostRace when another server was quicker."""
-        if self.lease.alone:
-            return
-        try:
-            if await self._take(ex.order.tenant, ex.id):
-                ex.saved_state = RunState.RUNNING
-                return
-        except Elsewhere:
-            for node, iteration, value in ex.answers:
-                await self.errands.send(ex.order.tenant, ex.id, "answer", node, iteration, value)
-            if ex.cancelled:
-                await self.errands.send(ex.order.tenant, ex.id, "cancel")
-        raise LostRace("The run was taken up by another server.")
-
-    async def _take_up_all(self, found: Sequence[Key]) -> None:
-        """One after the other, so that those who were accepted first have their turn first, as before the crash."""
-        if not self.lease.alone:
-            # Among several servers rows are read when the turn has come and not before: they may change until then.
-            for tenant, run_id in found:
-                await self._take_up_quietly(tenant, run_id, taken=True)
-            return
-        loop = asyncio.get_running_loop()
-        for start in range(0, len(found), TOGETHER):
-            some, began = found[start : start + TOGETHER], loop.time()
-            # Whoever wants one of them from now on waits for us, so what is read here is not older than what they see.
-            turns: dict[Key, Turn] = {
-                key: loop.create_future() for key in some if key[1] not in self.active and key not in self._taking_up
-            }
-            tasks = {key: self._taking(key, True, turn) for key, turn in turns.items()}
-            rows: dict[Key, Rows] = {}
-            with suppress(Exception):  # each asks for itself then, and what cannot be read fails its own run only
-                rows = await self.journal.load_all(turns)
-            for key in some:
-                if (task := tasks.get(key)) is not None:
-                    turns[key].set_result(rows.get(key))
-                    await asyncio.wait((task,))
-                if task is None or task.cancelled() or task.exception() is not None:
-                    await self._take_up_quietly(*key, taken=True)
-            await asyncio.sleep(loop.time() - began)  # half of the time is for those who come now
-
-    async def _take_up_quietly(self, tenant: str, run_id: str, *, taken: bool = False) -> None:
-        patience = Patience()
-        while True:
-            try:
-                await self.submit(tenant, run_id, taken=taken)
-            except StorageError as error:
-                if error.code in GONE:
-                    return
-                await patience.rest(error, "a run waits for the database to be taken up", run=run_id)
-                continue
-            except Elsewhere:
-                pass
-            except FactoryError as error:
-                log.error("a run cannot be taken up", run=run_id, error=error.message)
-                await self._fail_row(tenant, run_id, error)
-            except Exception as error:  # it fails alone: those after it are taken up all the same
-                log.exception("a run cannot be taken up", run=run_id)
-                await self._fail_row(tenant, run_id, error)
-            return
-
-    async def _fail_row(self, tenant: str, run_id: str, error: Exception) -> None:
-        now, told = self.clock(), explain(error, None)
-        changes = {"finished_at": now, "wake_at": now, "error": told, "category": told["category"]}
-        if await self.db.write(
-            tenant,
-            lambda session: run.move(session, run_id, expected=run.UNFINISHED, to=RunState.FAILED.value, **changes),
-        ):
-            self.on_failed(tenant, run_id, True)
-
-    async def _depth(self, tenant: str, parent: str | None) -> int:
-        depth = 0
-        while parent is not None and depth < self.limits.of(tenant, "call_depth"):
-            depth += 1
-            id_ = parent
-            row = await self.db.read(tenant, lambda session, id_=id_: run.get(session, id_))  # type: ignore[misc]
-            parent = row.parent_run if row else None
-        return depth
+        return await self.taking_up.one(tenant, run_id, act)
 
     async def answer(self, tenant: str, run_id: str, node: str, iteration: str, answer: Any) -> None:
         """Give a waiting step what it waits for. Nothing happens if the run has ended or the step has its answer."""
@@ -521,6 +373,8 @@ class Engine:
         if self.queue.drop(tenant, ex.order.blueprint_id, run_id):
             self.spawn(self._drive(ex))  # it ends without having had its turn
         await ex.ended.wait()
+        if ex.dropped is not None and not isinstance(ex.dropped, LostRace):
+            raise ex.dropped
         if not ex.sandbox:
             await self.waits.cancel(tenant, run_id)
         for child in called:
@@ -551,10 +405,8 @@ class Engine:
                 self.waits.wake(ex)
             else:
                 await self.dispatcher.submit(tenant, run_id)
-        except (Elsewhere, StorageError) as error:
-            log.info("a run is not woken now", run=run_id, reason=error.message)
         except FactoryError as error:
-            await self._fail_row(tenant, run_id, error)
+            log.info("a run is not woken now", run=run_id, reason=error.message)
 
     def tell_runs(self, ex: Execution) -> None:
         """Tell lists of runs that this one looks different now."""

@@ -70,10 +70,12 @@ class Errands:
             else:
                 place = row.node, row.iteration
                 ex = await engine.submit(row.tenant_id, row.run_id, lambda ex: ex.answer(*place, row.data))
-                while ex is not None and place in ex.progress.waiting and not ex.ended.is_set():  # noqa: ASYNC110 - rare, and short
-                    await asyncio.sleep(0.02)
                 if ex is not None:
+                    while ex.answers and not ex.ended.is_set():  # noqa: ASYNC110 - rare, and short
+                        await asyncio.sleep(0.02)
                     await ex.flush()  # before it is forgotten, what came of it is on the disk
+                    if ex.dropped is not None:
+                        raise ex.dropped
             await engine.db.write(row.tenant_id, lambda session: errand.done(session, row.id))
         except FactoryError as error:
             log.info("an errand is left for later", run=row.run_id, reason=error.message)

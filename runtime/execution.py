@@ -15,6 +15,7 @@ import structlog
 
 from nodes.base import Effect, NodeError
 from nodes.called import keep_promise
+from nodes.errors import FactoryError
 from nodes.listen import CalledField
 from runtime import steps
 from runtime.context import Doors, StepContext, step_key
@@ -30,6 +31,7 @@ from runtime.progress import READY, RUNNING, Answer, Frame, LoopRun, Progress
 from runtime.states import RunState
 from runtime.steps import DOUBT_AGAIN, DOUBT_DONE, DOUBT_STOP
 from runtime.worktime import WorkTime
+from storage.errors import StorageError
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
@@ -47,6 +49,8 @@ class Execution:
         self.order = order
         self.plan = order.plan
         self.id = order.run_id
+        self.life = engine.lease.id
+        """The life of this server that it belongs to: in the next one another server may have the run."""
         self.sandbox = order.sandbox
         self.state = RunState.ACCEPTED
         self.saved_state: RunState | None = None
@@ -63,6 +67,8 @@ class Execution:
         self.answers: deque[tuple[str, str, Any]] = deque()
         self.answered: asyncio.Future[Response] | None = None
         self.ended = asyncio.Event()
+        self.dropped: FactoryError | None = None
+        """Why this process let go of it before its end was safe."""
         self.work = WorkTime()
         self.reserved = False
         """Whether a place in the queue was promised to it."""
@@ -255,7 +261,10 @@ class Execution:
     def _task_done(self, task: "asyncio.Task[None]") -> None:
         _, step = self._tasks.pop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("the engine failed in a step", run=self.id, node=step.id, exc_info=error)
+            if isinstance(error, StorageError):  # telling where it came from would hold the others up for nothing
+                log.error("a step could not be kept", run=self.id, node=step.id, reason=error.message)
+            else:
+                log.error("the engine failed in a step", run=self.id, node=step.id, exc_info=error)
             self.progress.error = self.progress.error or explain(error, step)
         self._wake.set()
 
@@ -334,7 +343,7 @@ class Execution:
             self.state = RunState.RUNNING
             self.work.go()
             if not self.sandbox:
-                await self.engine.keep_hold(self)
+                await self.engine.taking_up.keep_hold(self)
             return False
         self.engine.let_go(self)
         self._part()

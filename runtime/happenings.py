@@ -20,6 +20,7 @@ from nodes.listen import Event, FileArrived, RowAdded, RunEnded, fits
 from runtime.engine import Engine
 from runtime.execution import Execution, Order
 from runtime.journal import Plans
+from runtime.patience import patiently
 from runtime.plan import Plan
 from storage import deployment, happening, journal, run
 from storage.database import Database
@@ -89,7 +90,7 @@ class Happenings:
                     if row.state in listener.states:
                         self._note_end(session, listener, row)
 
-        await self._db.write(tenant, write)
+        await patiently(lambda: self._db.write(tenant, write), "an end waits for the database to be told", run=run_id)
         await self.start()
 
     def _note_untold(self, session: TenantSession) -> None:
@@ -153,7 +154,7 @@ class Happenings:
     async def start(self) -> None:
         """Start everything that happened and has no run yet. What cannot be started now stays."""
         async with self._starting:
-            self.owes = False
+            self.owes = True
             left: set[str] = set()
             while len(left) < WAITING:
                 found = await self._db.read_all(lambda session: happening.open_ones(session, BATCH + len(left)))

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -13,6 +14,7 @@ from runtime.engine import Engine
 from runtime.events import Bus
 from runtime.execution import Order
 from runtime.journal import Plans
+from runtime.patience import patiently
 from runtime.plan import Plan
 from storage import deployment, run
 from storage import held_call as rows
@@ -73,7 +75,8 @@ class Held:
     async def _release(self, tenant: str, deployment_id: str) -> None:
         while True:
             self._again.discard(deployment_id)
-            await self._start_all(tenant, deployment_id)
+            start = partial(self._start_all, tenant, deployment_id)
+            await patiently(start, "held calls wait for the database", deployment=deployment_id)
             if deployment_id not in self._again:
                 break
         self._releasing.discard(deployment_id)  # before anybody hears that nothing is held any more

@@ -19,7 +19,7 @@ from runtime.orders import has_teller
 from runtime.patience import Patience
 from runtime.plan import Plan, compile_plan
 from runtime.states import RUN, RunState, ends
-from storage import document, journal, run
+from storage import document, errors, journal, run
 from storage.database import Database
 from storage.errors import LostRace, StorageError
 from storage.records import RunRecord
@@ -109,6 +109,8 @@ class Journal:
                 if first and not self.plans.is_kept(ex.order.tenant, ex.plan):
                     await self.plans.keep(ex.order.tenant, ex.plan)
                     continue
+                if ex.life != self.lease.id:
+                    raise errors.fenced()
                 ex.saving = self._send(ex)
             saved = asyncio.get_running_loop().create_future()
             ex.saving.append(saved)

@@ -18,7 +18,7 @@ import structlog
 
 from nodes.errors import FactoryError
 from nodes.ids import new_id
-from storage import server
+from storage import errors, server
 from storage.database import Database
 from storage.errors import StorageError
 
@@ -46,7 +46,7 @@ class Lease:
         self.on_lost: list[Work] = []
         """Called when this life is over: stop everything that writes."""
         self.on_recover: list[Work] = []
-        """Called in a new life, and when another server is gone: take over."""
+        """Called in a new life, and when another server is gone: take over. What cannot be done then is done later."""
         self.on_look: list[Work] = []
         """Called every second, when others may be there."""
         self._db = db
@@ -56,6 +56,8 @@ class Lease:
         self._seen: dict[str, tuple[int, float]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._recovering: asyncio.Task[None] | None = None
+        self._owed: list[Work] = []
+        """Of `on_recover`: what is still to be done."""
 
     @property
     def held(self) -> bool:
@@ -94,9 +96,16 @@ class Lease:
     async def _live(self) -> None:
         """Begin a life: an id that was never used before."""
         id_, before, now = new_id("srv"), self.id, time.time()
-        self._db.fence(None)
+        # Between two lives nothing is written: it would name the old one, and be fenced by none.
+        self._db.fence(GONE if before else None)
         sent = self._steady()
-        await self._db.write_all(lambda session: server.join(session, id_, now, before=before, alone=self.alone))
+        try:
+            async with asyncio.timeout(None if self.alone else self.seconds * STOP):
+                await self._db.write_apart(
+                    lambda session: server.join(session, id_, now, before=before, alone=self.alone)
+                )
+        except TimeoutError:
+            raise errors.lost() from None
         self._db.fence(id_)
         self.id = id_
         self._until = sent + self.seconds * STOP
@@ -144,8 +153,17 @@ class Lease:
             except StorageError as error:
                 log.warning("this server cannot come back yet", reason=error.message)
                 await asyncio.sleep(self.seconds * RENEW)
-        # Not here: whoever renews the lease must not wait until everything is taken over, or it is lost again meanwhile.
-        self._recovering = asyncio.get_running_loop().create_task(self._call(self.on_recover), name="recovery")
+        self._owed = [*self.on_recover]
+        self._take_over_soon()
+
+    def _take_over_soon(self) -> None:
+        # In a task: whoever renews the lease must not wait until everything is taken over, or it is lost again meanwhile.
+        if self._owed and (self._recovering is None or self._recovering.done()):
+            self._recovering = asyncio.get_running_loop().create_task(self._take_over(), name="recovery")
+
+    async def _take_over(self) -> None:
+        works, self._owed = self._owed, []
+        self._owed += await self._call(works)
 
     async def stop_recovering(self) -> None:
         """Begin nothing more of what a new life takes over."""
@@ -161,37 +179,43 @@ class Lease:
             if not self.held:
                 continue
             try:
-                if await self._anybody_gone():
-                    await self._call(self.on_recover)
+                await self._give_up_the_silent()
             except FactoryError as error:
                 log.warning("this server could not look at the others", reason=error.message)
             except Exception:
                 log.exception("looking at the other servers failed in a way that was not foreseen")
+            if self.held:
+                self._take_over_soon()
             await self._call(self.on_look)
 
-    async def _anybody_gone(self) -> bool:
+    async def _give_up_the_silent(self) -> None:
         pulses = await self._db.read_all(server.pulses)
         # After the reading: what was seen is older than this moment.
         now = self._steady()
         before, self._seen = self._seen, {}
-        gone = bool(before.keys() - {pulse.id for pulse in pulses})
         for id_, beat in pulses:
             seen_beat, since = before.get(id_, (beat, now))
             self._seen[id_] = (beat, since if seen_beat == beat else now)
-            silent = seen_beat == beat and now - since > self.seconds
+        if before.keys() - self._seen.keys():
+            self._owed = [*self.on_recover]
+        for id_, beat in pulses:
+            silent = now - self._seen[id_][1] > self.seconds
             if id_ != self.id and (silent or beat == server.LEFT):
                 log.warning("another server is gone", server=id_, silent=silent)
                 if await self._db.write_all(lambda session, id_=id_, beat=beat: server.give_up(session, id_, beat)):  # type: ignore[misc]
                     del self._seen[id_]
-                    gone = True
-        return gone
+                    self._owed = [*self.on_recover]
 
     @staticmethod
-    async def _call(these: list[Work]) -> None:
+    async def _call(these: list[Work]) -> list[Work]:
+        """Do these; gives those that cannot be done now."""
+        later = []
         for work in these:
             try:
                 await work()
             except FactoryError as error:
                 log.warning("something could not be done now", reason=error.message)
+                later.append(work)
             except Exception:
                 log.exception("something went wrong among servers")
+        return later

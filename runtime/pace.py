@@ -3,10 +3,9 @@
 from collections import deque
 from functools import partial
 
-from runtime.patience import Patience
+from runtime.patience import patiently
 from storage import paced
 from storage.database import Database
-from storage.errors import AWAY, StorageError
 
 SHORT = 0.5
 """Seconds; a longer wait for its turn leaves only rows of a run, and does not count as its work."""
@@ -25,15 +24,9 @@ class Pace:
     ) -> float:
         """The moment of this start in a live run, which is taken by asking. Waits while the database is away."""
         assert self._db is not None
-        patience = Patience()
         reserve = partial(paced.reserve, agent=agent, step=step, start=start, at_most=at_most, per=per, now=now)
-        while True:
-            try:
-                return await self._db.write(tenant, reserve)
-            except StorageError as error:
-                if error.code not in AWAY:
-                    raise
-                await patience.rest(error, "a step waits for the database", step=step)
+        db = self._db
+        return await patiently(lambda: db.write(tenant, reserve), "a step waits for the database", step=step)
 
     def pretend(self, lane: tuple[str, ...], at_most: int, per: float, now: float) -> float:
         """Seconds until the next free moment in a test run."""

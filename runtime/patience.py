@@ -1,12 +1,14 @@
 """Waiting while the database is away: the pauses grow, and each is said in the log."""
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 
 import structlog
 
-from storage.errors import StorageError
+from storage.errors import AWAY, StorageError
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 FIRST: Final = 0.2  # seconds
@@ -26,3 +28,15 @@ class Patience:
         log.warning(said, error=error.message, **about)
         await asyncio.sleep(self._pause)
         self._pause = min(LONGEST, self._pause * 2)
+
+
+async def patiently(work: Callable[[], Awaitable[T]], said: str, **about: Any) -> T:
+    """Do what counts once however often it is done: again and again while the database is away."""
+    patience = Patience()
+    while True:
+        try:
+            return await work()
+        except StorageError as error:
+            if error.code not in AWAY:
+                raise
+            await patience.rest(error, said, **about)

@@ -4,13 +4,12 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
-from nodes.errors import NotFound, TooMany
+from nodes.errors import FactoryError, NotFound, TooMany
 from nodes.ids import new_id
 from nodes.listen import Schedule
 from nodes.moments import missed, moment_in_words, schedule_in_words, upcoming, zone
@@ -20,7 +19,7 @@ from runtime.journal import Plans
 from runtime.policy import Actor, Permission
 from storage import deployment, schedule
 from storage.database import Database
-from storage.errors import Clash
+from storage.errors import Clash, StorageError
 from storage.tenancy import TenantSession
 
 log = structlog.get_logger()
@@ -73,7 +72,7 @@ class Schedules:
         self._plans = plans
         self.now = now
         self.owes = False
-        """Whether something was claimed that could not be started for want of room."""
+        """Whether something was claimed that could not be started for want of room, or of the database."""
 
     # --- for people ---------------------------------------------------------------------------------------------------------
 
@@ -167,12 +166,15 @@ class Schedules:
                 await self._start_or_owe(firing.schedule, firing.due_at, firing.run_id)
 
     async def _start_or_owe(self, row: schedule.Schedule, due: float, run_id: str) -> None:
-        with suppress(Clash):  # whoever it was is not dead and has just started it
-            try:
-                await self._start(row, due, run_id)
-            except TooMany:
-                self.owes = True
-                log.warning("a schedule waits for room", schedule=row.id, run=run_id)
+        try:
+            await self._start(row, due, run_id)
+        except Clash:
+            log.info("whoever claimed it is not dead and has just started it", schedule=row.id, run=run_id)
+        except (TooMany, StorageError) as error:
+            self.owes = True
+            log.warning("a schedule has to wait", schedule=row.id, run=run_id, reason=error.message)
+        except FactoryError as error:  # the others are in no trouble
+            log.error("a schedule cannot be started", schedule=row.id, run=run_id, error=error.message)
 
     async def _start(self, row: schedule.Schedule, due: float, run_id: str) -> None:
         found = await self._db.read(row.tenant_id, lambda session: deployment.running(session, row.deployment_id))

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -11,10 +12,9 @@ from runtime import agents, asking
 from runtime.context import StepContext
 from runtime.outcomes import explain, fired, is_big, retry_in, run_to_end, shown_input
 from runtime.pace import SHORT
-from runtime.patience import Patience
+from runtime.patience import patiently
 from runtime.plan import Step
 from runtime.progress import CONSENT, DONE, Answer, Frame
-from storage.errors import AWAY, StorageError
 
 if TYPE_CHECKING:
     from runtime.execution import Execution
@@ -168,15 +168,10 @@ async def _attempt_with_patience(
     ex: "Execution", frame: Frame, step: Step, inputs: dict[str, Any], attempt: int, answer: Answer | None
 ) -> Any:
     """One attempt; when the database is away it waits for it, as the journal does: what a step keeps in the house counts once."""
-    patience = None
-    while True:
-        try:
-            return await _attempt(ex, frame, step, inputs, attempt, answer)
-        except StorageError as error:
-            if ex.sandbox or step.effect > Effect.E2 or error.code not in AWAY:
-                raise
-            patience = patience or Patience()
-            await patience.rest(error, "a step waits for the database", run=ex.id, node=step.id)
+    if ex.sandbox or step.effect > Effect.E2:
+        return await _attempt(ex, frame, step, inputs, attempt, answer)
+    attempted = partial(_attempt, ex, frame, step, inputs, attempt, answer)
+    return await patiently(attempted, "a step waits for the database", run=ex.id, node=step.id)
 
 
 async def _attempt(
@@ -238,22 +233,19 @@ async def begin_wait(
     ex.emit("step.waiting", step.id, frame.path, wait=kind, until=until, data=data, worked=ex.work.so_far())
     ex.progress.wait(frame, step, {"wait": kind, "until": until, "data": data})
     await ex.flush()
-    await ex.engine.waits.begin(ex, step, frame.path, kind, until, data)
+    begin = partial(ex.engine.waits.begin, ex, step, frame.path, kind, until, data)
+    await patiently(begin, "a step waits for the database", run=ex.id, node=step.id)
 
 
 async def _prepare(
     ex: "Execution", frame: Frame, step: Step, kind: str, until: float | None, data: dict[str, Any]
 ) -> None:
     """What has to be there before a wait; when the database is away it waits for it, where doing it twice counts once."""
-    patience, once = Patience(), "address" in data
-    while True:
-        try:
-            await ex.engine.waits.prepare(ex, step, frame.path, kind, until, data)
-            return
-        except StorageError as error:
-            if once or error.code not in AWAY:
-                raise
-            await patience.rest(error, "a step waits for the database", run=ex.id, node=step.id)
+    prepare = partial(ex.engine.waits.prepare, ex, step, frame.path, kind, until, data)
+    if "address" in data:
+        await prepare()
+    else:
+        await patiently(prepare, "a step waits for the database", run=ex.id, node=step.id)
 
 
 def _end_doubt(ex: "Execution", frame: Frame, step: Step, choice: str, started: float) -> None:

@@ -15,11 +15,12 @@ from runtime.context import step_key
 from runtime.execution import Execution, Order
 from runtime.forks import Past, Reuse, reuse
 from runtime.orders import by_run
+from runtime.patience import patiently
 from runtime.plan import Plan, Step
 from runtime.progress import CONSENT
 from runtime.states import ApprovalState
 from storage import approval, event_wait, run
-from storage.errors import StorageError
+from storage.errors import Clash, StorageError
 from storage.tenancy import TenantSession
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Waits:
             await self._look_at_run(ex, data["run"])
         elif kind in QUESTIONS:
             self.engine.bus.publish(ex.order.tenant, ("approvals",), {"id": data["approval"], "state": "pending"})
-            await self._look_at_question(ex, step, iteration, data["approval"])
+            await self._look_at_question(ex, step.id, iteration, data["approval"])
 
     async def _prepare_question(
         self, ex: Execution, step: Step, iteration: str, kind: str, until: float | None, data: dict[str, Any]
@@ -100,11 +101,11 @@ class Waits:
         await ex.flush()
         await self.db.write(ex.order.tenant, lambda session: approval.put(session, id_, values))
 
-    async def _look_at_question(self, ex: Execution, step: Step, iteration: str, id_: str) -> None:
+    async def _look_at_question(self, ex: Execution, node: str, iteration: str, id_: str) -> None:
         """Somebody may have decided before the wait was a fact: between a crash and the next start, or just now."""
         row = await self.db.read(ex.order.tenant, lambda session: approval.get(session, id_))
         if row is not None and row.state in _DECIDED:
-            await self.engine.answer(ex.order.tenant, ex.id, step.id, iteration, decision(row))
+            await self.engine.answer(ex.order.tenant, ex.id, node, iteration, decision(row))
 
     def wake(self, ex: Execution) -> None:
         """Give the steps of a run whose time has come their answer."""
@@ -130,8 +131,8 @@ class Waits:
 
         if await self.db.write(tenant, write):
             self.engine.bus.publish(tenant, ("approvals",), {"id": id_, "state": ApprovalState.EXPIRED.value})
-            answer = {"approval": id_, "approved": False, "expired": True, "by": "", "note": "", "choice": ""}
-            await self.engine.answer(tenant, ex.id, node, iteration, answer)
+        # Also when it was decided before: whoever did that may not have come to tell the run.
+        await self._look_at_question(ex, node, iteration, id_)
 
     async def cancel(self, tenant: str, run_id: str) -> None:
         """Nobody has to answer a run any more that was cancelled."""
@@ -150,12 +151,17 @@ class Waits:
         engine = self.engine
         for question in await self.db.read_all(approval.undelivered):
             place = question.tenant_id, question.run_id, question.node, question.iteration
-            engine.spawn(engine.answer(*place, decision(question)))
+            engine.spawn(self.tell(*place, decision(question)))
         for event in await self.db.read_all(event_wait.undelivered):
             place = event.tenant_id, event.run_id, event.node, event.iteration
-            engine.spawn(engine.answer(*place, {"arrived": True, "value": event.value}))
+            engine.spawn(self.tell(*place, {"arrived": True, "value": event.value}))
         for child in await self.db.read_all(run.unreported):
-            engine.spawn(self._report_row(child))
+            engine.spawn(self.report_row(child.tenant_id, child.id))
+
+    async def tell(self, tenant: str, run_id: str, node: str, iteration: str, answer: Any) -> None:
+        """Give a step its answer, however long the database is away: nobody would look for it again in this life."""
+        place = tenant, run_id, node, iteration
+        await patiently(lambda: self.engine.answer(*place, answer), "an answer waits for the database", run=run_id)
 
     async def mend(self, ex: Execution) -> None:
         """Start what a run that was taken up had called, where a crash came in between."""
@@ -183,24 +189,27 @@ class Waits:
             order.tenant, str(data["blueprint"]), order.environment
         )
         taken = await self._taken_over(ex, step, iteration, plan, data.get("input"))
-        await self.engine.accept(
-            Order(
-                run_id=data["run"],
-                tenant=order.tenant,
-                plan=plan,
-                trigger=taken.trigger if taken else _entry(plan),
-                input=data.get("input"),
-                fork=taken.told if taken else None,
-                seed=taken.facts if taken else (),
-                blueprint_id=blueprint_id,
-                version=version,
-                parent=(ex.id, step.id, iteration),
-                awaited=kind == "call",
-                by=by_run(order, awaited=kind == "call"),
-                depth=order.depth + 1,
-                environment=order.environment,
-            )
+        child = Order(
+            run_id=data["run"],
+            tenant=order.tenant,
+            plan=plan,
+            trigger=taken.trigger if taken else _entry(plan),
+            input=data.get("input"),
+            fork=taken.told if taken else None,
+            seed=taken.facts if taken else (),
+            blueprint_id=blueprint_id,
+            version=version,
+            parent=(ex.id, step.id, iteration),
+            awaited=kind == "call",
+            by=by_run(order, awaited=kind == "call"),
+            depth=order.depth + 1,
+            environment=order.environment,
         )
+        try:
+            await self.engine.accept(child)
+        except Clash:  # an attempt of which nobody knew what became of it
+            if await self._row(order.tenant, child.run_id) is None:
+                raise
         if kind == "start":
             await self.engine.answer(order.tenant, ex.id, step.id, iteration, {"run": data["run"]})
 
@@ -225,9 +234,17 @@ class Waits:
         self, tenant: str, parent: tuple[str, str, str], child: str, state: str, output: Any, error: Any
     ) -> None:
         """Tell the run that called or started another what came of it."""
-        run_id, node, iteration = parent
-        answer = {"run": child, "state": state, "output": output, "error": error}
-        await self.engine.answer(tenant, run_id, node, iteration, answer)
+        await self.tell(tenant, *parent, {"run": child, "state": state, "output": output, "error": error})
+
+    async def report_row(self, tenant: str, child: str) -> None:
+        """The same, as the rows of a run that has ended say it."""
+
+        async def report() -> None:
+            row = await self._row(tenant, child)
+            if row is not None and row.parent_run and row.state in run.FINISHED:
+                await self._report_row(row)
+
+        await patiently(report, "an answer waits for the database", run=child)
 
     async def _report_row(self, child: run.Run, *, to: str = "") -> None:
         _, _, facts = await self.engine.journal.load(child.tenant_id, child.id)
@@ -335,7 +352,7 @@ class Waits:
 
     async def _tell(self, tenant: str, rows: list[event_wait.EventWait], value: Any) -> None:
         for row in rows:
-            await self.engine.answer(tenant, row.run_id, row.node, row.iteration, {"arrived": True, "value": value})
+            await self.tell(tenant, row.run_id, row.node, row.iteration, {"arrived": True, "value": value})
 
     async def find(self, token: str) -> event_wait.EventWait | None:
         """What an address belongs to."""

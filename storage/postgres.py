@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
@@ -43,6 +44,8 @@ WHERE datname = current_database() AND usename = current_user AND application_na
 AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND wait_event = 'ClientRead'
 AND greatest(query_start, state_change) < clock_timestamp() - interval '{_STALLED} s'
 """  # noqa: S608 - constants of our own
+# Seconds, a count and milliseconds after which a silent line is a broken one: for one that is idle, and for one that has sent.
+_SILENCE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 25_000}
 _FENCED = "SELECT pg_current_xact_id()::text FROM server WHERE tenant_id = '*' AND id = $1 FOR KEY SHARE"
 _LOST = (
     asyncpg.PostgresConnectionError,
@@ -54,6 +57,20 @@ _LOST = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     OSError,
 )
+
+
+class _Connection(asyncpg.Connection):
+    """One that notices when the network carries nothing any more; by itself the system waits for hours."""
+
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *more: Any) -> None:
+        super().__init__(protocol, transport, *more)
+        line = transport.get_extra_info("socket")
+        if line.family == socket.AF_UNIX:
+            return
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _SILENCE.items():
+            if (number := getattr(socket, option, None)) is not None:  # not every system has them all
+                line.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 class PostgresBackend:
@@ -71,6 +88,8 @@ class PostgresBackend:
         self._readers: AsyncEngine | None = None
         self._apart: AsyncEngine | None = None
         self._connection: AsyncConnection | None = None
+        self._driver: asyncpg.Connection[Any] | None = None
+        """The writer's connection as the driver knows it."""
         self._fence: str | None = None
 
     async def start(self) -> None:
@@ -113,10 +132,15 @@ class PostgresBackend:
         return False
 
     def fence(self, server: str | None) -> None:
-        """From now on write only while this server has its row. What is queued for the life before is refused."""
+        """From now on write only while this server has its row. What is queued for the life before is refused.
+
+        What is being written for it may wait on a network that carries nothing any more: its connection is given up.
+        """
         if self._fence is not None and server != self._fence:
             late, self._queue = self._queue, deque()
             resolve((job, None, errors.fenced()) for job in late)
+            if self._driver is not None and not self._driver.is_closed():
+                self._driver.terminate()
         self._fence = server
 
     async def write_apart(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T:
@@ -129,9 +153,14 @@ class PostgresBackend:
                 return result
 
         assert self._apart is not None
-        async with self._apart.begin() as connection:
-            await connection.exec_driver_sql(_END_STALLED)
-            return await connection.run_sync(call)
+        try:
+            async with self._apart.begin() as connection:
+                await connection.exec_driver_sql(_END_STALLED)
+                return await connection.run_sync(call)
+        except Exception as error:
+            if _lost(error):
+                raise errors.lost() from error
+            raise
 
     async def read(self, make: Callable[[Connection], Session], fn: Callable[[Any], T]) -> T:
         def call(connection: Connection) -> T:
@@ -149,7 +178,12 @@ class PostgresBackend:
         except Exception as error:
             if not _lost(error):
                 raise
+        try:
             return await attempt()  # a connection that broke while nobody used it shows only now
+        except Exception as error:
+            if _lost(error):
+                raise errors.lost() from error
+            raise
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
@@ -165,6 +199,7 @@ class PostgresBackend:
         driver: asyncpg.Connection[Any] | None = fairy.driver_connection
         if driver is None or driver.is_closed():
             raise asyncpg.ConnectionDoesNotExistError("the connection is closed")
+        self._driver = driver
         return driver
 
     async def _drop(self) -> None:
@@ -182,7 +217,7 @@ class PostgresBackend:
         for engine in (self._apart, self._readers, self._engine):
             if engine is not None:
                 await engine.dispose()
-        self._connection = self._engine = self._readers = self._apart = self._writer = None
+        self._connection = self._engine = self._readers = self._apart = self._writer = self._driver = None
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until the server answers again, for as long as a busy database is waited for."""
@@ -440,6 +475,7 @@ def _engine(url: URL, pool_size: int, *, name: str = _NAME, stalled: int = _STAL
         pool_pre_ping=True,
         connect_args={
             "timeout": 10,
+            "connection_class": _Connection,
             "server_settings": {
                 "synchronous_commit": "on",
                 "application_name": name,

@@ -16,6 +16,7 @@ from runtime.factory import Factory
 from runtime.schedules import spread
 from storage import event_seen, schedule
 from tests.runtime.factories import ADMIN, DEVELOPER, STRANGER, VIEWER, agent, new_factory
+from tests.runtime.test_lives import breaks_once
 from tests.runtime.test_triggers import at, deploy
 
 HOUR = 3600.0
@@ -266,3 +267,13 @@ async def test_once_an_hour_what_nobody_needs_is_forgotten(either: Factory) -> N
         return new, len([one for one in schedule.firings(session, row.id) if one.due_at == due])  # type: ignore[arg-type]
 
     assert await either.db.write(ADMIN.tenant, left) == (True, 0)
+
+
+async def test_a_schedule_that_came_round_while_the_database_went_away_starts_when_it_is_back(factory: Factory) -> None:
+    await deploy(factory, hourly())
+    due = await due_of(factory)
+    breaks_once(factory.engine, "accept")
+    assert await at(factory, due) == 0
+    assert factory.schedules.owes
+    await factory.clock.recover()
+    assert len(await factory.runs.list(ADMIN)) == 1 and not factory.schedules.owes

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlmodel import col, update
 
-from runtime.engine import TOGETHER
+from runtime.taking_up import TOGETHER
 from storage import run
 from storage.database import Database
 from storage.journal import Journal
