@@ -24,10 +24,7 @@ from tests.runtime.engines import TENANT, WHO, Rig, open_rig
 from tests.runtime.factories import ADMIN, agent, new_factory
 from tests.runtime.small_nodes import drawn, world
 from tests.runtime.test_held_calls import call, deployed, keeper, numbers, settled
-from tests.runtime.test_servers import ASKS, HOLDS, LEASE, _blocked, until
-
-LONG = 60.0
-"""Seconds of a lease that no test waits for."""
+from tests.runtime.test_servers import ASKS, HOLDS, LEASE, LONG, _blocked, until
 
 WORKS = drawn({"s": "start", "act": "effect"}, "s.value > act.value")
 CALLS = drawn({"s": "start", "call": ("call", {"blueprint": "child"})}, "s.value > call.value")
