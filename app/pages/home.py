@@ -217,10 +217,10 @@ async def _waits() -> None:
         with head:
             heading("Waits for you", 2)
         box = ui.element("div").classes("flex flex-col gap-3")
+        rest = ui.link("", "/approvals").classes("mt-2")
+        nothing = ui.label("Nothing. When an agent asks for a decision, it stands here.").classes("af-muted af-small")
 
     shown: dict[str, ui.element] = {}
-    rest = ui.link("", "/approvals").classes("mt-2")
-    nothing = ui.label("Nothing. When an agent asks for a decision, it stands here.").classes("af-muted af-small")
 
     async def refresh() -> None:
         waiting = await current_factory().approvals.list(current_actor())
