@@ -251,14 +251,20 @@ def test_what_is_wrong_inside_of_a_called_agent_is_said_of_the_step_that_calls()
     assert caught.value.where == {"node": "ask"}
 
 
-def test_javascript_is_refused_with_what_to_do() -> None:
-    nodes = {"given": ("trigger.manual", {}), "run": ("action.run_code", {"language": "javascript"})}
+@pytest.mark.parametrize(
+    ("settings", "says", "fix"),
+    [
+        ({"language": "javascript"}, "its code is JavaScript, and a Python module cannot run it.", "Write the step in"),
+        ({"reads": ["a.csv"]}, "its code reads or keeps files, which only the factory gives it.", "Read the file with"),
+        ({"keeps": ["a.csv"]}, "its code reads or keeps files, which only the factory gives it.", "Read the file with"),
+    ],
+)
+def test_code_that_a_module_cannot_run_is_refused(settings: dict[str, Any], says: str, fix: str) -> None:
+    nodes = {"given": ("trigger.manual", {}), "run": ("action.run_code", settings)}
     with pytest.raises(CannotCompile) as caught:
         compile_python(drawn(nodes, "given.value > run.value"), TYPES)
-    assert (
-        caught.value.message == "“run” cannot be compiled: its code is JavaScript, and a Python module cannot run it."
-    )
-    assert caught.value.fix == "Write the step in Python, or run this agent in the factory."
+    assert caught.value.message == f"“run” cannot be compiled: {says}"
+    assert (caught.value.fix or "").startswith(fix)
 
 
 def test_modules_with_rounds_and_calls_are_formatted_linted_and_typed(tmp_path: Path) -> None:
