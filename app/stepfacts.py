@@ -123,10 +123,11 @@ def _split(output: Any) -> tuple[Any, str, list[Any]]:
     if not isinstance(output, dict):
         return output, "", []
     ports = dict(output)
-    printed = ports.pop("printed", "") if "result" in ports else ""
-    files = ports.pop("files", []) if "result" in ports else []
+    code = "result" in ports and "printed" in ports
+    printed = ports.pop("printed", "") if code else ""
+    files = [file for file in ports.pop("files", ()) if isinstance(file, dict)] if code else []
     shown = next(iter(ports.values())) if len(ports) == 1 and next(iter(ports)) in ("value", "result") else ports
-    return shown, printed if isinstance(printed, str) else "", files if isinstance(files, list) else []
+    return shown, printed if isinstance(printed, str) else "", files
 
 
 def _data(title: str, value: Any, *, missing: str = "Nothing.") -> None:
@@ -149,20 +150,23 @@ def printed_box(title: str, text: str) -> ui.label:
 
 def _files(files: list[Any]) -> None:
     """The files that code left. Those of a test are gone with it."""
+    durable = any("hash" in file for file in files)
     with ui.element("div").classes("af-data").mark("kept-files"):
         ui.label("Files that were kept").classes("af-overline")
-        with ui.element("div").classes("af-well"):
+        with ui.element("div").classes("af-list"):
             for file in files:
                 name, size = str(file.get("name", "")), int(file.get("size", 0))
-                with ui.element("div").classes("af-log"):
-                    ui.label(name).classes("af-strong break-words")
-                    ui.label(size_words(size)).classes("af-muted")
-                    if "hash" in file:
-                        button("Download", on(partial(_download, name)), quiet=True).props("dense")
-            if any("hash" in file for file in files):
-                ui.label("As they are now under Settings → Files & tables.").classes("af-muted af-small")
-            else:
-                ui.label("A test keeps them only until it ends.").classes("af-muted af-small")
+                with ui.element("div").classes("af-row"):
+                    ui.icon("description").classes("af-muted").props("aria-hidden=true")
+                    with ui.element("div").classes("grow"):
+                        ui.label(name).classes("af-strong af-one-line")
+                        ui.label(size_words(size)).classes("af-muted af-small")
+                    if durable:
+                        button("Download", on(partial(_download, name)), quiet=True)
+        note = (
+            "As they are now under Settings → Files & tables." if durable else "A test keeps them only until it ends."
+        )
+        ui.label(note).classes("af-muted af-small mt-2")
 
 
 async def _download(name: str) -> None:
