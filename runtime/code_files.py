@@ -33,7 +33,15 @@ class CodeFiles:
                     category="limit",
                     fix="Read fewer files, or smaller ones.",
                 )
-            bring[name] = await asyncio.to_thread(self._store.put, self._tenant, content)
+            try:
+                bring[name] = await asyncio.to_thread(self._store.put, self._tenant, content)
+            except OSError as error:
+                raise NodeError(
+                    f"The server cannot put the file “{name}” on its disk: {error.strerror or error}.",
+                    retry=True,
+                    category="worker",
+                    fix="Ask whoever runs this installation to free room on its disk, then run it again.",
+                ) from error
         return Parcel(self._store, self._tenant, bring, tuple(keeps), MOST_KEPT)
 
     async def keep(self, found: Mapping[str, str], keeps: Sequence[str]) -> list[Mapping[str, Any]]:

@@ -246,6 +246,17 @@ async def test_what_the_code_reads_is_limited_together(factory: Factory, monkeyp
     assert (error["code"], "together" in error["message"]) == ("step.limit", True)
 
 
+async def test_a_full_disk_is_said(factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "no-folder").write_text("")
+    monkeypatch.setattr(factory.store, "_folder", tmp_path / "no-folder")
+    await factory.shelves.put_file(ADMIN, "a.csv", b"x", "text/csv")
+    run = await factory.sandbox.start(ADMIN, code("return 1", reads=["a.csv"]))
+    error = (await factory.runs.wait(ADMIN, run, 60)).info.error
+    assert error is not None
+    assert "The server cannot put the file “a.csv” on its disk" in error["message"]
+    assert error["category"] == "worker"
+
+
 # --- in memory only ----------------------------------------------------------------------------------------------------------
 
 
