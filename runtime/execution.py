@@ -60,6 +60,8 @@ class Execution:
         self.response: Response | None = None
         self.history: list[Fact] = []
         self.unsaved: list[Fact] = []
+        self.unsent = b""
+        """Facts that are on their way to the disk, as a JSON array. Only their text is kept: it is far less than the facts."""
         self.seq = 0
         self.saved = 0
         self.saving: list[asyncio.Future[None]] | None = None
@@ -101,14 +103,18 @@ class Execution:
 
     def emit(self, kind: str, node: str = "", iteration: str = "", /, **data: Any) -> None:
         """Make a fact: it is saved with the next flush and told to whoever watches."""
-        self.seq += 1
-        fact: Fact = {"seq": self.seq, "at": self.engine.clock(), "kind": kind}
+        fact: Fact = {"seq": self.seq + 1, "at": self.engine.clock(), "kind": kind}
         if node:
             fact["node"] = node
             fact["iteration"] = iteration
         fact.update(data)
+        self.note(fact)
+
+    def note(self, fact: Fact) -> None:
+        """The same with a fact that was made as a whole, as the most frequent kind is; its `seq` must be the next."""
+        self.seq = fact["seq"]
         (self.history if self.sandbox else self.unsaved).append(fact)
-        if self._topic in self._listeners and kind != "run.finished":
+        if self._topic in self._listeners and fact["kind"] != "run.finished":
             self._tell(fact)
 
     def _tell(self, fact: Fact) -> None:

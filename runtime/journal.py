@@ -125,12 +125,13 @@ class Journal:
                 await patience.rest(error, "a run waits for the database", run=ex.id)
 
     def _send(self, ex: "Execution") -> "list[asyncio.Future[None]]":
-        facts, ex.unsaved = ex.unsaved, []
+        if ex.unsaved:
+            ex.unsent, ex.unsaved = joined(ex.unsent, encode(ex.unsaved)), []
         state = ex.state
         record, me = RunRecord(ex.id, ex.order.tenant), self.lease.id
         keeper = None if state is RunState.WAITING else me
-        if facts:
-            record.seq, record.facts = facts[0]["seq"], encode(facts)
+        if ex.unsent:
+            record.seq, record.facts = ex.saved + 1, ex.unsent
         finished = ex.engine.clock() if state in ENDS else None
         if ex.saved_state is None:
             order = ex.order
@@ -164,18 +165,14 @@ class Journal:
             record.update["server_id"] = keeper
             record.expected = LIVE
             record.server = None if self.lease.alone else me
-        self.db.record(record).add_done_callback(partial(self._sent, ex, facts, state))
+        self.db.record(record).add_done_callback(partial(self._sent, ex, ex.seq, state))
         return []
 
     @staticmethod
-    def _sent(ex: "Execution", facts: list[Fact], state: RunState, future: "asyncio.Future[None]") -> None:
+    def _sent(ex: "Execution", seq: int, state: RunState, future: "asyncio.Future[None]") -> None:
         waiting, ex.saving = ex.saving or (), None
-        if (error := future.exception()) is not None:
-            ex.unsaved[:0] = facts
-        else:
-            ex.saved_state = state
-            if facts:
-                ex.saved = facts[-1]["seq"]
+        if (error := future.exception()) is None:
+            ex.saved, ex.saved_state, ex.unsent = seq, state, b""
         for waiter in waiting:
             if waiter.done():
                 continue  # whoever waited was cancelled
@@ -223,6 +220,11 @@ def encode(facts: list[Fact]) -> bytes:
         return orjson.dumps(facts)
     except TypeError:
         return orjson.dumps(_plain(facts))
+
+
+def joined(first: bytes, second: bytes) -> bytes:
+    """Two JSON arrays as one; nothing counts as an empty one, and neither of them is empty otherwise."""
+    return first[:-1] + b"," + second[1:] if first else second
 
 
 def _plain(value: Any) -> Any:

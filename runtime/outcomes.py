@@ -15,10 +15,15 @@ BIG_LIST = 500  # members; longer ones are worked on in a thread
 def fired(outcome: Any) -> dict[str, Any]:
     """The ports that fire, with their values."""
     if isinstance(outcome, Out):
-        return {port: value for port, value in outcome.__dict__.items() if value is not SKIP}
-    if isinstance(outcome, dict):
-        return {port: value for port, value in outcome.items() if value is not SKIP}
-    raise NodeError(f"The step gave {type(outcome).__name__}, which is not its outputs.", category="bug")
+        given = outcome.__dict__
+    elif isinstance(outcome, dict):
+        given = outcome
+    else:
+        raise NodeError(f"The step gave {type(outcome).__name__}, which is not its outputs.", category="bug")
+    for value in given.values():
+        if value is SKIP:
+            return {port: value for port, value in given.items() if value is not SKIP}
+    return given.copy()
 
 
 def retry_in(step: Step, error: Exception, attempt: int) -> float | None:
@@ -77,12 +82,13 @@ def explain(error: BaseException, step: Step | None) -> dict[str, Any]:
 def is_big(inputs: dict[str, Any]) -> bool:
     """Whether lists that long came in that working on them would hold up other runs."""
     for value in inputs.values():
-        if isinstance(value, list):
+        kind = type(value)
+        if kind is list:
             if len(value) > BIG_LIST:
                 return True
-        elif isinstance(value, dict):
+        elif kind is dict:
             for part in value.values():
-                if isinstance(part, list) and len(part) > BIG_LIST:
+                if type(part) is list and len(part) > BIG_LIST:
                     return True
     return False
 

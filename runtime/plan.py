@@ -63,6 +63,10 @@ class Step:
     """Required input ports that have at least one edge: the step is skipped if none of these edges fires."""
     blank: dict[str, Any] = field(default_factory=dict)
     """What ports get that nothing is connected to and that have no default."""
+    plain: bool = False
+    """Whether each of its ports has one edge at most and it waits for all of them: what arrives is what the ports get."""
+    stands_in: bool = False
+    """Whether something may stand in for its execution: it is switched off, or has pinned data."""
     incoming: int = 0
     out: dict[str, tuple[Link, ...]] = field(default_factory=dict)
     out_ports: tuple[str, ...] = ()
@@ -158,7 +162,8 @@ class _Compiler:
         self.root = Scope(loop=None)
         self.steps: dict[str, Step] = {}
         self.links: dict[str, dict[str, list[Link]]] = defaultdict(lambda: defaultdict(list))
-        self.fed: dict[str, set[str]] = defaultdict(set)
+        self.fed: dict[str, Counter[str]] = defaultdict(Counter)
+        """How many edges lead to each input port, by node."""
         self.tools: dict[str, Scope] = {}
         """The scope of each tool, by its first step."""
 
@@ -183,6 +188,9 @@ class _Compiler:
                 for name, port in ports.items()
                 if port.required and not port.back and name not in self.fed[id_]
             }
+            # The first step of a tool gets its arguments as well.
+            step.plain = not (step.enough or id_ in self.tools or any(port.many for port in ports.values()))
+            step.plain = step.plain and max(self.fed[id_].values(), default=0) <= 1
             if step.toolbox is not None:
                 self._add_tools(step, step.toolbox, keys)
         for scope in {id(s.scope): s.scope for s in self.steps.values()}.values():
@@ -248,6 +256,7 @@ class _Compiler:
             and not placed.policy.at_most
             and not placed.policy.ask_first,
             enough=node.enough(),
+            stands_in=placed.disabled or placed.pinned is not None,
             sets=node.sets_variable(),
             scope=scope,
             index=len(scope.steps),
@@ -295,7 +304,7 @@ class _Compiler:
         many = self.graph.inputs[edge.target][edge.target_port].many
         link = Link(target, edge.target_port, many, number)
         target.incoming += 1
-        self.fed[edge.target].add(edge.target_port)
+        self.fed[edge.target][edge.target_port] += 1
         # What a loop gives by `item` exists inside its body; everything else where the step itself stands.
         origin = source.body if source.body is not None and edge.source_port == "item" else source.scope
         if origin is target.scope:

@@ -30,12 +30,13 @@ class Answer(NamedTuple):
 class LoopRun:
     """A loop that is going on: what it goes through, how far it is, what came back."""
 
-    __slots__ = ("active", "frame", "items", "next", "node", "results", "started", "step", "value")
+    __slots__ = ("active", "at_once", "frame", "items", "next", "node", "results", "rounds", "started", "step", "value")
 
     def __init__(self, frame: "Frame", step: Step, items: list[Any], started: float) -> None:
         self.frame, self.step, self.items, self.started = frame, step, items, started
         assert isinstance(step.node, Loop)
         self.node = step.node
+        self.rounds, self.at_once = self.node.rounds, self.node.at_once()
         self.results: list[Any] = [SKIP] * len(items)
         self.value: Any = items[0] if items else None
         """Loops of rounds: what the last round came to."""
@@ -70,7 +71,8 @@ class Frame:
         self.scope, self.path, self.parent = scope, path, parent
         size = len(scope.steps)
         self.pending = scope.counts.copy()
-        self.arrived: list[dict[str, Any]] = [{} for _ in range(size)]
+        self.arrived: list[dict[str, Any] | None] = [None] * size
+        """What came in, by port: of a plain step its values, of all others each with the order of its edge."""
         self.status = bytearray(size)
         self.outputs: list[dict[str, Any] | None] = [None] * size
         self.begun: dict[int, int] = {}
@@ -201,11 +203,14 @@ class Progress:
         """What the input ports of a ready step got."""
         if step.is_trigger:
             return {"event": self.input}
+        arrived = frame.arrived[step.index] or {}
+        if step.plain:
+            return {**step.blank, **arrived} if step.blank else arrived
         values = {
             port: [value for _, value in sorted(entry, key=_order)] if type(entry) is list else entry[1]
-            for port, entry in frame.arrived[step.index].items()
+            for port, entry in arrived.items()
         }
-        return {**step.blank, **values} if step.blank else values
+        return {**step.blank, **values}
 
     def wait(self, frame: Frame, step: Step, fact: Fact) -> None:
         """The step waits; `fact` says for what."""
@@ -215,7 +220,8 @@ class Progress:
     def resolve(self, frame: Frame, step: Step, outputs: dict[str, Any]) -> None:
         """A step has ended: its edges carry what it gave, or are dead."""
         self._settle(frame, step, outputs)
-        self._bury()
+        if self._dead:
+            self._bury()
 
     def fall(self, frame: Frame, step: Step, error: dict[str, Any]) -> None:
         """A step has failed for good: its policy decides, then the loop around it, then the run fails."""
@@ -271,28 +277,32 @@ class Progress:
             if value is not SKIP:
                 frame.result = value
             return
-        index = target.index
-        if value is not SKIP and link.port:
-            entries = frame.arrived[index]
-            if link.many:
-                entries.setdefault(link.port, []).append((link.order, value))
-            elif link.port not in entries or entries[link.port][0] > link.order:
-                entries[link.port] = (link.order, value)
+        index, port = target.index, link.port
+        live = frame.arrived[index]
+        if value is not SKIP and port:
+            if live is None:
+                live = frame.arrived[index] = {}
+            if target.plain:
+                live[port] = value
+            elif link.many:
+                live.setdefault(port, []).append((link.order, value))
+            elif port not in live or live[port][0] > link.order:
+                live[port] = (link.order, value)
         elif value is not SKIP and target.toolbox is not None:
             # Nothing for the agent itself, but for one of its tools: that is reason enough to run.
             frame.reached = {*frame.reached, index}
-        frame.pending[index] -= 1
+        frame.pending[index] = left = frame.pending[index] - 1
         if frame.status[index] != IDLE:
             return
-        live = frame.arrived[index]
-        if frame.pending[index] == 0:
-            runs = bool(live) or index in frame.reached
+        if left == 0:
+            runs = live is not None or index in frame.reached
             for port in target.required:
-                if port not in live:
+                if live is None or port not in live:
                     runs = False
                     break
             if runs:
-                self._make_ready(frame, target)
+                frame.status[index] = READY
+                self.ready.append((frame, target))
             else:
                 self._dead.append((frame, target))
         elif live and target.enough and (target.enough == 1 or _count(live) >= target.enough):
@@ -345,8 +355,7 @@ class Progress:
         self._iterate(loop, index + 1, loop.value)
 
     def _advance(self, loop: LoopRun) -> None:
-        at_once = loop.node.at_once()
-        while loop.next < len(loop.items) and loop.active < at_once:
+        while loop.next < len(loop.items) and loop.active < loop.at_once:
             index = loop.next
             loop.next += 1
             loop.active += 1
@@ -370,7 +379,7 @@ class Progress:
         frame.gone = True
         self._frames.pop((loop.step.id, frame.path), None)
         loop.active -= 1
-        if loop.node.rounds:
+        if loop.rounds:
             # A round without a result leaves the value as it was.
             loop.value = loop.value if result is SKIP else result
             self._end_round(loop, frame.index)
@@ -439,10 +448,11 @@ class Progress:
         frame = Frame(tool.scope, f"{around.path}.{call.number}" if around.path else str(call.number), around)
         frame.call, frame.index = call, call.number
         self._frames[call.talk.step.id, frame.path] = frame
-        head = tool.head
-        for port, name in tool.arguments.feeds.items():
-            if not name or name in call.args:
-                frame.arrived[head.index][port] = (-1, call.args[name] if name else call.args)
+        feeds = tool.arguments.feeds.items()
+        given = {
+            port: (-1, call.args[name] if name else call.args) for port, name in feeds if not name or name in call.args
+        }
+        frame.arrived[tool.head.index] = given or None
         for step in tool.scope.sources:
             self._make_ready(frame, step)
         for source, port, link in tool.scope.outer:

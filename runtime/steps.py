@@ -30,7 +30,7 @@ async def compute(ex: "Execution", frame: Frame, step: Step) -> None:
     inputs = ex.progress.inputs(frame, step)
     if ex.sandbox:
         ex.emit("step.started", step.id, frame.path, attempt=1, input=shown_input(step, inputs))
-    if (known := _known(ex, step, inputs)) is not None:
+    if step.stands_in and (known := _known(ex, step, inputs)) is not None:
         succeed(ex, frame, step, known[0], 1, started, known[1])
         return
     context = StepContext(ex, frame, step, inputs, 1)
@@ -67,7 +67,7 @@ async def work(
     """All attempts of one step that reaches outside, waits, or loops."""
     started = ex.engine.clock()
     inputs = ex.progress.inputs(frame, step)
-    if answer is None and (known := _known(ex, step, inputs)) is not None:
+    if answer is None and step.stands_in and (known := _known(ex, step, inputs)) is not None:
         succeed(ex, frame, step, known[0], attempt, started, known[1])
         return
     if answer is not None and answer.wait == "doubt":
@@ -260,8 +260,19 @@ def _end_doubt(ex: "Execution", frame: Frame, step: Step, choice: str, started: 
 def say_success(
     ex: "Execution", frame: Frame, step: Step, outputs: dict[str, Any], attempt: int, started: float, note: str = ""
 ) -> None:
-    extra = {"note": note} if note else {}
-    ex.emit("step.succeeded", step.id, frame.path, attempt=attempt, started=started, output=outputs, **extra)
+    fact = {
+        "seq": ex.seq + 1,
+        "at": ex.engine.clock(),
+        "kind": "step.succeeded",
+        "node": step.id,
+        "iteration": frame.path,
+        "attempt": attempt,
+        "started": started,
+        "output": outputs,
+    }
+    if note:
+        fact["note"] = note
+    ex.note(fact)
 
 
 def succeed(
