@@ -223,7 +223,7 @@ def encode(facts: list[Fact]) -> bytes:
 
 
 def joined(first: bytes, second: bytes) -> bytes:
-    """Two JSON arrays as one; nothing counts as an empty one, and neither of them is empty otherwise."""
+    """Two JSON arrays that are not empty as one; the first may be missing."""
     return first[:-1] + b"," + second[1:] if first else second
 
 

@@ -308,6 +308,7 @@ async def test_a_full_disk_holds_a_run_and_lets_it_go_on_when_there_is_space(tmp
             nonlocal refused
             if refused < 3:
                 refused += 1
+                ex.emit("step.logged", "second", message="meanwhile", data={}, attempt=1)
                 future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 future.set_exception(full())
                 return future
@@ -317,6 +318,9 @@ async def test_a_full_disk_holds_a_run_and_lets_it_go_on_when_there_is_space(tmp
         world.hold.set()
         assert (await rig.ended(ex.id)).info.state == "succeeded"
         assert refused == 3
+        _, _, facts = await rig.engine.journal.load(TENANT, ex.id)
+        assert [fact["seq"] for fact in facts] == list(range(1, len(facts) + 1)), "nothing is lost, and nothing there twice"
+        assert [fact["kind"] for fact in facts].count("step.logged") == 3, "what happened meanwhile follows what was held"
 
 
 async def test_a_full_disk_refuses_a_new_run_in_words(tmp_path: object) -> None:
