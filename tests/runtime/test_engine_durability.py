@@ -319,8 +319,8 @@ async def test_a_full_disk_holds_a_run_and_lets_it_go_on_when_there_is_space(tmp
         assert (await rig.ended(ex.id)).info.state == "succeeded"
         assert refused == 3
         _, _, facts = await rig.engine.journal.load(TENANT, ex.id)
-        assert [fact["seq"] for fact in facts] == list(range(1, len(facts) + 1)), "nothing is lost, and nothing there twice"
-        assert [fact["kind"] for fact in facts].count("step.logged") == 3, "what happened meanwhile follows what was held"
+        assert [fact["seq"] for fact in facts] == list(range(1, len(facts) + 1)), "no gap"
+        assert [fact["kind"] for fact in facts].count("step.logged") == 3, "they follow what was held"
 
 
 async def test_a_full_disk_refuses_a_new_run_in_words(tmp_path: object) -> None:
