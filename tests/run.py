@@ -44,7 +44,7 @@ SOAK_SAMPLE = "Soak, a sample"
 TESTS = (
     ("Tests", ["-m", "not docker and not browser and not soak", "-n", "3", "--dist", "worksteal"]),
     ("Tests with Docker", ["-m", "docker and not browser and not soak", "-n", "2", "--dist", "loadfile"]),
-    ("Tests in the browser", ["-m", "browser and not soak", "-n", "2", "--dist", "loadfile"]),
+    ("Tests in the browser", ["-m", "browser and not soak", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]),
     (SOAK_SAMPLE, ["-m", "soak", "-n", "2"]),
 )
 # How often each thing is broken by `make soak`; the tests name their own, smaller sizes for `make test`.

@@ -32,8 +32,16 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# A file goes to one process whole: those that take long come first, so that no process is left with one at the end.
+LONGEST = ("test_newcomer", "test_studio", "test_canvas", "test_pages", "test_canvas_together", "test_agent_canvas")
 SIZE = ViewportSize(width=1440, height=900)
 SCREENSHOTS = ROOT / "docs" / "screenshots"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first."""
+    place = {f"{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="module")
