@@ -143,7 +143,8 @@ class Hooks:
         }
         if key or marks:
             content = b"%b %b\n%b" % (method.encode(), query, body)
-            return await self._once(route, listen, event, content, key, marks)
+            response = await self.once(route, event, content, key=key, marks=marks, wait=listen.respond == "end")
+            return as_reply(response) if listen.respond == "end" else Reply(202, _JSON, orjson.dumps(response.body))
         if listen.respond == "now":
             run_id = await self.accept(route, event)
             state = "accepted" if route.active else "held"
@@ -163,24 +164,25 @@ class Hooks:
         said = await resume.call(self._engine.waits, token, method, given, event)
         return Reply(said.status, said.headers, said.body)
 
-    async def _once(
-        self, route: Route, listen: Webhook, event: Any, content: bytes, key: str, marks: Sequence[str]
-    ) -> Reply:
-        """A call that is known again: repeated, it starts nothing, and with its key it is answered as before."""
-        waits = listen.respond == "end"
+    async def once(
+        self, route: Route, event: Any, content: bytes, *, key: str, marks: Sequence[str] = (), wait: bool
+    ) -> Response:
+        """Take a call that is known again: repeated, it starts nothing, and with its key it is answered as before.
+
+        With `wait` the answer is that of the run, else that it was accepted. Raises BadKey, BadCall, TooMany, StorageError.
+        """
 
         async def start(run_id: str) -> Response:
-            if waits:
+            if wait:
                 return await self.ask(route, event, run_id)
             state = "accepted" if route.active else "held"
             return Response(202, {"run": await self.accept(route, event, run_id), "state": state}, {})
 
-        patience = PATIENCE if waits else 0.0
+        patience = PATIENCE if wait else 0.0
         source = f"{route.deployment} {route.node}"
-        response = await self._keyed.call(
+        return await self._keyed.call(
             route.tenant, source, content, key=key, marks=marks, start=start, patience=patience
         )
-        return as_reply(response) if waits else Reply(response.status, _JSON, orjson.dumps(response.body))
 
     async def accept(self, route: Route, event: Any, run_id: str = "") -> str:
         """Start a run, or keep the call for when the agent goes on; returns the run's id when that is durable."""

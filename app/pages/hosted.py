@@ -5,6 +5,9 @@ They are plain pages: no session, no socket, and a form works without any script
 
 from __future__ import annotations
 
+import hashlib
+import re
+import secrets
 from html import escape
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
@@ -34,6 +37,9 @@ LIMIT = 256 * 1024
 FIELDS = 200
 _ONE = RateLimitItemPerMinute(20)
 _ALL = RateLimitItemPerMinute(600)
+# A hidden field that no question can be called; what is in it tells a page that is sent twice.
+_ONCE = "af-once"
+_MARK = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _RADIOS = 5
 _CHAT_POLICY = plain.POLICY + "; script-src 'self'; connect-src 'self'"
 _INPUTS = {"text": "text", "number": "number", "date": "date", "e-mail": "email"}
@@ -101,10 +107,18 @@ async def take_form(request: Request, path: str, factory: TheFactory, desk: TheD
         if problems:
             return _form(request, listen, given, problems)
         desk.admit(Visit.of(request.scope).address, path)
-        if listen.respond == "now":
-            await factory.hooks.accept(route, {"answers": answers})
-            return RedirectResponse(f"/forms/{path}?sent=1", 303)
-        return _answered(request, listen, await factory.hooks.ask(route, {"answers": answers}))
+        event, wait = {"answers": answers}, listen.respond != "now"
+        content = orjson.dumps(answers)
+        # Only what is the same in every word is a second click: whoever goes back and corrects an answer sends anew.
+        once = given.get(_ONCE, "")
+        key = f"{once} {hashlib.sha256(content).hexdigest()}" if _MARK.fullmatch(once) else ""
+        if key:
+            answer = await factory.hooks.once(route, event, content, key=key, wait=wait)
+        elif wait:
+            answer = await factory.hooks.ask(route, event)
+        else:
+            await factory.hooks.accept(route, event)
+        return _answered(request, listen, answer) if wait else RedirectResponse(f"/forms/{path}?sent=1", 303)
     except FactoryError as problem:
         return _refused(request, problem)
 
@@ -132,7 +146,9 @@ def _form(request: Request, listen: Form, given: dict[str, str], problems: dict[
         _field(field, given.get(field.name, ""), problems.get(field.name, ""), focus=field.name == first)
         for field in listen.fields
     )
+    once = escape(given.get(_ONCE, "")) or secrets.token_urlsafe(16)
     body = f"""{intro}<form class="af-form" method="post" novalidate>
+<input type="hidden" name="{_ONCE}" value="{once}">
 {wrong}
 {fields}
 <button class="af-button" type="submit">Send</button>

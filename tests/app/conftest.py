@@ -80,7 +80,7 @@ class House:
 
 def hidden(html: str) -> dict[str, str]:
     """The hidden fields of a page's form."""
-    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', html))
+    return dict(re.findall(r'<input type="hidden" name="([\w-]+)" value="([^"]*)">', html))
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import httpx
@@ -84,6 +85,20 @@ async def test_answers_start_a_run_with_typed_values_and_thanks_are_said(
     (run,) = await house.factory.runs.list(ada, blueprint_id=id_)
     view = await house.factory.runs.wait(ada, run.id, 10)
     assert view.input == {"answers": {"who": "Bo", "mail": None, "days": 2, "dish": "soup", "bread": True, "why": None}}
+
+
+@pytest.mark.parametrize("respond", ["now", "end"])
+async def test_a_page_that_is_sent_twice_starts_one_run_and_a_corrected_one_another(
+    house: House, ada: Actor, anybody: httpx.AsyncClient, respond: str
+) -> None:
+    id_ = await form(house, ada, respond=respond)
+    page = hidden((await anybody.get("/forms/lunch")).text)
+    one, two = await asyncio.gather(*(anybody.post("/forms/lunch", data=page | GOOD) for _ in range(2)))
+    assert (one.status_code, one.text) == (two.status_code, two.text)
+    assert len(await house.factory.runs.list(ada, blueprint_id=id_)) == 1
+    await anybody.post("/forms/lunch", data=page | GOOD | {"days": "3"})
+    await anybody.post("/forms/lunch", data=hidden((await anybody.get("/forms/lunch")).text) | GOOD)
+    assert len(await house.factory.runs.list(ada, blueprint_id=id_)) == 3
 
 
 async def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_stays(
