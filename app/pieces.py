@@ -12,6 +12,7 @@ from unicodedata import category
 
 import orjson
 from nicegui import ui
+from nicegui.slot import Slot
 
 from app.permissions import on
 from nodes.errors import FactoryError
@@ -153,7 +154,8 @@ def duration(seconds: float | None) -> str:
 async def confirm(title: str, text: str, *, yes: str = "Delete", no: str = "Keep", danger: bool = True) -> bool:
     """Ask before something that cannot be undone. Prefer `undo_toast` wherever it can."""
     # In the page itself: the part of it that asks may be drawn anew while somebody makes up their mind.
-    with ui.context.client.content, ui.dialog() as dialog, ui.card().classes("p-6 gap-2"):
+    content = ui.context.client.content
+    with content, ui.dialog() as dialog, ui.card().classes("p-6 gap-2"):
         heading(title, 2)
         ui.label(text).classes("af-muted")
         with ui.element("div").classes("af-actions mt-4 w-full justify-end"):
@@ -164,6 +166,18 @@ async def confirm(title: str, text: str, *, yes: str = "Delete", no: str = "Keep
     finally:
         if not dialog.is_deleted and not dialog.client.is_deleted:
             dialog.delete()
+        _stand_in(content)
+
+
+def _stand_in(content: ui.element) -> None:
+    """Whoever goes on after a question does so in the page itself if the part that asked is gone, or has no page at all."""
+    stack = Slot.get_stack()
+    try:
+        gone = stack[-1].parent.is_deleted
+    except RuntimeError:
+        gone = True
+    if gone:
+        stack[-1] = content.default_slot
 
 
 def undo_toast(text: str, on_undo: Callable[[], Any], *, seconds: float = 10) -> ui.element:
