@@ -37,7 +37,7 @@ def factory(home: Path, *words: str, input: str = "", **settings: str) -> subpro
         input=input,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
 

@@ -15,6 +15,8 @@ import pytest
 
 EVERY = os.environ.get("FACTORY_SOAK_PAYLOADS", "24")
 
+pytestmark = pytest.mark.timeout(300)  # a server is started and asked hundreds of times
+
 
 def job(what: str, folder: Path, every: str = EVERY) -> dict[str, Any]:
     """What a job of the tripwire reports."""

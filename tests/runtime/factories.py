@@ -16,8 +16,8 @@ STRANGER = Actor("others", "usr_4", "Eve", Role.ADMIN)
 
 
 def new_factory(url: str, *, types: Catalog | None = None, **options: Any) -> Factory:
-    """A Factory without workers whose clock moves only when a test ticks it."""
-    quiet = {"docker": "off", "pool_size": 0, "ticking": False}
+    """A Factory without workers whose clock moves only when a test ticks it, and whose lease no busy machine makes it lose."""
+    quiet = {"docker": "off", "pool_size": 0, "ticking": False, "lease_seconds": 60.0}
     return Factory(Options(laid_out(url), bytes(32), **quiet | options), types=types)
 
 
