@@ -50,7 +50,7 @@ TESTS = (
 # How often each thing is broken by `make soak`; the tests name their own, smaller sizes for `make test`.
 SOAK = {
     "RUNTIME_KILLS": "1000", "KILLS": "200", "WORKERS": "500", "TAKEOVERS": "20", "CUTS": "500", "GRAPHS": "2000",
-    "POWER_CUTS": "1000", "FLEET": "500",
+    "POWER_CUTS": "1000", "FLEET": "500", "PAYLOADS": "1",
 }  # fmt: skip
 GRAPHS = (
     "tests/runtime/test_engine_properties.py",

@@ -17,7 +17,7 @@ from tests.chaos.orders import Receiver, light, orders
 from tests.chaos.report import note
 from tests.fakes.http_server import HttpServer
 
-KILLS = int(os.environ.get("FACTORY_SOAK_RUNTIME_KILLS", "12"))
+KILLS = int(os.environ.get("FACTORY_SOAK_RUNTIME_KILLS", "20"))
 LIGHT = 60 if KILLS >= 100 else 0
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300 + 10 * KILLS)]

@@ -22,7 +22,7 @@ from tests.deploying import deploy
 from tests.fakes.http_server import HttpServer
 from tests.server import Server
 
-KILLS = int(os.environ.get("FACTORY_SOAK_KILLS", "12"))
+KILLS = int(os.environ.get("FACTORY_SOAK_KILLS", "20"))
 LONGEST = 2.0 if KILLS > 20 else 1.0  # seconds that a life lasts once it has begun
 TO_END = 240.0  # seconds for the last runs to end
 
