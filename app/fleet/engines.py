@@ -70,8 +70,9 @@ class Engines:
         ui.label(count(host.workers, "worker")).classes("af-number")
         with ui.element("div").classes("af-engine-used"):
             ui.label("Workers may use at most").classes("af-muted af-small")
-            ui.label(f"{host.reserved_cpus:g} of {host.cpus:g} processors").classes("af-small af-number")
-            ui.label(f"{_memory(host.reserved_memory)} of {_memory(host.memory)}").classes("af-small af-number")
+            noun = "processor" if host.reserved_cpus == 1 else "processors"
+            ui.label(f"{host.reserved_cpus:g} {noun}; it has {host.cpus:g}").classes("af-small af-number")
+            ui.label(f"{_memory(host.reserved_memory)}; it has {_memory(host.memory)}").classes("af-small af-number")
         with ui.element("div").classes("af-engine-does"):
             if may and host.state == "draining":
                 button("Take back into use", on(lambda: self._reopen(host.name), Permission.ADMIN), quiet=True).mark(
