@@ -32,7 +32,8 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-_TITLES = {
+_TITLES: dict[int | str, str] = {
+    "auth.setup": "This link opens nothing",
     400: "That request makes no sense here",
     401: "You are signed out",
     403: "This is not yours to open",
@@ -74,7 +75,9 @@ def page(
 def problem_page(error: FactoryError, *, theme: str = "system") -> HTMLResponse:
     """An error as a page: what happened, what to do, the way home."""
     status = error.status
-    title = _TITLES.get(status, "Something went wrong" if status >= 500 else "That did not work")
+    title = _TITLES.get(error.code) or _TITLES.get(
+        status, "Something went wrong" if status >= 500 else "That did not work"
+    )
     says = error.message if error.message.rstrip(".") != title else ""
     advice = error.fix or _ADVICE.get(status, "")
     words = " ".join(part for part in (says, advice) if part)
