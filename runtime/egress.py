@@ -268,6 +268,8 @@ class _Door:
             raise refused(f"“{method}” is not an HTTP method.", "Use GET, POST, PUT, PATCH or DELETE.")
         scrub = Scrubber()
         address = await self._reveal(url, scrub) if isinstance(url, SecretRef) else url
+        if isinstance(url, SecretRef):
+            scrub.add_address(address)
         try:
             target = self._egress.check(address, self._patterns)
             if params:

@@ -2,9 +2,10 @@
 
 import base64
 import json
-from urllib.parse import quote, quote_plus
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 HIDDEN = "•••"
+_LONG = 16  # longer than words in paths usually are
 _SHORTEST_IN_BODIES = 6  # a shorter one would be found in innocent text everywhere
 
 
@@ -35,9 +36,24 @@ class Scrubber:
             encoded.rstrip("="),
             base64.urlsafe_b64encode(value.encode()).decode(),
             value.encode().hex(),
+            value.encode().hex().upper(),
         }
         # The longest first, or a part of it would be left standing.
         self._spellings = sorted({*self._spellings, *spellings}, key=len, reverse=True)
+
+    def add_address(self, value: str) -> None:
+        """Hide what makes an address a secret: errors of servers tend to name the path that was asked for, without the host."""
+        self.add(value)
+        try:
+            parts = urlsplit(value.strip())
+        except ValueError:
+            return
+        path = parts.path.rstrip("/")
+        wholes = [path, f"{path}?{parts.query}" if parts.query else "", parts.query]
+        pieces = [*path.split("/"), *(given for _, given in parse_qsl(parts.query))]
+        for one in [one for one in wholes if len(one) >= _SHORTEST_IN_BODIES] + [one for one in pieces if _is_key(one)]:
+            self.add(one)
+            self.add(unquote(one))
 
     def text(self, text: str) -> str:
         """The text with every secret hidden."""
@@ -52,3 +68,8 @@ class Scrubber:
             if len(spelling) >= _SHORTEST_IN_BODIES:
                 content = content.replace(spelling.encode(), HIDDEN.encode())
         return content
+
+
+def _is_key(piece: str) -> bool:
+    """Whether a part of an address looks like a key and not like a word of its path."""
+    return len(piece) >= _LONG or (len(piece) >= _SHORTEST_IN_BODIES and any(letter.isdigit() for letter in piece))
