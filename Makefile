@@ -23,7 +23,7 @@ format: dev  ## bring the code into its format
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-soak: dev  ## break everything on purpose, for forty minutes: nothing accepted is lost; writes docs/soak.md
+soak: dev  ## break everything on purpose, for more than an hour: nothing accepted is lost; writes docs/soak.md
 	@$(BIN)/python -m tests.run soak
 
 bench: dev  ## measure; one figure alone: make bench ONLY="W1@64"
