@@ -71,6 +71,7 @@ async def test_a_test_uses_the_values_of_the_environment_that_is_chosen(studio: 
     open_.click("drawer")
     open_.click("run-all")
     await open_.sees("from live")
+    await open_.sees("All went well")  # while a test goes on no other begins
     open_.fill("test-environment", "test")
     open_.click("run-all")
     await open_.sees("from test")
