@@ -139,6 +139,8 @@ async def counted() -> AsyncIterator[dict[str, int]]:
             now[:] = [plain, 0, 1 + statement.count("),(") if several else 1]
 
         def step() -> None:
+            if not now[0]:
+                return  # a new connection reads the tables' definitions before its first statement
             now[1] += 10
             most[now[0]] = max(most.get(now[0], 0), now[1] // now[2])
 
