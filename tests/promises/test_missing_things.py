@@ -146,7 +146,7 @@ async def test_code_may_give_whatever_it_likes(isolating: Factory) -> None:
     assert seen == ODD
 
 
-async def test_a_worker_that_dies_in_mid_job_costs_one_attempt(isolating: Factory) -> None:
+async def test_workers_that_die_in_mid_job_cost_an_attempt_and_not_the_run(isolating: Factory) -> None:
     """Without a second try the run ends and says so; with one it goes on as if nothing had been."""
     told = {}
     for retries in (0, 2):
@@ -162,7 +162,8 @@ async def test_a_worker_that_dies_in_mid_job_costs_one_attempt(isolating: Factor
         if retries == 0:
             assert error_of(view)["category"] == "worker"
         else:
-            assert [step.attempt for step in view.steps if step.node == "code"] == [2]
+            # Every worker there was is killed: the second try may meet one that is dying of the same blow.
+            assert [step.attempt for step in view.steps if step.node == "code"] in ([2], [3])
     assert told == {0: "failed", 2: "succeeded"}
 
 
