@@ -267,9 +267,11 @@ class _Door:
         if method.upper() not in _METHODS:
             raise refused(f"“{method}” is not an HTTP method.", "Use GET, POST, PUT, PATCH or DELETE.")
         scrub = Scrubber()
-        address = await self._reveal(url, scrub) if isinstance(url, SecretRef) else url
         if isinstance(url, SecretRef):
+            address = await self._reveal(url, scrub)
             scrub.add_address(address)
+        else:
+            address = url
         try:
             target = self._egress.check(address, self._patterns)
             if params:

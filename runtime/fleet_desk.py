@@ -236,12 +236,11 @@ class FleetDesk:
     async def build_image(self, who: Actor, **what: Any) -> AsyncGenerator[Building]:
         """Make an image for workers, telling how it goes; the last one has its name and its lock. Raises Denied, FactoryError."""
         # A Dockerfile's steps are root's in their container.
-        if not await self.keeps_engines(who):
-            who.require(Permission.ADMIN)
-            raise Denied(
-                "Images are made by the team that runs this installation.",
-                fix="Ask an admin of that team, and tell which libraries you need.",
-            )
+        await self._require_engines(
+            who,
+            "Images are made by the team that runs this installation.",
+            "Ask an admin of that team, and tell which libraries you need.",
+        )
         if self._building.locked():
             raise Conflict("Another image is being made.", fix="Wait until it is ready.")
         async with self._building, contextlib.aclosing(self._fleet.build_image(**what)) as steps:
@@ -319,12 +318,15 @@ class FleetDesk:
         self._note(who, why, "", name, states.get(name, ""), after)
         self._tell()
 
-    async def _require_engines(self, who: Actor) -> None:
+    async def _require_engines(
+        self,
+        who: Actor,
+        why: str = "Engines are the business of the team that runs this installation.",
+        fix: str = "Ask an admin of that team.",
+    ) -> None:
         who.require(Permission.ADMIN)
         if not await self.keeps_engines(who):
-            raise Denied(
-                "Engines are the business of the team that runs this installation.", fix="Ask an admin of that team."
-            )
+            raise Denied(why, fix=fix)
 
 
 def _copy(row: worker_move.WorkerMove) -> worker_move.WorkerMove:

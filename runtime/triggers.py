@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -135,49 +135,36 @@ class Hooks:
         given = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in headers}
         key = given.get("idempotency-key", "")
         marks = await self._signed(route, listen, given, body) if listen.secret else ()
-        event = {
-            "body": read_body(body, given.get("content-type", "")),
-            "query": dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
-            "headers": {key: value for key, value in given.items() if key not in HIDDEN},
-            "method": method,
-        }
-        if key or marks:
-            content = b"%b %b\n%b" % (method.encode(), query, body)
-            response = await self.once(route, event, content, key=key, marks=marks, wait=listen.respond == "end")
-            return as_reply(response) if listen.respond == "end" else Reply(202, _JSON, orjson.dumps(response.body))
-        if listen.respond == "now":
-            run_id = await self.accept(route, event)
-            state = "accepted" if route.active else "held"
-            return Reply(202, _JSON, orjson.dumps({"run": run_id, "state": state}))
-        return as_reply(await self.ask(route, event))
+        # What a call is known again by is made only for one that can be: a body may be long.
+        content = b"%b %b\n%b" % (method.encode(), query, body) if key or marks else b""
+        wait = listen.respond == "end"
+        response = await self.take(route, _event(method, given, body, query), content, key=key, marks=marks, wait=wait)
+        return as_reply(response) if wait else Reply(response.status, _JSON, orjson.dumps(response.body))
 
     async def _resume(
         self, token: str, method: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, query: bytes
     ) -> Reply:
         given = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in headers}
-        event = {
-            "body": read_body(body, given.get("content-type", "")),
-            "query": dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
-            "headers": {key: value for key, value in given.items() if key not in HIDDEN},
-            "method": method,
-        }
+        event = _event(method, given, body, query)
         said = await resume.call(self._engine.waits, token, method, given, event)
         return Reply(said.status, said.headers, said.body)
 
-    async def once(
-        self, route: Route, event: Any, content: bytes, *, key: str, marks: Sequence[str] = (), wait: bool
+    async def take(
+        self, route: Route, event: Any, content: bytes = b"", *, key: str = "", marks: Sequence[str] = (), wait: bool
     ) -> Response:
-        """Take a call that is known again: repeated, it starts nothing, and with its key it is answered as before.
+        """Take a call. One with a key or marks is known again: it starts nothing then, and with its key it is answered as before.
 
         With `wait` the answer is that of the run, else that it was accepted. Raises BadKey, BadCall, TooMany, StorageError.
         """
 
-        async def start(run_id: str) -> Response:
+        async def start(run_id: str = "") -> Response:
             if wait:
                 return await self.ask(route, event, run_id)
-            state = "accepted" if route.active else "held"
-            return Response(202, {"run": await self.accept(route, event, run_id), "state": state}, {})
+            run_id = await self.accept(route, event, run_id)
+            return Response(202, {"run": run_id, "state": "accepted" if route.active else "held"}, {})
 
+        if not (key or marks):
+            return await start()
         patience = PATIENCE if wait else 0.0
         source = f"{route.deployment} {route.node}"
         return await self._keyed.call(
@@ -261,6 +248,16 @@ class Hooks:
         except (NodeError, BadKey) as error:
             log.warning("calls cannot be checked with a secret", deployment=route.deployment, error=error.message)
             return ""
+
+
+def _event(method: str, given: Mapping[str, str], body: bytes, query: bytes) -> dict[str, Any]:
+    """A call as the data that a run begins with."""
+    return {
+        "body": read_body(body, given.get("content-type", "")),
+        "query": dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+        "headers": {key: value for key, value in given.items() if key not in HIDDEN},
+        "method": method,
+    }
 
 
 async def _nothing() -> None:

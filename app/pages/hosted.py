@@ -112,12 +112,7 @@ async def take_form(request: Request, path: str, factory: TheFactory, desk: TheD
         # Only what is the same in every word is a second click: whoever goes back and corrects an answer sends anew.
         once = given.get(_ONCE, "")
         key = f"{once} {hashlib.sha256(content).hexdigest()}" if _MARK.fullmatch(once) else ""
-        if key:
-            answer = await factory.hooks.once(route, event, content, key=key, wait=wait)
-        elif wait:
-            answer = await factory.hooks.ask(route, event)
-        else:
-            await factory.hooks.accept(route, event)
+        answer = await factory.hooks.take(route, event, content, key=key, wait=wait)
         return _answered(request, listen, answer) if wait else RedirectResponse(f"/forms/{path}?sent=1", 303)
     except FactoryError as problem:
         return _refused(request, problem)
