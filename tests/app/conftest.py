@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +25,7 @@ from app.auth import Auth
 from app.main import Door, create_app
 from app.settings import Settings
 from runtime.policy import Role
+from runtime.workers.backend import Job, JobResult
 from tests.databases import laid_out
 
 URL = "http://127.0.0.1:8080"
@@ -132,3 +134,18 @@ async def person(house: House, admin: User) -> Callable[[Role], Awaitable[User]]
         return User(browser)
 
     return make
+
+
+@pytest.fixture
+def say(house: House, monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[str]:
+    """What code prints from now on, as it is put in here; it goes on until “end”."""
+    told: asyncio.Queue[str] = asyncio.Queue()
+
+    async def run_slowly(job: Job, **_: Any) -> JobResult:
+        while (text := await told.get()) != "end":
+            assert job.on_output is not None
+            job.on_output("out", text)
+        return JobResult(ok=True, value=7, stdout="all of it")
+
+    monkeypatch.setattr(house.factory.fleet, "run", run_slowly)
+    return told

@@ -95,17 +95,8 @@ async def test_a_failed_run_says_why_in_words_with_a_fix(house: House, admin: Us
 
 
 async def test_what_code_prints_is_seen_before_its_step_ends(
-    house: House, admin: User, ada: Actor, monkeypatch: pytest.MonkeyPatch
+    house: House, admin: User, ada: Actor, say: asyncio.Queue[str]
 ) -> None:
-    say: asyncio.Queue[str] = asyncio.Queue()
-
-    async def run_slowly(job: Job, **_: Any) -> JobResult:
-        while (text := await say.get()) != "end":
-            assert job.on_output is not None
-            job.on_output("out", text)
-        return JobResult(ok=True, value=7, stdout="all of it")
-
-    monkeypatch.setattr(house.factory.fleet, "run", run_slowly)
     nodes = [("m", "trigger.manual", "Start", {}), ("c", "action.run_code", "Count", {"code": "x"})]
     draft = await house.factory.blueprints.create(ada, drawn("Counter", nodes, [("m", "value", "c", "value")]))
     run_id = await house.factory.runs.start(ada, draft.id, 1)

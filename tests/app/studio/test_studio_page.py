@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 from nicegui.testing import User
@@ -12,7 +11,6 @@ from nicegui.testing import User
 from app.canvas.element import Canvas
 from app.canvas.session import Editor, Rejected
 from runtime.policy import Actor, Role
-from runtime.workers.backend import Job, JobResult
 from tests.app.conftest import House
 from tests.app.studio.conftest import ORDERS, Open, Opening
 
@@ -228,17 +226,8 @@ async def test_a_test_shows_every_step_and_its_data(studio: Opening):
 
 
 async def test_what_code_prints_is_seen_in_the_list_and_in_the_data_while_it_runs(
-    studio: Opening, house: House, monkeypatch: pytest.MonkeyPatch
+    studio: Opening, say: asyncio.Queue[str]
 ):
-    say: asyncio.Queue[str] = asyncio.Queue()
-
-    async def run_slowly(job: Job, **_: Any) -> JobResult:
-        while (text := await say.get()) != "end":
-            assert job.on_output is not None
-            job.on_output("out", text)
-        return JobResult(ok=True, value=7, stdout="all of it")
-
-    monkeypatch.setattr(house.factory.fleet, "run", run_slowly)
     open_ = await studio(
         {
             "name": "Counter",
